@@ -57,8 +57,8 @@ FROM base
 # openssl for the certificate of MARKETSWARM_PUBLISH; pg_dump and pg_restore for the archive. No pg_dump saves a server that is newer than it is: Debian 13 has 17.
 RUN --mount=type=cache,target=/var/cache/apt,sharing=locked --mount=type=cache,target=/var/lib/apt,sharing=locked \
     apt-get update && apt-get install -y --no-install-recommends postgresql-client openssl
-# what the volumes `access`, `users`, `bus_tls` and `archive_backups` begin as
-RUN install -d -o 10001 -g 10001 /access /access/acl /access/bus-tls && install -d -m 700 -o 10001 -g 10001 /backups
+# what the volumes `access`, `users`, `bus_tls`, `archive_backups` and `board_backtests` begin as
+RUN install -d -o 10001 -g 10001 /access /access/acl /access/bus-tls && install -d -m 700 -o 10001 -g 10001 /backups /backtests
 COPY --link --from=packages /venv /venv
 COPY --link --from=code /app /app
 WORKDIR /app

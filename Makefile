@@ -153,18 +153,18 @@ marketproof: environment ## the market under kills, and a batch that every row m
 
 lock: ## remake the lock files from pyproject.toml (needs uv); ARGS=--upgrade for newer versions
 	@command -v uv >/dev/null || { echo "make lock needs uv on the PATH" >&2; exit 1; }
-	@uv pip compile pyproject.toml --extra embedded --extra services --extra market --extra archive --group dev --universal --generate-hashes \
+	@uv pip compile pyproject.toml --extra embedded --extra services --extra market --extra archive --extra signals --group dev --universal --generate-hashes \
 		--no-emit-index-url --python-version 3.11 --quiet -o requirements.lock $(ARGS)
 	@uv pip compile pyproject.toml --extra embedded-bus --extra services --group build --constraint requirements.lock --universal \
 		--generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 --quiet -o requirements-run.lock
-	@uv pip compile pyproject.toml --extra embedded --extra services --extra market --extra archive --group build \
+	@uv pip compile pyproject.toml --extra embedded --extra services --extra market --extra archive --extra signals --group build \
 		--constraint requirements.lock --universal --generate-hashes --no-emit-index-url --no-annotate --python-version 3.11 --quiet \
 		-o requirements-market.lock
 	@uv pip compile --group supply --universal --generate-hashes --no-emit-index-url --python-version 3.11 --quiet \
 		-o tools/supply.lock $(ARGS)
 	@uv pip compile --group clients --universal --generate-hashes --no-emit-index-url --python-version 3.11 --quiet \
 		-o tools/clients.lock $(ARGS)
-	@uv pip compile pyproject.toml --extra services --extra market --extra archive --constraint requirements.lock --universal --generate-hashes \
+	@uv pip compile pyproject.toml --extra services --extra market --extra archive --extra signals --constraint requirements.lock --universal --generate-hashes \
 		--no-emit-index-url --no-annotate --python-version 3.13 --quiet -o requirements-image.lock
 
 audit: ## hold requirements.lock against the known vulnerabilities, where an index answers

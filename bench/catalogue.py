@@ -24,6 +24,7 @@ from bench import (
     notes,
     notify,
     pings,
+    signals,
     swarm,
     takeover,
 )
@@ -40,6 +41,7 @@ FRAME: Final = "a frame of a page with a word"
 READ: Final = "bare MGET of the same keys"
 DOCUMENT: Final = "bare GET of the document for each"
 BARE_CYCLE: Final = "bare loop of the same requests"
+BARE_BARS: Final = "bare loop over the same bars"
 CORE_US: Final = "µs of a core"
 CORE_MS: Final = "ms of a core"
 PERCENT: Final = "% of a core"
@@ -203,6 +205,17 @@ BENCHES: Final[Mapping[str, Bench]] = {
     "gate": Bench(MARKET, gate.measure, 3, 1, {
         "time": Figure("500 series through the gate", "s", "limits of the slowest source", goal_ratio=1.1),
         "processor": Figure("a request", CORE_MS, "bare request by httpx"),
+    }),
+    "signals": Bench(MARKET, signals.measure, 3, 2, {
+        "two": Figure("bars played, two rules", "bars/s", BARE_BARS, goal_ratio=1 / 0.45, is_rate=True),
+        "five": Figure("bars played, five rules", "bars/s", BARE_BARS, goal_ratio=1 / 0.2, is_rate=True),
+        "first": Figure("start to a first answer", "s", PYTHON, goal=1, slack=0.5),
+    }),
+    "many": Bench(LONG, bars.measure_many, 0, 0, {
+        "minute": Figure("10,000 symbols, a minute of each in 60 s", PERCENT, "bare XREAD and XADD", goal=60),
+        "final": Figure("the same, the first minute of a day", PERCENT, "bare XREAD and XADD", goal=60),
+        "idle": Figure("10,000 symbols, nothing comes", PERCENT, "bare XREAD and XADD"),
+        "memory": Figure("a symbol", "kB PSS", "its stored state"),
     }),
     "garbage": Bench(LONG, healer.measure_garbage, 0, 0, {
         "late": Figure("a tenth is garbage: median late", "ms", "the same without garbage", goal_ratio=1.2),

@@ -122,9 +122,16 @@ class MarketClient:
         end: Moment = None,
         *,
         asset: str | None = None,
+        adjust: str | None = None,
+        as_of: Moment = None,
     ) -> "pl.DataFrame":
-        """Return bars with times from `start` on and before `end`; of all symbols, those of a class."""
-        return self._read("bars", "symbols", symbols, start, end, timeframe=timeframe, asset=asset)
+        """Return bars with times from `start` on and before `end`; of all symbols, those of a class.
+
+        `adjust` is `none` (as traded), `splits` or `all`: up to today, or to the day of `as_of`. With `as_of`
+        they are those that were known then; a date is its end.
+        """
+        more = {"timeframe": timeframe, "asset": asset, "adjust": adjust, "as_of": _format_moment(as_of)}
+        return self._read("bars", "symbols", symbols, start, end, **more)
 
     def indicators(
         self,
@@ -134,9 +141,11 @@ class MarketClient:
         end: Moment = None,
         *,
         asset: str | None = None,
+        as_of: Moment = None,
     ) -> "pl.DataFrame":
         """Return the indicators of bars, a column each."""
-        return self._read("indicators", "symbols", symbols, start, end, timeframe=timeframe, asset=asset)
+        more = {"timeframe": timeframe, "asset": asset, "as_of": _format_moment(as_of)}
+        return self._read("indicators", "symbols", symbols, start, end, **more)
 
     def features(
         self,
@@ -145,22 +154,31 @@ class MarketClient:
         end: Moment = None,
         *,
         asset: str | None = None,
+        as_of: Moment = None,
     ) -> "pl.DataFrame":
         """Return the features of days, a column each. `join_known` lays them beside bars."""
-        return self._read("features", "symbols", symbols, start, end, asset=asset)
+        more = {"asset": asset, "as_of": _format_moment(as_of)}
+        return self._read("features", "symbols", symbols, start, end, **more)
 
     def observations(
-        self, series: Symbols = None, start: Moment = None, end: Moment = None
+        self, series: Symbols = None, start: Moment = None, end: Moment = None, *, as_of: Moment = None
     ) -> "pl.DataFrame":
-        """Return the values of economic series, each at the begin of its period, before it was published."""
-        return self._read("observations", "series", series, start, end)
+        """Return the values of economic series, each at the begin of its period, before it was published.
 
-    def symbols(self, asset: str | None = None) -> "pl.DataFrame":
-        """Return the symbols of the archive: their class, and the times of their first and last record."""
+        With `as_of` they are the values that were known then, before they were revised.
+        """
+        return self._read("observations", "series", series, start, end, as_of=_format_moment(as_of))
+
+    def symbols(self, asset: str | None = None, *, as_of: Moment = None) -> "pl.DataFrame":
+        """Return the symbols of the archive: their class, and the times of their first and last record.
+
+        With `as_of` they are the universe of then.
+        """
         frames: list[pl.DataFrame] = []
         cursor: str | None = None
         while not frames or cursor is not None:
             params = {"format": "arrow", "limit": PAGE_ROWS, "asset": asset, "cursor": cursor}
+            params |= {"as_of": _format_moment(as_of)}
             answer = self._fetch("symbols", params)
             frames.append(self._polars.read_ipc(BytesIO(answer.body)))
             cursor = answer.headers.get("x-cursor")

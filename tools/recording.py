@@ -26,7 +26,7 @@ from services.market.sessions import TradingDay, get_session
 Row = dict[str, Any]
 
 LEAN: Final = {
-    "what": "bars of stocks, forex, metals, futures and crypto, dividends",
+    "what": "bars of stocks, forex, metals, futures and crypto, splits and dividends",
     "repository": "https://github.com/QuantConnect/Lean",
     "commit": "24863901deffa9ec7985e21ef8fbdb0258efb9e4",
     "licence": "Apache-2.0",
@@ -44,8 +44,8 @@ MINUTE: Final = timedelta(minutes=1)
 DAY: Final = timedelta(days=1)
 STOCK_SCALE: Final = 10_000
 """Prices of stocks stand in the origin as whole ten-thousandths of a dollar."""
-FIRST_DAYS: Final = {"FB": date(2012, 5, 18)}
-"""The ticker belonged to another company before."""
+FIRST_DAYS: Final = {"FB": date(2012, 5, 18), "GOOG": date(2014, 4, 3)}
+"""The ticker belonged to another company, or to another class of shares, before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +80,33 @@ CRYPTO: Final = Reel(
     datetime(2018, 4, 5, 0, 30, tzinfo=UTC),
     datetime(2018, 4, 7, 0, 0, tzinfo=UTC),
 )
-REELS: Final = (STOCKS, FOREX, CRYPTO)
+SPLIT: Final = Reel(
+    "split",
+    "Apple on the day of its split of seven for one in 2014",
+    date(2011, 6, 1),
+    datetime(2014, 6, 8, 23, 50, tzinfo=UTC),
+    datetime(2014, 6, 9, 21, 15, tzinfo=UTC),
+)
+CHRISTMAS: Final = Reel(
+    "christmas",
+    "Google and a fund that pays a dividend on the short day before Christmas 2015",
+    date(2013, 6, 3),
+    datetime(2015, 12, 23, 20, 30, tzinfo=UTC),
+    datetime(2015, 12, 24, 21, 15, tzinfo=UTC),
+)
+REELS: Final = (STOCKS, FOREX, CRYPTO, SPLIT, CHRISTMAS)
 
-MINUTE_STOCKS: Final = ("SPY", "IBM", "BAC", "AIG")
-MINUTE_STOCK_DAYS: Final = tuple(date(2013, 10, day) for day in (4, 7, 8, 9, 10, 11))
-DAILY_STOCKS: Final = (
-    *MINUTE_STOCKS, "QQQ", "IWM", "EEM", "AAPL", "GOOG", "FB", "WM", "USO",
-)  # fmt: skip
+MINUTE_STOCKS: Final = {
+    STOCKS: (("SPY", "IBM", "BAC", "AIG"), tuple(date(2013, 10, day) for day in (4, 7, 8, 9, 10, 11))),
+    SPLIT: (("AAPL",), tuple(date(2014, 6, day) for day in (5, 6, 9))),
+    CHRISTMAS: (("GOOG",), tuple(date(2015, 12, day) for day in (23, 24))),
+}
+"""By reel the stocks that have minutes, and of which days."""
+DAILY_STOCKS: Final = {
+    STOCKS: ("SPY", "IBM", "BAC", "AIG", "QQQ", "EEM", "FB", "WM", "USO"),
+    SPLIT: ("AAPL",),
+    CHRISTMAS: ("GOOG", "IWM"),
+}
 GOLD_DAYS: Final = tuple(date(2013, 10, day) for day in (7, 8, 9, 10, 11))
 GOLD_CONTRACT: Final = "201312"
 """The contract of December 2013, which had by far the most trades that week."""
@@ -139,14 +159,19 @@ def make_bar(sym: str, asset: str, timeframe: str, start: datetime, values: Iter
     return row | dict(zip(("open", "high", "low", "close", "volume"), values, strict=False))
 
 
-def read_stock_minutes(lean: Path) -> Iterator[Row]:
-    """Yield the minutes of stocks in regular trading hours, with bid and ask at the end of each."""
-    for sym in MINUTE_STOCKS:
-        for day in MINUTE_STOCK_DAYS:
+def read_stock_minutes(lean: Path, reel: Reel) -> Iterator[Row]:
+    """Yield the minutes of a reel's stocks in regular trading hours, with bid and ask at the end of each.
+
+    A day without a file of quotes has none.
+    """
+    symbols, days = MINUTE_STOCKS[reel]
+    for sym in symbols:
+        for day in days:
             midnight = datetime.combine(day, time(), NEW_YORK)
             session = find_exchange_day(day)
             place = lean / "equity/usa/minute" / sym.lower()
-            quotes = {row[0]: row for row in read_zip(place / f"{day:%Y%m%d}_quote.zip")}
+            path = place / f"{day:%Y%m%d}_quote.zip"
+            quotes = {row[0]: row for row in read_zip(path)} if path.exists() else {}
             for row in read_zip(place / f"{day:%Y%m%d}_trade.zip"):
                 start = midnight + timedelta(milliseconds=int(row[0]))
                 if not session.open_ms <= epoch_ms(start) < session.close_ms:
@@ -161,29 +186,30 @@ def read_stock_minutes(lean: Path) -> Iterator[Row]:
                 yield bar
 
 
-def read_stock_days(lean: Path) -> Iterator[Row]:
-    """Yield the days of stocks, each stamped with the opening of its exchange and known at its closing."""
-    for sym in DAILY_STOCKS:
+def read_stock_days(lean: Path, reel: Reel) -> Iterator[Row]:
+    """Yield the days of a reel's stocks, each stamped with the opening of its exchange, known at its close."""
+    for sym in DAILY_STOCKS[reel]:
         for row in read_zip(lean / f"equity/usa/daily/{sym.lower()}.zip"):
             day = datetime.strptime(row[0], "%Y%m%d %H:%M").date()  # noqa: DTZ007 - a day of the exchange
-            if max(STOCKS.since, FIRST_DAYS.get(sym, date.min)) <= day <= STOCKS.to.date():
+            if max(reel.since, FIRST_DAYS.get(sym, date.min)) <= day <= reel.to.date():
                 values = [*(tidy(int(price), STOCK_SCALE) for price in row[1:5]), int(row[5])]
                 yield make_exchange_day(sym, "stocks", day, values)
 
 
-def read_actions(lean: Path) -> Iterator[Row]:
-    """Yield the dividends and splits of stocks, each by its ex day, as the origin's factors have them.
+def read_actions(lean: Path, reel: Reel) -> Iterator[Row]:
+    """Yield the dividends and splits of a reel's stocks, each by its ex day, as the origin's factors have them.
 
     A row of the origin has the factors of all days up to its own, and the close of that day. A dividend is
-    what its factor takes from the close, to a tenth of a cent, since the factor has seven digits.
+    what its factor takes from the close, to a tenth of a cent, since the factor has seven digits; so has that
+    of a split, whose ratio has four decimals here.
     """
-    for sym in DAILY_STOCKS:
+    for sym in DAILY_STOCKS[reel]:
         path = lean / f"equity/usa/factor_files/{sym.lower()}.csv"
         rows = list(csv.reader(path.read_text().splitlines())) if path.exists() else []
         for (last, factor, split, close), (_, later, after, _) in pairwise(rows):
             midnight = datetime.strptime(last, "%Y%m%d").replace(tzinfo=NEW_YORK)
             ex_day = get_session("XNYS").next_day(epoch_ms(midnight + DAY)).date
-            if not STOCKS.since <= ex_day <= STOCKS.to.date():
+            if not max(reel.since, FIRST_DAYS.get(sym, date.min)) <= ex_day <= reel.to.date():
                 continue
             of_day: Row = {"kind": "actions", "sym": sym, "asset": "stocks", "ex_day": ex_day.isoformat()}
             of_day["known"] = epoch_ms(datetime.combine(ex_day, time(), UTC))
@@ -191,7 +217,14 @@ def read_actions(lean: Path) -> Iterator[Row]:
                 amount = float(close) * (1 - float(factor) / float(later))
                 yield of_day | {"action": "dividend", "amount": tidy(round(amount, 3))}
             if split != after:
-                yield of_day | {"action": "split", "ratio": tidy(round(float(after) / float(split), 6))}
+                yield of_day | {"action": "split", "ratio": tidy(round(float(after) / float(split), 4))}
+
+
+def read_stocks(lean: Path, reel: Reel) -> Iterator[Row]:
+    """Yield all rows of a reel's stocks."""
+    yield from read_stock_minutes(lean, reel)
+    yield from read_stock_days(lean, reel)
+    yield from read_actions(lean, reel)
 
 
 def read_vix_days(datasets: Path) -> Iterator[Row]:
@@ -331,6 +364,13 @@ def make_header(symbols: dict[Reel, set[str]]) -> dict[str, Any]:
         "name": "three_weeks",
         "origins": [LEAN, *others],
         "zone": "UTC",
+        "volume_kinds": {
+            "stocks": "consolidated",
+            "crypto": "venue",
+            "commodities": "venue",
+            "forex": "none",
+            "volatility": "none",
+        },
         "reels": reels,
     }
 
@@ -347,15 +387,15 @@ def main(lean: Path, datasets: Path, out: Path) -> int:
     """Write the recording, and print what is in it. Return 0."""
     found = {
         STOCKS: [
-            *read_stock_minutes(lean),
-            *read_stock_days(lean),
-            *read_actions(lean),
+            *read_stocks(lean, STOCKS),
             *read_vix_days(datasets),
             *read_gold_minutes(lean),
             *read_observations(datasets),
         ],
         FOREX: [*read_pair_minutes(lean), *make_pair_days(lean), *read_pair_days(lean)],
         CRYPTO: list(read_coins(lean)),
+        SPLIT: list(read_stocks(lean, SPLIT)),
+        CHRISTMAS: list(read_stocks(lean, CHRISTMAS)),
     }
     header = make_header({reel: {row["sym"] for row in rows} for reel, rows in found.items()})
     rows = sorted(

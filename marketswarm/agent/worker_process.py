@@ -18,15 +18,28 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Final, TypeVar
 
 from marketswarm.agent.child_program import end_program, inherit_environ, start_program
 
 REQUEST_SIZE: Final = struct.Struct("!I")
 ANSWER_HEAD: Final = struct.Struct("!BI")
-"""The place of its `_OUTCOMES`, and the bytes of the answer."""
+"""The place of its `_OUTCOMES`, or `_PROGRESS`, and the bytes of the answer."""
+PROGRESS_BYTES: Final = 1024
+"""The longest report of progress."""
+PROGRESS_SEC: Final = 0.1
+"""How long nothing more is read after a report of progress, so no worker keeps its agent busy with them."""
+_OOM_SCORE: Final = "1000"
+"""Where memory ends, the kernel kills what has the highest score first."""
 
 T = TypeVar("T")
+SendProgress = Callable[[bytes], None]
+"""Reports to the agent how far a request is, in at most PROGRESS_BYTES."""
+
+
+def _ignore_progress(_progress: bytes) -> None:
+    pass
 
 
 class WorkerFailure(StrEnum):
@@ -40,6 +53,8 @@ class WorkerFailure(StrEnum):
 
 
 _OUTCOMES: Final = (None, WorkerFailure.MEMORY, WorkerFailure.RECURSION)
+_PROGRESS: Final = len(_OUTCOMES)
+"""In the place of an outcome: this is not the answer yet, but how far it is."""
 
 
 class WorkerError(Exception):
@@ -83,17 +98,23 @@ class WorkerProcess:
         """The worker's process id; None while no worker runs."""
         return None if self._process is None else self._process.pid
 
-    async def ask(self, request: bytes, parse: Callable[[bytes], T]) -> T:
+    async def ask(
+        self,
+        request: bytes,
+        parse: Callable[[bytes], T],
+        on_progress: Callable[[bytes], None] = _ignore_progress,
+    ) -> T:
         """Return what `parse` makes of the worker's answer; it raises ValueError if that is not one.
 
-        Requests are answered one after the other. A worker that fails, or whose answer can't be parsed, is
-        killed. Raises WorkerError.
+        Requests are answered one after the other. `on_progress` gets each report of how far the worker is; it
+        raises ValueError for one that can't be parsed. A worker that fails, or whose answer can't be parsed,
+        is killed. Raises WorkerError.
         """
         async with self._lock:
             within_sec = self._limits.start_sec if self._process is None else self._limits.request_sec
             try:
                 async with asyncio.timeout(within_sec):
-                    answer = await self._exchange(request)
+                    answer = await self._exchange(request, on_progress)
                 found = parse(answer)
                 self._is_busy = False
             except TimeoutError:
@@ -108,7 +129,7 @@ class WorkerProcess:
                     await self.aclose()
             return found
 
-    async def _exchange(self, request: bytes) -> bytes:
+    async def _exchange(self, request: bytes, on_progress: Callable[[bytes], None]) -> bytes:
         """Return the answer of the worker, which is started if there is none.
 
         Raises OSError or IncompleteReadError if the worker dies or its answer is too long, ValueError if its
@@ -122,6 +143,10 @@ class WorkerProcess:
         stdin.write(REQUEST_SIZE.pack(len(request)) + request)
         await stdin.drain()
         place, length = ANSWER_HEAD.unpack(await stdout.readexactly(ANSWER_HEAD.size))
+        while place == _PROGRESS and length <= PROGRESS_BYTES:
+            on_progress(await stdout.readexactly(length))
+            await asyncio.sleep(PROGRESS_SEC)
+            place, length = ANSWER_HEAD.unpack(await stdout.readexactly(ANSWER_HEAD.size))
         if length > self._limits.answer_bytes:
             raise BrokenPipeError
         if place >= len(_OUTCOMES):
@@ -157,27 +182,42 @@ def serve_requests(answer: Callable[[bytes], bytes], limits: WorkerLimits) -> No
 
     An error that `answer` raises ends the worker, except for MemoryError and RecursionError.
     """
+    serve_with_progress(lambda request, _send: answer(request), limits)
+
+
+def serve_with_progress(answer: Callable[[bytes, SendProgress], bytes], limits: WorkerLimits) -> None:
+    """Answer requests as `serve_requests` does; `answer` gets a function, too, that reports how far it is."""
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     sys.stdout = sys.stderr  # what a library prints must not mix with the answers
+
+    def send(place: int, content: bytes) -> None:
+        answers.write(ANSWER_HEAD.pack(place, len(content)) + content)
+        answers.flush()
+
+    def send_progress(progress: bytes) -> None:
+        send(_PROGRESS, progress[:PROGRESS_BYTES])
+
     while len(size := requests.read(REQUEST_SIZE.size)) == REQUEST_SIZE.size:
         request = requests.read(*REQUEST_SIZE.unpack(size))
         _limit_resources(limits)
         outcome: WorkerFailure | None = None
         try:
-            content = answer(request)
+            content = answer(request, send_progress)
         except MemoryError:
             outcome, content = WorkerFailure.MEMORY, b""
         except RecursionError:
             outcome, content = WorkerFailure.RECURSION, b""
-        answers.write(ANSWER_HEAD.pack(_OUTCOMES.index(outcome), len(content)) + content)
-        answers.flush()
+        send(_OUTCOMES.index(outcome), content)
 
 
 def _limit_resources(limits: WorkerLimits) -> None:
     """Let this process have so much more of the processor's time, and so much memory in all.
 
-    The kernel kills it over the one; over the other, MemoryError is raised.
+    The kernel kills it over the one; over the other, MemoryError is raised. Where the machine or a container
+    has no memory left, the kernel kills this process before its agent.
     """
+    with contextlib.suppress(OSError):  # Linux alone has it
+        Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE, encoding="ascii")
     with contextlib.suppress(ImportError, ValueError, OSError):  # not every system has these limits
         import resource  # noqa: PLC0415 - see above
 

@@ -32,6 +32,8 @@ GROUPS: Final = {
     "medic": "See what the medic works on, and approve what it proposes.",
     "archive": "Back up, restore and export the market's archive, and see what it refused.",
     "backtest": "Fill orders by bars of the past, and see what came of them.",
+    "signals": "Check what votes add up to.",
+    "witness": "Watch a log of signals from another machine, and cosign it.",
 }
 """What the commands with the same first word do, shown in the list of commands."""
 _ARGUMENTS: Final = {
@@ -91,7 +93,12 @@ _ARGUMENTS: Final = {
     "archive verify": ".marketswarm/backups/archive-20261123T033000Z.dump",
     "archive export": "bars --to files --symbol SPY",
     "archive refused": "--count 10",
+    "backtest run": "breakout --symbols SPY --from 2024-01-02 --to 2024-12-31",
     "backtest orders": "cases/bracket --json",
+    "signals consensus": "votes.json --json",
+    "witness key": "witness.example/one witness.key",
+    "witness run": "--key-file witness.key --store witness.sqlite --log signals.example+1b2c3d4e+AWFiY2Q=",
+    "witness forks": "--store witness.sqlite",
     "beat": "backup --every 10s",
     "join": "rediss://join@192.0.2.10:6379 --fingerprint SHA256 backup",
     "exec": "--svc backup -- ./backup.sh --full",
@@ -210,10 +217,23 @@ _TABLE: Final = {
             "List the entries that the archive refused, the newest first.",
         ),
         (
+            "backtest run",
+            "signals/run_strategy",
+            "Play a strategy over bars of the past, and report what came of it.",
+        ),
+        (
             "backtest orders",
             "signals/orders",
             "Fill orders by bars, and show the fills, what was refused and the account.",
         ),
+        (
+            "signals consensus",
+            "signals.consensus/consensus",
+            "Weigh the votes of a file, and show each step to a side.",
+        ),
+        ("witness key", "signals.witness/key", "Make the key of a witness."),
+        ("witness run", "signals.witness/run", "Cosign the checkpoints of logs, until it is stopped."),
+        ("witness forks", "signals.witness/forks", "Show checkpoints that contradict what was cosigned."),
     ),
     "Beats from scripts": (
         ("beat", "beat.beat", "Send one beat for a service, or one after the other."),
@@ -323,7 +343,8 @@ def _find_function(entry: CommandEntry) -> Any:
     try:
         return getattr(import_module(f"services.{service}.commands"), name)
     except ModuleNotFoundError as error:
-        needed = "pip install 'marketswarm[services]'"
+        extras = "services,signals" if service == "signals.witness" else "services"
+        needed = f"pip install 'marketswarm[{extras}]'"
         text = f"`{entry.name}` needs {error.name}, which is not installed: {needed}"
         raise Mistake(text) from None
 

@@ -1,11 +1,27 @@
-"""The data folder of the embedded fleet, and commands to type next that name it where they must."""
+"""The data folder of the embedded fleet, its database, and commands to type next that name the folder."""
 
 import os
 import shlex
 from pathlib import Path
 from typing import Final
 
+from marketswarm.exit import Mistake
+
 DATA: Final = Path(".marketswarm")
+
+
+def read_database(data: Path) -> tuple[str, Path]:
+    """Return the URL of the database that runs in a data folder, and the folder of its programs.
+
+    Raises Mistake if there is none.
+    """
+    server = data / "postgres"
+    try:
+        url = (server / "url").read_text("utf-8").strip()
+        return url, Path((server / "programs").read_text("utf-8").strip())
+    except OSError:
+        what_to_do = "start the fleet, name its folder by --data, or set DATABASE_URL"
+        raise Mistake(f"there is no database in {data}: {what_to_do}") from None
 
 
 def suggest_command(command: str, data: Path) -> str:

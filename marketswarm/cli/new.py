@@ -1,4 +1,4 @@
-"""Implement `marketswarm init` and `new`: write a first truth.json, or a service that runs, with its test.
+"""Implement `marketswarm init` and `new`: write a first truth.json, or a service or strategy, with its test.
 
 Only new files are written, all of them or none. Text for files that were written by hand, truth.json and
 compose.yaml, is printed to be pasted; a missing truth.json is written.
@@ -8,6 +8,7 @@ import contextlib
 import json
 import keyword
 import os
+import re
 import shlex
 import textwrap
 from collections.abc import Mapping
@@ -63,6 +64,13 @@ _FILES: Final = {  # template: the file that it becomes
     "loop.py": "services/{0}/loop.py",
     "test.py": "tests/services/{0}/test_{0}.py",
 }
+_STRATEGY: Final = "strategy"
+"""The word before the name of a strategy, which so is the name of no service."""
+_STRATEGY_FILES: Final = {
+    "strategy.py": "strategies/{0}.py",
+    "strategy_test.py": "tests/strategies/test_{0}.py",
+}
+_STRATEGY_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _DEFAULT_INTERVAL_SEC: Final = 10
 _OTHER_PROGRAMS: Final = ("healer", "sentinel", "notifier", "bootstrap")
 _OUR_COMPOSE_ANCHOR: Final = "x-agent: &agent"
@@ -85,17 +93,30 @@ def init(
 
 
 def new(
-    svc: Annotated[str, argument("NAME", "The name of the service: prices.")],
+    svc: Annotated[
+        str, argument("NAME", "The name of the service: prices. Or `strategy`, before the name of one.")
+    ],
+    strategy: Annotated[
+        str | None, argument("STRATEGY", "The name of a strategy to write, after `strategy`.")
+    ] = None,
     truth: Annotated[Path, option("--truth", "FILE", "The truth it is for.", envvar="TRUTH_PATH")] = TRUTH,
 ) -> None:
     """Write a service and its test, and print its section of the truth and its compose entry.
 
-    Where there is no truth.json, one is written that has the section.
+    Where there is no truth.json, one is written that has the section. `marketswarm new strategy NAME` writes
+    a strategy for `marketswarm backtest run` instead, and its test.
     """
+    if svc == _STRATEGY:
+        _write_strategy(strategy)
+        return
+    if strategy is not None:
+        raise typer.BadParameter(
+            f"{strategy}: only `new {_STRATEGY}` has a second name", param_hint="STRATEGY"
+        )
     module = _module_name(svc)
     if svc in find_modules([svc]):
         raise Mistake(f"{svc}: there is a services.{module} already")
-    drafts = _draft_files(svc, module)
+    drafts = _draft_files(_FILES, svc, module)
     section = None
     if truth.exists():
         section = _make_section_for_file(svc, truth)
@@ -113,6 +134,29 @@ def new(
     _print_next_steps(svc, module)
 
 
+def _write_strategy(name: str | None) -> None:
+    if name is None or not _STRATEGY_NAME.fullmatch(name) or keyword.iskeyword(name):
+        given = "" if name is None else f"{name!r} is no name: "
+        raise typer.BadParameter(
+            f"{given}small letters, digits and _, such as my_idea", param_hint="STRATEGY"
+        )
+    drafts = _draft_files(_STRATEGY_FILES, name, name)
+    _write_files(drafts)
+    output.print_lines(f"wrote {path}" for path in drafts)
+    file = _STRATEGY_FILES["strategy.py"].format(name)
+    span = "--symbols SPY --from 2024-01-02 --to 2024-12-31"
+    steps = [
+        (
+            f"marketswarm backtest run {file} {span}",
+            "plays it over the archive's bars, or those of --bars FILE",
+        ),
+        (f"python -m pytest {_STRATEGY_FILES['strategy_test.py'].format(name)}", "its test, in seconds"),
+        (file, "is where its rule goes"),
+    ]
+    output.print_line("")
+    output.print_pairs(steps)
+
+
 def _module_name(svc: str) -> str:
     require_service_name(svc, "NAME")
     module = svc.replace("-", "_")
@@ -123,9 +167,9 @@ def _module_name(svc: str) -> str:
     return module
 
 
-def _draft_files(svc: str, module: str) -> dict[Path, str]:
+def _draft_files(templates: Mapping[str, str], svc: str, module: str) -> dict[Path, str]:
     drafts = {}
-    for template, name in _FILES.items():
+    for template, name in templates.items():
         path = Path(name.format(module))
         if os.path.lexists(path):
             raise Mistake(f"{path} is there already: it is not touched")

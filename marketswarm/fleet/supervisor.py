@@ -411,6 +411,7 @@ class FleetSupervisor:
             given[f"{DATABASE_URL}_FILE"] = str(url_file)
             given["POSTGRES_BIN"] = str(database.programs.folder)
             given.setdefault("ARCHIVE_BACKUP_FOLDER", str(self._spec.data / "backups"))
+            given.setdefault("BOARD_BACKTEST_FOLDER", str(self._spec.data / "backtests"))
         if svc == MEDIC:
             given[_FLEET_LOGS] = str((self._spec.data / LOGS_FOLDER).resolve())
             if self._control_address:

@@ -47,6 +47,8 @@ class Action(StrEnum):
     UPDATE_ANNOUNCEMENT = "update_announcement"
     CREATE_KEY = "create_key"
     REVOKE_KEY = "revoke_key"
+    BACKTEST = "backtest"
+    DELETE_BACKTEST = "delete_backtest"
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ import typer
 from marketswarm.bus import Bus
 from marketswarm.bus.stream import StreamEntry, read_entries_before
 from marketswarm.cli import event_loop, output
-from marketswarm.cli.data_folder import DATA
+from marketswarm.cli.data_folder import DATA, read_database
 from marketswarm.cli.fleet_view import FleetView, ask_fleet
 from marketswarm.cli.local_time import format_moment
 from marketswarm.cli.options import Data, Json, argument, option
@@ -115,7 +115,9 @@ def export(
     ] = None,
     adjust: Annotated[
         Adjust | None,
-        typer.Option(help="Bars as traded, or adjusted up to today; by default as their sources gave them."),
+        typer.Option(
+            help="Bars as traded, or adjusted up to today, or --as-of; by default as their sources gave them."
+        ),
     ] = None,
     data: Data = DATA,
     as_json: Json = False,
@@ -165,13 +167,7 @@ def find_database(data: Path) -> tuple[str, Path | None]:
     settings = read_settings(ArchiveEnvironment)
     if settings.database_url is not None:
         return settings.database_url, settings.postgres_bin
-    server = data / "postgres"
-    try:
-        url = (server / "url").read_text("utf-8").strip()
-        programs = Path((server / "programs").read_text("utf-8").strip())
-    except OSError:
-        what_to_do = "start the fleet, name its folder by --data, or set DATABASE_URL"
-        raise Mistake(f"there is no database in {data}: {what_to_do}") from None
+    url, programs = read_database(data)
     return url, settings.postgres_bin or programs
 
 
@@ -236,8 +232,11 @@ async def _export_all(
         (first, last), (since, until) = found, days
         first = max(first, since.replace(tzinfo=UTC)) if since else first
         end = until.replace(tzinfo=UTC) if until else last + timedelta(milliseconds=1)
-        today = datetime.now(UTC).date()
-        adjusted = None if adjust is None else await read_adjuster(connection, adjust, today, symbols)
+        adjusted = None
+        if adjust is not None:
+            # the end of a day is the midnight after it
+            day = (datetime.now(UTC) if as_of is None else as_of - timedelta(milliseconds=1)).date()
+            adjusted = await read_adjuster(connection, adjust, day, symbols, as_of=as_of)
         span = first, end
         written = export_table(
             connection, table, folder, span, symbols, by=by, as_of=as_of, adjusted=adjusted

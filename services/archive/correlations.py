@@ -1,36 +1,53 @@
-"""Compute how the daily returns of each pair of symbols move together, in PostgreSQL.
+"""Compute how the daily returns of each pair of symbols move together.
+
+PostgreSQL gives the closes, and pairs them; `services/market/adjust.py` adjusts them in between, as it does
+for everyone.
 
 The returns of a pair are the logarithms of the closes of a day by those of the day before, of the days on
 which both symbols have a close, because markets are closed on different days, and returns over different
 stretches of time can't be compared. A split is no return: the closes are adjusted for splits. The
 correlation of `day` is Pearson's over the last `days` such returns up to it. A day is the trading day that
-the bar names. Only final bars count.
+the bar names. Only final bars count, and of those that were built none of too few minutes: its close is that
+of an hour in which we happened to look.
 
 The days of all symbols need not end together, because a recording of 2013 may be played beside one of 2018.
 So the days that are computed are the latest ones, and the last ones of most symbols. A day that was computed
 while history was still coming in is computed again.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date
+from hashlib import blake2b
 from typing import Any, Final
 
 from marketswarm.postgres.transaction import transaction
-from services.tables.adjusted_bars import DAY_SQL
+from services.market.adjust import GivenClose
+from services.market.universe import DAY_SHARE, DayShares, list_day_shares
+from services.tables.adjusted_bars import (
+    DAY_SQL,
+    SHARE_SQL,
+    Adjust,
+    adjust_closes,
+    make_adjusters,
+    make_basis,
+)
 
 LATEST_DAYS: Final = 5
 """The latest days that are computed again when daily bars change: corrections come within days."""
 LAST_DAYS: Final = 5
 """The days on which most symbols have their last bar, which are computed, too."""
+NO_SHARES: Final = list_day_shares(None)
 MIN_DAYS: Final = 5
 """The fewest common days of a correlation."""
 
 _DAY: Final = DAY_SQL
-# The logarithm of the product of all ratios up to the day whose splits a close contains: with it, differences
-# of closes that were given on different days are right, whatever day all are adjusted to in the end.
-_SPLIT: Final = f"""coalesce((
-    SELECT sum(ln(ratio)) FROM actions WHERE actions.symbol = bars.symbol AND kind = 'split' AND NOT withdrawn
-        AND ex_day <= greatest({_DAY}, adjusted_to)
-), 0)"""  # noqa: S608 - our own names
+_SHARE: Final = f"""coalesce(
+    (SELECT share FROM unnest($4::text[], $5::float8[]) AS own(symbol, share) WHERE own.symbol = bars.symbol),
+    (SELECT share FROM symbols JOIN unnest($6::text[], $7::float8[]) AS kind(asset, share)
+        ON kind.asset = symbols.asset WHERE symbols.symbol = bars.symbol),
+    {DAY_SHARE}
+)"""  # noqa: S608 - our own names
 _DAYS: Final = f"""
 WITH latest AS (
     SELECT DISTINCT {_DAY} AS day
@@ -49,11 +66,14 @@ SELECT day FROM latest UNION SELECT day FROM last
 """  # noqa: S608 - our own names
 # twice the calendar days that 60 trading days need, and some; a day begins at most three days from its date
 _DAILY: Final = f"""
-SELECT symbol, {_DAY} AS day, start, close, {_SPLIT} AS split, rev, replay FROM bars
+SELECT symbol, {_DAY} AS day, start, close, adjustment, adjusted_to, replay,
+    coalesce(known_at, start + interval '1 day') AS known_at
+FROM bars
 WHERE timeframe = '1d' AND final
     AND start < ($1::date + 4)::timestamp AT TIME ZONE 'UTC'
     AND start >= ($1::date - 2 * $2::integer - 10)::timestamp AT TIME ZONE 'UTC'
     AND {_DAY} <= $1::date
+    AND (minutes IS NULL OR minutes >= (minutes + coalesce(missing, 0)) * {_SHARE})
 """  # noqa: S608 - our own names
 # The window of a day begins some days before the bars that are compared: at worst the same is computed again.
 _CHANGED: Final = f"""
@@ -79,36 +99,47 @@ SELECT day, summed.made_of FROM due JOIN summed USING (day) LEFT JOIN correlated
 WHERE summed.made_of IS DISTINCT FROM before.made_of
 ORDER BY day DESC
 """  # noqa: S608 - our own names
-_COMPUTE: Final = f"""
+_CHOOSE: Final = f"""
 WITH daily AS (
     SELECT DISTINCT ON (symbol, day) * FROM ({_DAILY}) found ORDER BY symbol, day, start DESC
 ), chosen AS (
     SELECT symbol FROM daily GROUP BY symbol ORDER BY count(*) DESC, symbol COLLATE "C" LIMIT $3
-), closed AS (
-    SELECT symbol, day, ln(close) + split AS close, replay
-    FROM daily JOIN chosen USING (symbol) WHERE close > 0
+)
+SELECT symbol, day, close, adjustment, adjusted_to, replay, known_at
+FROM daily JOIN chosen USING (symbol) WHERE close > 0
+ORDER BY symbol, day
+"""  # noqa: S608 - our own names
+_COMPUTE: Final = """
+WITH closed AS (
+    SELECT symbol, day, ln(close) AS close, replay, known_at
+    FROM unnest($4::text[], $5::date[], $6::float8[], $7::boolean[], $8::timestamptz[])
+        AS given(symbol, day, close, replay, known_at)
 ), paired AS (
     SELECT one.symbol AS a, other.symbol AS b,
         one.close - lead(one.close) OVER days AS x, other.close - lead(other.close) OVER days AS y,
         one.replay OR other.replay OR lead(one.replay OR other.replay) OVER days AS replay,
+        greatest(one.known_at, other.known_at, lead(greatest(one.known_at, other.known_at)) OVER days)
+            AS known_at,
         row_number() OVER days AS age
     FROM closed one JOIN closed other ON one.day = other.day
         AND one.symbol COLLATE "C" < other.symbol COLLATE "C"
     WINDOW days AS (PARTITION BY one.symbol, other.symbol ORDER BY one.day DESC)
 ), correlated AS (
-    SELECT a, b, corr(x, y) AS value, count(*) AS n, bool_or(replay) AS replay
+    SELECT a, b, corr(x, y) AS value, count(*) AS n, bool_or(replay) AS replay, max(known_at) AS known_at
     FROM paired WHERE age <= $2 AND x IS NOT NULL GROUP BY a, b
 ), found AS (
-    SELECT * FROM correlated WHERE n >= $4 AND value IS NOT NULL AND value <> 'NaN'
+    SELECT * FROM correlated WHERE n >= $3 AND value IS NOT NULL AND value <> 'NaN'
 ), removed AS (
     DELETE FROM correlations stale
     WHERE day = $1::date AND NOT EXISTS (SELECT FROM found WHERE found.a = stale.a AND found.b = stale.b)
 )
-INSERT INTO correlations AS old (day, a, b, value, n, replay)
-SELECT $1::date, a, b, greatest(-1, least(1, value)), n, replay FROM found
-ON CONFLICT (day, a, b) DO UPDATE SET value = excluded.value, n = excluded.n, replay = excluded.replay
-WHERE (old.value, old.n, old.replay) IS DISTINCT FROM (excluded.value, excluded.n, excluded.replay)
-"""  # noqa: S608 - our own names
+INSERT INTO correlations AS old (day, a, b, value, n, replay, known_at)
+SELECT $1::date, a, b, greatest(-1, least(1, value)), n, replay, known_at FROM found
+ON CONFLICT (day, a, b) DO UPDATE SET
+    value = excluded.value, n = excluded.n, replay = excluded.replay, known_at = excluded.known_at
+WHERE (old.value, old.n, old.replay, old.known_at)
+    IS DISTINCT FROM (excluded.value, excluded.n, excluded.replay, excluded.known_at)
+"""
 
 _REMEMBER: Final = """
 INSERT INTO correlated_days VALUES ($1, $2) ON CONFLICT (day) DO UPDATE SET made_of = excluded.made_of
@@ -116,27 +147,68 @@ INSERT INTO correlated_days VALUES ($1, $2) ON CONFLICT (day) DO UPDATE SET made
 _FORGET: Final = "DELETE FROM correlated_days WHERE day < (SELECT min(day) FROM correlations)"
 
 
-async def list_changed_days(connection: Any, *, days: int, symbols: int) -> dict[date, str]:
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """Say what is compared: how many days one correlation has, how many symbols, and which days count."""
+
+    days: int
+    symbols: int
+    shares: DayShares = NO_SHARES
+
+    @property
+    def fingerprint(self) -> str:
+        """A text that is another one if other correlations follow from the same bars."""
+        shares = repr([sorted(each.items()) for each in (self.shares.by_symbol, self.shares.by_asset)])
+        return f"{self.days} {self.symbols} {blake2b(shares.encode(), digest_size=6).hexdigest()}"
+
+
+async def list_changed_days(connection: Any, compared: Compared) -> dict[date, str]:
     """Return the days to compute, newest first, each with a fingerprint of the bars that they are made of.
 
     These are the latest days and the last days of most symbols, and those that have correlations already, if
-    a bar that they are made of has changed or come since. `days` is how many days one correlation has,
-    `symbols` how many symbols are compared.
+    a bar that they are made of has changed or come since.
     """
-    rows = await connection.fetch(_CHANGED, LATEST_DAYS, LAST_DAYS, days, f"{days} {symbols}")
+    rows = await connection.fetch(_CHANGED, LATEST_DAYS, LAST_DAYS, compared.days, compared.fingerprint)
     return {row["day"]: row["made_of"] for row in rows}
 
 
-async def compute_correlations(connection: Any, day: date, *, days: int, symbols: int, made_of: str) -> int:
+async def compute_correlations(connection: Any, day: date, compared: Compared, made_of: str) -> int:
     """Compute the correlations of a day, and write those that are new or changed; return how many.
 
     Those of pairs that are no longer compared are deleted. The symbols with most daily bars are compared.
     `made_of` is the day's fingerprint by `list_changed_days`, which is stored.
     """
+    shares = (compared.shares.by_symbol, compared.shares.by_asset)
+    lists = [list(cells) for each in shares for cells in (each.keys(), each.values())]
     async with transaction(connection):
-        status = await connection.execute(_COMPUTE, day, days, symbols, MIN_DAYS)
+        rows = await connection.fetch(_CHOOSE, day, compared.days, compared.symbols, *lists)
+        columns = await _adjust_closes(connection, rows, day)
+        status = await connection.execute(_COMPUTE, day, compared.days, MIN_DAYS, *columns)
         await connection.execute(_REMEMBER, day, made_of)
     return int(status.rpartition(" ")[2])
+
+
+async def _adjust_closes(connection: Any, rows: Sequence[Any], day: date) -> list[list[Any]]:
+    """Return the columns of closes as `_COMPUTE` takes them, adjusted for the splits up to a day.
+
+    `rows` are those of `_CHOOSE`: by symbol and day.
+    """
+    by_symbol: dict[str, list[GivenClose]] = {}
+    for row in rows:
+        given = GivenClose(row["day"], row["close"], make_basis(row["adjustment"], row["adjusted_to"]))
+        by_symbol.setdefault(row["symbol"], []).append(given)
+    since = min((row["day"] for row in rows), default=day)
+    splits = await connection.fetch(SHARE_SQL, list(by_symbol), since, None)
+    adjusters, wanted = make_adjusters(splits), Adjust.SPLITS.make_basis(day)
+    closes = [
+        close
+        for symbol, some in by_symbol.items()
+        for close in adjust_closes(some, adjusters.get(symbol), wanted)
+    ]
+    symbols, days, replays, known = (
+        [row[name] for row in rows] for name in ("symbol", "day", "replay", "known_at")
+    )
+    return [symbols, days, closes, replays, known]
 
 
 async def forget_expired_days(connection: Any) -> None:

@@ -74,10 +74,10 @@ class RowsAdjuster:
 
 
 async def read_adjuster(
-    connection: Any, adjust: Adjust, day: date, symbols: Sequence[str] = ()
+    connection: Any, adjust: Adjust, day: date, symbols: Sequence[str] = (), *, as_of: datetime | None = None
 ) -> RowsAdjuster:
-    """Return what adjusts the bars of these symbols, or of all, as of a day."""
-    rows = await connection.fetch(SHARE_SQL, list(symbols) or None, None)
+    """Return what adjusts the bars of these symbols, or of all, as of a day; by what was known `as_of`."""
+    rows = await connection.fetch(SHARE_SQL, list(symbols) or None, None, as_of)
     return RowsAdjuster(make_adjusters(tuple(row) for row in rows), adjust.make_basis(day))
 
 

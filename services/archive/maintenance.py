@@ -1,4 +1,6 @@
-"""Do what one instance does for all, under a lease: partitions, retention, sources, correlations, backups.
+"""Do what one instance does for all, under a lease: partitions, retention, sources, universes, backups.
+
+Correlations are computed here, too.
 
 It also says on the bus how the database and the backups are, and takes requests: to connect to PostgreSQL
 again, and to make the backup that is due before its time. Archive pauses after a backup that failed, for up
@@ -35,7 +37,7 @@ from marketswarm.operator.service_reports import (
 from marketswarm.postgres.errors import PostgresAwayError, RefusedRowsError, ServerFaultError
 from marketswarm.postgres.migrations import SchemaError
 from marketswarm.postgres.transaction import transaction
-from marketswarm.truth import MARKET, SYSTEM
+from marketswarm.truth import MARKET, SYSTEM, Truth
 from marketswarm.truth.schedule import parse_schedule
 from services.archive.backup import (
     Backup,
@@ -45,15 +47,22 @@ from services.archive.backup import (
     read_newest_backup,
     remove_old_backups,
 )
-from services.archive.correlations import compute_correlations, forget_expired_days, list_changed_days
+from services.archive.correlations import (
+    Compared,
+    compute_correlations,
+    forget_expired_days,
+    list_changed_days,
+)
 from services.archive.database import Database, reconnect
 from services.archive.database_observer import DatabaseObserver
 from services.archive.metrics import ArchiveMetrics
 from services.archive.partitions import TIME_COLUMNS, drop_expired, list_ahead, make_partitions
 from services.archive.reader import ROW_TIMES
 from services.archive.settings import ArchiveEnvironment, ArchiveSettings, WriteSettings
+from services.archive.universes import list_universe, write_universe
 from services.archive.writer import Writer
 from services.market.fields import EntryError
+from services.market.universe import list_day_shares
 from services.tables.rows import parse_storable_object
 
 LEASE: Final = "maintenance"
@@ -61,6 +70,7 @@ _FORMER_LEASE: Final = "archive"
 STEP_SEC: Final = 0.5
 LOOK_EVERY_SEC: Final = 2.0  # for requests to make a backup
 SOURCES_EVERY_SEC: Final = 2.0
+UNIVERSES_EVERY_SEC: Final = 2.0
 CORRELATIONS_EVERY_SEC: Final = 30.0
 CORRELATIONS_AT_ONCE: Final = 10  # days, the newest first, because other jobs wait meanwhile
 PARTITIONS_EVERY_SEC: Final = 3600.0
@@ -228,12 +238,15 @@ class Maintenance:
         self._jobs = (
             self._partitions,
             MaintenanceJob("sources", SOURCES_EVERY_SEC, self._write_sources),
+            MaintenanceJob("universes", UNIVERSES_EVERY_SEC, self._write_universe),
             MaintenanceJob("correlations", CORRELATIONS_EVERY_SEC, self._write_correlations),
         )
         self._report = MaintenanceJob("database", DATABASE_EVERY_SEC, self._report_database)
         self._observer = DatabaseObserver(database)
         self._backup = MaintenanceJob("backup", BACKUP_EVERY_SEC, self._back_up, BACKUP_BACKOFF)
         self._desk = BackupDesk(lambda: me.bus(SYSTEM))
+        self._written: Truth | None = None
+        """The truth whose universe was written last."""
         self._checked = "", float("-inf")
         """The backup whose digest was compared last, and when."""
 
@@ -255,7 +268,7 @@ class Maintenance:
                 group.create_task(self._back_up_again_and_again())
         finally:
             # report no more on the jobs, and do all of them at once when the lease is back
-            self._checked = "", float("-inf")
+            self._checked, self._written = ("", float("-inf")), None
             for job in (*self._jobs, self._report, self._backup):
                 job.note_success(float("-inf"))
                 self._me.set_degraded(None, part=job.part)
@@ -333,15 +346,25 @@ class Maintenance:
             async with self._database.connect() as connection:
                 await write_source_states(connection, states, time.time())
 
+    async def _write_universe(self, _settings: WriteSettings) -> None:
+        """Write which symbols the truth in force has, once for each truth."""
+        truth = self._me.truth
+        if truth is not self._written:
+            async with self._database.connect() as connection:
+                await write_universe(connection, list_universe(truth), time.time())
+            self._written = truth
+
     async def _write_correlations(self, settings: WriteSettings) -> None:
         wanted = settings.correlations
         if not wanted.symbols:
             return
+        shares = list_day_shares(self._me.truth.services.get("bars"))
+        compared = Compared(wanted.days, wanted.symbols, shares)
         async with self._database.connect(_JOB_SEC) as connection:
-            changed = await list_changed_days(connection, days=wanted.days, symbols=wanted.symbols)
+            changed = await list_changed_days(connection, compared)
             for day, made_of in islice(changed.items(), CORRELATIONS_AT_ONCE):
                 self._metrics.correlations_total += await compute_correlations(
-                    connection, day, days=wanted.days, symbols=wanted.symbols, made_of=made_of
+                    connection, day, compared, made_of
                 )
 
     async def _report_database(self, _settings: WriteSettings) -> None:

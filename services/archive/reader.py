@@ -8,7 +8,7 @@ from services.tables.tables import TABLES
 
 TABLE_NAMES: Final = (
     *("bars", "quotes", "observations", "observation_vintages", "actions", "indicators", "features"),
-    *("symbols", "sources", "source_health"),
+    *("symbols", "universes", "sources", "source_health"),
     *("downloads", "correlations", "correlated_days", "alert_log"),
     *("alert_counts", "incidents", "incident_events", "incident_evidence"),
 )
@@ -17,6 +17,7 @@ ROW_TIMES: Final[Mapping[str, str]] = {
     **{table.name: table.time_columns[0][0] for table in TABLES if table.time_columns},
     "actions": "ex_day",
     "correlations": "day",
+    "universes": "known_at",
     "source_health": "at",
     "alert_counts": "day",
     "incidents": "opened_at",

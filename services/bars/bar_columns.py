@@ -104,6 +104,15 @@ class BarColumns:
         self.starts[position] = bar.start_ms
         self.rows[: PRICE + 1, position] = _read_columns(bar)
 
+    def write_newest(self, bar: Bar) -> list[float]:
+        """Write the columns and sums of the newest bar, which begins when `bar` does; return its rows."""
+        position = self.count - 1
+        columns = _read_columns(bar)
+        before_ms, before, *sums = self._read_before(position)
+        row = [*columns, *self._add_bar(bar.start_ms, columns[CLOSE:], before_ms, before, sums)]
+        self.rows[:, position] = row
+        return row
+
     def holds(self, position: int, bar: Bar) -> bool:
         return bool(
             self.starts[position] == bar.start_ms

@@ -12,7 +12,7 @@ from typing import Final
 
 from services.bars.quality import HeldBar
 from services.market.intervals import LENGTH_MS
-from services.market.records import Adjustment, Bar, Timeframe
+from services.market.records import Adjustment, Bar, Timeframe, VolumeKind
 
 CHUNK_BARS: Final = 8
 UNPACKED_CHUNKS: Final = 4
@@ -36,7 +36,11 @@ _MAX_RANK: Final = 15
 _MAX_SOURCES: Final = 255
 _ADJUSTMENTS: Final = tuple(Adjustment)
 _ADJUSTMENT_BITS: Final = 8
-"""The upper bits of the source are how it had adjusted the bar: 0 is raw."""
+"""Two bits above the source are how it had adjusted the bar: 0 is raw."""
+_ADJUSTMENT_MASK: Final = 3
+_VOLUME_KINDS: Final = (None, *VolumeKind)
+_VOLUME_BITS: Final = 10
+"""The bits above these are whose volume it is: 0 is unknown, as in the rows of the releases before."""
 
 
 @dataclass(slots=True)
@@ -120,18 +124,23 @@ class BarTable:
         return slot
 
     def find(self, start_ms: int) -> Slot | None:
-        return self._open_chunk(self.find_chunk(start_ms)).get(start_ms)
+        slots = self._chunks.get(start_ms - start_ms % self._chunk_ms)
+        if not isinstance(slots, dict):  # packed, or missing
+            slots = self._open_chunk(self.find_chunk(start_ms))
+        return slots.get(start_ms)
 
     def open_slot(self, start_ms: int) -> Slot:
         """Return the slot of an interval, a new one if it is missing, to be stored with the next commit."""
-        chunk = self.find_chunk(start_ms)
-        slots = self._open_chunk(chunk)
-        if start_ms not in slots:
+        chunk = start_ms - start_ms % self._chunk_ms
+        slots = self._chunks.get(chunk)
+        if not isinstance(slots, dict):  # packed, or missing
+            slots = self._open_chunk(chunk)
+        slot = slots.get(start_ms)
+        if slot is None:
             self._chunks[chunk] = slots
             self._unpacked.add(chunk)
-            slots[start_ms] = Slot()
+            slot = slots[start_ms] = Slot()
             self.newest_ms = start_ms if self.newest_ms is None else max(self.newest_ms, start_ms)
-        slot = slots[start_ms]
         slot.packed = b""
         self._changed.add(chunk)
         return slot
@@ -147,12 +156,13 @@ class BarTable:
 
     def list_built(self, open_ms: int, close_ms: int) -> list[HeldBar]:
         """Return the built bars that begin in `[open_ms, close_ms)`, in order."""
-        return [slot.built for slot in self._list_slots(open_ms, close_ms) if slot.built is not None]
+        slots = self._list_slots(open_ms, close_ms)
+        return [built for slot in slots if (built := slot.built) is not None]
 
     def list_shown(self, first_ms: int, end_ms: int) -> list[HeldBar]:
         """Return the shown bars that begin in `[first_ms, end_ms)`, in order."""
-        shown = [slot.shown for slot in self._list_slots(first_ms, end_ms)]
-        return [held for held in shown if held is not None]
+        slots = self._list_slots(first_ms, end_ms)
+        return [held for slot in slots if (held := slot.shown) is not None]
 
     def list_before(self, start_ms: int, count: int) -> list[HeldBar]:
         """Return the last `count` shown bars before `start_ms`, in order."""
@@ -183,6 +193,8 @@ class BarTable:
 
     def pack_changes(self) -> dict[int, bytes]:
         """Return the chunks that changed since the last call, as bytes, and pack all but the newest."""
+        if not self._changed and len(self._unpacked) <= UNPACKED_CHUNKS:
+            return {}
         changed = {chunk: self._pack(chunk) for chunk in self._changed}
         self._changed.clear()
         if len(self._unpacked) > UNPACKED_CHUNKS:
@@ -232,13 +244,13 @@ class BarTable:
         return b"".join([slot.packed or self._pack_slot(start, slot) for start, slot in slots])
 
     def _pack_slot(self, start: int, slot: Slot) -> bytes:
-        rows = [
-            _pack_row(start, held, flag, slot.indicator_rev, self._sources)
-            for held, flag in ((slot.built, 0), (slot.given, _IS_GIVEN))
-            if held is not None
-        ]
-        slot.packed = b"".join(rows)
-        return slot.packed
+        packed, rev, built, given = b"", slot.indicator_rev, slot.built, slot.given
+        if built is not None:
+            packed = _pack_row(start, built, 0, rev, self._sources)
+        if given is not None:
+            packed += _pack_row(start, given, _IS_GIVEN, rev, self._sources)
+        slot.packed = packed
+        return packed
 
     def _unpack(self, packed: bytes) -> dict[int, Slot]:
         slots: dict[int, Slot] = {}
@@ -252,14 +264,18 @@ class BarTable:
             count = None if trades is None else int(trades)
             bar = Bar(self.symbol, self.timeframe, start, opened, high, low, close, volume, vwap, count)
             name = self._sources.find_name(source & _MAX_SOURCES)
-            code = source >> _ADJUSTMENT_BITS
+            code, kind = source >> _ADJUSTMENT_BITS & _ADJUSTMENT_MASK, source >> _VOLUME_BITS
             adjustment = _ADJUSTMENTS[code] if code < len(_ADJUSTMENTS) else Adjustment.RAW
+            volume_kind = _VOLUME_KINDS[kind] if kind < len(_VOLUME_KINDS) else None
             is_complete, is_replay = bool(flags & _IS_COMPLETE), bool(flags & _IS_REPLAY)
             rank = flags >> _RANK_BITS
             is_other = bool(flags & _IS_OTHER_HOURS)
+            # fmt: off
             held = HeldBar(
-                bar, changes, name, seen_ms, is_complete, is_replay, rank, is_other, minutes, adjustment
+                bar, changes, name, seen_ms, is_complete, is_replay, rank, is_other, minutes, adjustment,
+                volume_kind,
             )
+            # fmt: on
             slot = slots.setdefault(start, Slot(indicator_rev=rev))
             if flags & _IS_GIVEN:
                 slot.given = held
@@ -283,7 +299,9 @@ def _pack_row(start: int, held: HeldBar, flag: int, indicator_rev: int, sources:
         held.seen_ms,
         held.changes,
         indicator_rev,
-        sources.find_number(held.source) | _ADJUSTMENTS.index(held.adjustment) << _ADJUSTMENT_BITS,
+        sources.find_number(held.source)
+        | _ADJUSTMENTS.index(held.adjustment) << _ADJUSTMENT_BITS
+        | _VOLUME_KINDS.index(held.volume_kind) << _VOLUME_BITS,
         flag
         | (_IS_COMPLETE if held.is_complete else 0)
         | (_IS_REPLAY if held.is_replay else 0)

@@ -11,11 +11,12 @@ read: of the entries of one bar, the highest revision of the highest epoch count
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from datetime import date
 from typing import Final
 
-from services.bars.bar_table import EARLIEST_MS
+from services.bars.bar_table import EARLIEST_MS, LATEST_MS
 from services.bars.outputs import Arrival, EntryEncoder, Outputs
 from services.bars.publisher import BarPublisher, Changed, find_close
 from services.bars.quality import (
@@ -26,6 +27,7 @@ from services.bars.quality import (
     Known,
     Rejection,
     SuspectBar,
+    check_jump,
     find_difference,
     find_rejection,
     is_before,
@@ -37,11 +39,13 @@ from services.bars.retention import Retention
 from services.bars.settings import BarsOptions, SymbolGroup
 from services.bars.splits import SplitView
 from services.bars.state import SymbolState, TickTimes
+from services.market.actions import find_day_ms
 from services.market.adjust import AS_TRADED
 from services.market.entries import encode_entry, parse_action, parse_bar, parse_provenance, parse_quote
 from services.market.fields import MAX_NUMBER, EntryError, Fields
 from services.market.intervals import Grid, Interval
 from services.market.records import (
+    DAY_MS,
     MINUTE_MS,
     PERIODS,
     SOURCE_TIMEFRAMES,
@@ -53,12 +57,14 @@ from services.market.records import (
     Quote,
     RecordKind,
     Timeframe,
+    VolumeKind,
 )
 
 RELEASED: Final = b"released"
 """The field of an entry that an operator released from the quarantine."""
 OTHER_HOURS: Final = b"other_hours"
 """The field of the entry of a day that is not of the session's hours, but of UTC's."""
+_MONTH_MS: Final = 32 * DAY_MS
 KEPT_MINUTES: Final = 5
 """Ticks that are older than this many of the newest minutes are too late."""
 _CHAIN: Final[Sequence[tuple[Timeframe, Timeframe]]] = (
@@ -79,6 +85,7 @@ class BarBuilder:
         """The outcome of the records since it was last read: by source, and a check, `taken` or `skipped`."""
         self.findings: Counter[tuple[str, str]] = Counter()
         """What was found about records that were taken, by source and check."""
+        self._settle_ms = round(1000 * options.settle_sec)
         self._grid = grid
         self._encoder = EntryEncoder(state.symbol, group.asset, state.epoch, grid)
         self._splits = SplitView(state, grid)
@@ -119,6 +126,12 @@ class BarBuilder:
         else:
             self._evaluate_bar(arrival, record, provenance)
 
+    @property
+    def due_ms(self) -> int:
+        """The clock at which the first of the open bars is final, LATEST_MS if none is by the clock."""
+        first_ms = self._publisher.first_close_ms
+        return first_ms if first_ms == LATEST_MS else first_ms + self._settle_ms
+
     def find_due(self, clock_ms: int) -> bool:
         return self._publisher.first_close_ms <= self._find_border(clock_ms)
 
@@ -132,6 +145,7 @@ class BarBuilder:
         border_ms = self._find_border(clock_ms)
         days = self._publisher.publish(SOURCE_TIMEFRAMES, self._changed, border_ms, outputs)
         days, self._past_days = self._past_days + days, []
+        days += self._list_days_near(self._publisher.take_moved_splits())
         if days or self._known_days != self._find_known_days():
             self._known_days = self._find_known_days()
             for timeframe in PERIODS:
@@ -258,7 +272,13 @@ class BarBuilder:
         if (why := find_difference(candidate, known, self.group.checks)) is None:
             return
         rejection = Rejection(Check.SOURCE_DISAGREEMENT, f"a source before it replaced it: {why}")
-        origin = Provenance(held.source, held.seen_ms / 1000, is_replay=held.is_replay, rank=held.rank)
+        origin = Provenance(
+            held.source,
+            held.seen_ms / 1000,
+            is_replay=held.is_replay,
+            rank=held.rank,
+            volume_kind=held.volume_kind,
+        )
         fields = encode_entry(held.bar, self.group.asset, origin)
         raw = {name.encode(): value.encode() for name, value in fields.items()}
         self._reject(replace(arrival, fields=raw), held.source, rejection)
@@ -289,7 +309,8 @@ class BarBuilder:
             self._past_days.append(bar.start_ms)
         if timeframe in self.group.timeframes:
             basis = self._splits.find_basis(candidate.adjustment, candidate.seen_ms)
-            fields = self._encoder.encode_bar(bar, basis, provenance, rev=0, is_final=True)
+            kind = provenance.volume_kind
+            fields = self._encoder.encode_bar(bar, basis, provenance, rev=0, is_final=True, volume_kind=kind)
             self._pending.bars.append(fields | epoch)
         live = self._publisher.live_indicators.get(timeframe)
         (seen,) = self._splits.adjust([candidate], self._splits.find_current())
@@ -315,6 +336,7 @@ class BarBuilder:
             is_complete=True,
             is_replay=provenance.is_replay,
             adjustment=candidate.adjustment,
+            volume_kind=provenance.volume_kind,
         )
         state.past_days.append(held)
         state.has_new_past = True
@@ -332,13 +354,23 @@ class BarBuilder:
         before = None if slot is None else slot.built if timeframe == "1m" else slot.given
         # a source that has adjusted its past gives a bar again that we hold of it
         is_free = (timeframe != "1m" or slot is None) if before is None else _is_restated(before, suspect)
-        compared = self._splits.compare(candidate)
-        if is_free and is_confirmation(compared, known, self.group.checks):
-            interval = self._grid.find(bar.start_ms, timeframe)
-            taken = Candidate(
-                bar, provenance.source, suspect.seen_ms, interval, adjustment=provenance.adjustment
-            )
+        interval = self._grid.find(bar.start_ms, timeframe)
+        taken = Candidate(bar, provenance.source, suspect.seen_ms, interval, adjustment=provenance.adjustment)
+        if is_free and (
+            is_confirmation(self._splits.compare(candidate), known, self.group.checks)
+            or self._is_jump_no_more(taken, timeframe)
+        ):
             self._hold(taken, timeframe, provenance)
+
+    def _is_jump_no_more(self, suspect: Candidate, timeframe: Timeframe) -> bool:
+        """Return True if bars have come since, right before a suspect, from which it is no jump.
+
+        One that came first after a hole was compared with a close from before the hole.
+        """
+        known = replace(self._find_known(suspect, timeframe), suspect=None)
+        if len(known.before) < ATR_BARS:
+            return False
+        return check_jump(self._splits.compare(suspect), known, self.group.checks) is None
 
     def _find_known(self, candidate: Candidate, timeframe: Timeframe) -> Known:
         """Return what is known about the symbol by which a candidate is evaluated."""
@@ -357,22 +389,23 @@ class BarBuilder:
             is_open = slot is None or (timeframe, start_ms) in state.open_bars
             built = None if slot is None or is_open else self._find_whole(slot.built, candidate.interval)
         suspect = state.suspects.get(timeframe)
-        known = Known(oldest_ms, newest_ms, held, is_final, built, suspect=suspect)
         before = [] if candidate.interval is None else table.list_before(start_ms, ATR_BARS)
         if before and before[0].bar.start_ms < oldest_ms:  # some of these may be forgotten already
             before = [each for each in before if each.bar.start_ms >= oldest_ms]
-        earliest_ms = min(start_ms, start_ms if suspect is None else suspect.bar.start_ms)
-        if not self._splits.is_quiet(earliest_ms):
-            known = self._compare_known(known, start_ms)
-        if not before:
-            return known
-        last_ms = before[-1].bar.start_ms
-        return replace(
-            known,
-            before=self._splits.adjust(before, self._splits.find_as_of(start_ms)),
-            is_after_break=self._grid.is_break_between(last_ms, start_ms),
-            missing=self._grid.count_missing(last_ms, start_ms),
+        last_ms = before[-1].bar.start_ms if before else None
+        known = Known(
+            oldest_ms,
+            newest_ms,
+            held,
+            is_final,
+            built,
+            before=self._splits.adjust(before, self._splits.find_as_of(start_ms)) if before else (),
+            is_after_break=last_ms is not None and self._grid.is_break_between(last_ms, start_ms),
+            missing=0 if last_ms is None else self._grid.count_missing(last_ms, start_ms),
+            suspect=suspect,
         )
+        earliest_ms = min(start_ms, start_ms if suspect is None else suspect.bar.start_ms)
+        return known if self._splits.is_quiet(earliest_ms) else self._compare_known(known, start_ms)
 
     def _find_whole(self, built: HeldBar | None, interval: Interval | None) -> HeldBar | None:
         """Return a built bar; None if so few of its minutes came that it says little of the whole one."""
@@ -410,6 +443,7 @@ class BarBuilder:
             provenance.rank,
             candidate.is_other_hours,
             adjustment=candidate.adjustment,
+            volume_kind=provenance.volume_kind,
         )
         if timeframe == "1m":
             slot.built = held
@@ -459,19 +493,25 @@ class BarBuilder:
             adjustment = self._splits.find_common(parts)
             given = [part.bar for part in parts]
             bars = self._splits.adjust(parts, AS_TRADED) if adjustment is Adjustment.RAW else given
-            slot.built = HeldBar(
-                merge_bars(bars, timeframe, open_ms),
-                sum(part.changes for part in parts),
+            changes, is_replay = 0, False
+            for part in parts:
+                changes += part.changes
+                is_replay = is_replay or part.is_replay
+            bar, volume_kind = settle_volume(merge_bars(bars, timeframe, open_ms), parts)
+            slot.built = built = HeldBar(
+                bar,
+                changes,
                 provenance.source,
                 parts[-1].seen_ms,
                 is_complete=self.state.first_ms is not None and open_ms >= self.state.first_ms,
-                is_replay=any(part.is_replay for part in parts),
+                is_replay=is_replay,
                 minutes=len(parts) if finer == "1m" else _add_minutes(parts),
                 adjustment=adjustment,
+                volume_kind=volume_kind,
             )
             self._built[timeframe][open_ms] = provenance
             self.state.cover(timeframe, open_ms)
-            if slot.shown is slot.built:
+            if slot.shown is built:
                 self._changed[timeframe][open_ms] = provenance
 
     def _build_periods(self, timeframe: Timeframe, days: Sequence[int]) -> None:
@@ -489,17 +529,27 @@ class BarBuilder:
             parts = self._list_final_days(interval)
             changes = sum(part.changes for part in parts)
             slot = state.tables[timeframe].find(open_ms)
-            if not parts or (slot is not None and slot.built is not None and slot.built.changes >= changes):
+            known = None if slot is None else slot.built
+            is_older = known is not None and known.changes >= changes
+            if not parts or (is_older and open_ms < self._kept_from_ms):
                 continue  # some of its days were forgotten since
             last, is_replay = parts[-1], any(part.is_replay for part in parts)
+            bars, adjustment = self._splits.adjust_to_last(parts)
+            bar, volume_kind = settle_volume(merge_bars(bars, timeframe, open_ms), parts)
+            if known is not None and is_older:
+                if bar == known.bar:
+                    continue
+                changes = known.changes + 1  # of the same days, with a split that was not known before
             state.tables[timeframe].open_slot(open_ms).built = HeldBar(
-                merge_bars(self._splits.adjust_to_last(parts), timeframe, open_ms),
+                bar,
                 changes,
                 last.source,
                 last.seen_ms,
                 is_complete=True,
                 is_replay=is_replay,
                 minutes=_add_minutes(parts),
+                adjustment=adjustment,
+                volume_kind=volume_kind,
             )
             origin = Provenance(last.source, last.seen_ms / 1000, is_replay=is_replay)
             self._changed[timeframe][open_ms] = origin
@@ -522,7 +572,17 @@ class BarBuilder:
             replace(held, changes=table[held.bar.start_ms].rev + 1)
             for held in table.list_shown(interval.open_ms, interval.close_ms)
             if ("1d", held.bar.start_ms) not in state.open_bars
+            # one that an operator released, though the market was closed, is of no week
+            and self._grid.find_day(held.bar.start_ms) is not None
         ]
+
+    def _list_days_near(self, dates: Iterable[date]) -> list[int]:
+        """Return the starts of the kept days of all weeks and months that these dates are in."""
+        found: set[int] = set()
+        for middle_ms in map(find_day_ms, dates):
+            near = self.state.tables["1d"].list_shown(middle_ms - _MONTH_MS, middle_ms + _MONTH_MS)
+            found.update(held.bar.start_ms for held in near)
+        return sorted(found)
 
     def _forget_past_days(self) -> None:
         """Forget the days that were passed on before the newest one's week and month."""
@@ -537,7 +597,7 @@ class BarBuilder:
     def _find_border(self, clock_ms: int) -> int:
         """Return the time up to which all intervals have ended."""
         newest_ms = self.state.newest_ms
-        by_clock = clock_ms - round(1000 * self.options.settle_sec)
+        by_clock = clock_ms - self._settle_ms
         return by_clock if newest_ms is None else max(by_clock, newest_ms)
 
 
@@ -585,7 +645,22 @@ def _merge_tick(quote: Quote, held: Bar | None, tick: TickTimes | None) -> tuple
 
 def _add_minutes(parts: Sequence[HeldBar]) -> int:
     """Return of how many minutes the parts of a bar were built; 0 if that is unknown of one of them."""
-    return sum(part.minutes for part in parts) if all(part.minutes for part in parts) else 0
+    minutes = [part.minutes for part in parts]
+    return sum(minutes) if all(minutes) else 0
+
+
+def settle_volume(bar: Bar, parts: Sequence[HeldBar]) -> tuple[Bar, VolumeKind | None]:
+    """Return a bar that was merged of parts without a volume that makes no sum, and whose volume it has.
+
+    The trades of one venue are a part of those of all, so parts of two kinds have no sum: volume, vwap and
+    trades are None. One part of unknown kind makes that of the whole unknown.
+    """
+    kinds = {part.volume_kind for part in parts}
+    if len(kinds) == 1:
+        return bar, kinds.pop()
+    if len(kinds - {None}) > 1:
+        bar = replace(bar, volume=None, vwap=None, trades=None)
+    return bar, None
 
 
 def merge_bars(parts: Sequence[Bar], timeframe: str, start_ms: int) -> Bar:
@@ -599,10 +674,8 @@ def merge_bars(parts: Sequence[Bar], timeframe: str, start_ms: int) -> Bar:
     volume: float | None = 0.0
     turnover: float | None = 0.0
     trades: int | None = 0
-    high, low = first.high, first.low
+    high, low = max([part.high for part in parts]), min([part.low for part in parts])
     for part in parts:
-        high = max(high, part.high)
-        low = min(low, part.low)
         if part.volume is None:
             volume = turnover = None
         elif volume is not None:

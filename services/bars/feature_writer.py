@@ -28,6 +28,7 @@ from marketswarm.agent import Agent
 from marketswarm.agent.loops import lead
 from marketswarm.bus import Bus
 from marketswarm.bus.outage import Outage
+from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import read_time
 from marketswarm.bus.transaction import BusTransaction, commit_each
 from marketswarm.keys import FEATURES, bars_state_key
@@ -53,6 +54,8 @@ LEASE_SEC: Final = 5.0
 PATIENCE: Final = 10
 """The looks for which new days are waited for while more of them come: many end at the same time."""
 SYMBOLS_PER_READ: Final = 50
+DAILY_PER_READ: Final = 1000
+READ_FIELD: Final = Script.beside("services.bars", "read_field.lua")
 ENTRIES_PER_STEP: Final = 500
 """The entries that are published in one step at most, but those of one symbol are not divided."""
 WITHIN_SEC: Final = 10.0
@@ -345,7 +348,7 @@ class FeatureWriter:
             while True:
                 settings = self._settings_now()
                 # `daily` of a symbol's state changes with its days
-                daily = await self._ask_states("hget", dict.fromkeys(settings.find_groups(), (DAILY,)))
+                daily = await self._read_daily(list(settings.find_groups()))
                 state = (settings, daily)
                 self._outage.end()
                 is_quiet = state == seen or waited >= PATIENCE
@@ -410,6 +413,13 @@ class FeatureWriter:
             symbol: {name: raw for name, raw in zip(fields, found, strict=True) if raw is not None}
             for symbol, fields, found in zip(symbols, wanted, values, strict=True)
         }
+
+    async def _read_daily(self, symbols: Sequence[str]) -> list[bytes | None]:
+        """Return the field `daily` of each symbol. Raises BusError."""
+        bus, found = self._find_bus(), list[bytes | None]()
+        for page in split_pages(symbols, DAILY_PER_READ):
+            found += await bus.script(READ_FIELD, list(map(bars_state_key, page)), [DAILY], WITHIN_SEC)
+        return found
 
     async def _ask_states(self, command: str, args: Mapping[str, tuple[Any, ...]]) -> list[Any]:
         """Send a command with arguments for the state of each symbol; return the replies. Raises BusError."""

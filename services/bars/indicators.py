@@ -174,8 +174,7 @@ class IndicatorSeries:
             raise ValueError(f"{bar.timeframe}: the bar is no newer than the last one; revise it")
         self._advance()
         held.insert(held.count, bar)
-        held.fill_sums(held.count - 1)
-        return self._read_newest()
+        return self._read_newest(held.write_newest(bar))
 
     def revise(self, bar: Bar) -> list[Change]:
         """Replace a bar, or insert one that was missing, and return it and all later ones with their values.
@@ -193,13 +192,13 @@ class IndicatorSeries:
             raise TooOldError(
                 f"{bar.timeframe}: only the last {self._block} bars and a few more can be corrected"
             )
-        if int(held.starts[position]) == bar.start_ms:
-            held.write(position, bar)
-        else:
+        if int(held.starts[position]) != bar.start_ms:
             held.insert(position, bar)
+        elif position == held.count - 1:  # most often
+            return [(bar.start_ms, self._read_newest(held.write_newest(bar)))]
+        else:
+            held.write(position, bar)
         held.fill_sums(position)
-        if position == held.count - 1:
-            return [(bar.start_ms, self._read_newest())]
         self._handles.clear()
         return _compute_blocks(held, self._indicators, self._block, position)
 
@@ -297,10 +296,10 @@ class IndicatorSeries:
                 else:
                     handle.update(*indicator.pick(values))
 
-    def _read_newest(self) -> Values:
+    def _read_newest(self, row: Sequence[float]) -> Values:
+        """Return the values of the newest bar, of which `row` has the number in each row."""
         held, handles = self._held, self._handles
         newest = held.count - 1
-        row = held.rows[:, newest].tolist()
         bars = newest + 1 - self._find_anchor(newest)
         has_volume = not math.isnan(row[VOLUME])
         found = dict.fromkeys(self._names)

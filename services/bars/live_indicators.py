@@ -83,7 +83,7 @@ class LiveIndicators:
                     found.update(series.revise(bar))
             except TooOldError:
                 if (recomputed := self._recompute(start_ms)) is not None:
-                    return recomputed  # with all later changes
+                    return found | recomputed  # with all later changes
                 continue
             if self._stored_ms is not None and start_ms < self._stored_ms:
                 self._unstored = STORE_EVERY  # the last bar of the stored series is given to it again anyway
@@ -171,7 +171,9 @@ class LiveIndicators:
     def _find_shown(self, start_ms: int) -> Bar | None:
         slot = self._table.find(start_ms)
         held = None if slot is None else slot.shown
-        return None if held is None else self._splits.adjust([held], self._splits.find_current())[0]
+        if held is None or self._splits.is_quiet(start_ms):
+            return None if held is None else held.bar
+        return self._splits.adjust([held], self._splits.find_current())[0]
 
     def _open_series(self, changed: Collection[int] = ()) -> IndicatorSeries:
         """Return the series after the last bar that it was given, here or where it was stored.

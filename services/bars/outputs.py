@@ -12,7 +12,7 @@ from services.bars.quality import Rejection
 from services.market.adjust import PriceBasis
 from services.market.entries import encode_entry, encode_provenance
 from services.market.fields import Fields
-from services.market.intervals import Grid, name_period
+from services.market.intervals import Grid, Interval, name_period
 from services.market.records import (
     PERIODS,
     Adjustment,
@@ -21,6 +21,7 @@ from services.market.records import (
     Provenance,
     RecordKind,
     Timeframe,
+    VolumeKind,
 )
 
 _LONGEST_SHOWN: Final = 2048
@@ -58,6 +59,8 @@ class EntryEncoder:
     def __init__(self, symbol: str, asset: AssetClass, epoch: int, grid: Grid) -> None:
         self._symbol, self._asset, self._grid = symbol, asset, grid
         self._epoch = str(epoch)
+        self._minutes: dict[Timeframe, tuple[Interval, int]] = {}
+        """The last interval of each timeframe, and how many minutes of it the market trades."""
 
     def encode_bar(
         self,
@@ -67,14 +70,18 @@ class EntryEncoder:
         *,
         rev: int,
         is_final: bool,
+        volume_kind: VolumeKind | None,
         minutes: int = 0,
         corrected_ms: int | None = None,
     ) -> dict[str, str]:
         """Return the entry of a bar, which is known at its `end`; a correction since `corrected_ms`.
 
-        `minutes` is of how many it was built, 0 if it was not.
+        `minutes` is of how many it was built, 0 if it was not. How it is adjusted and whose volume it has are
+        its own, and not those of `provenance`, which is of its last change.
         """
-        fields = encode_entry(bar, self._asset, replace(provenance, adjustment=basis.adjustment))
+        if (provenance.adjustment, provenance.volume_kind) != (basis.adjustment, volume_kind):
+            provenance = replace(provenance, adjustment=basis.adjustment, volume_kind=volume_kind)
+        fields = encode_entry(bar, self._asset, provenance)
         if basis.adjustment is not Adjustment.RAW:
             fields["adjusted_to"] = basis.day.isoformat()
         fields["rev"], fields["epoch"] = str(rev), self._epoch
@@ -83,7 +90,7 @@ class EntryEncoder:
         if (interval := self._grid.find(bar.start_ms, timeframe)) is not None:
             fields["end"] = str(interval.close_ms)
             if minutes:
-                missing = self._grid.count_minutes(interval) - minutes
+                missing = self._count_minutes(interval) - minutes
                 fields["minutes"], fields["missing"] = str(minutes), str(max(0, missing))
             if corrected_ms is not None:
                 fields["known_at"] = str(max(corrected_ms, interval.close_ms))
@@ -109,20 +116,27 @@ class EntryEncoder:
         """
         timeframe, start_ms = key
         interval = self._grid.find(start_ms, timeframe)
-        known = {}
-        if interval is not None:
-            known["known_at"] = str(max(interval.close_ms, corrected_ms or interval.close_ms))
-        return {
+        fields = {
             "sym": self._symbol,
             "timeframe": timeframe,
             "start": str(start_ms),
             "rev": str(rev),
             "epoch": self._epoch,
             "final": "1" if is_final else "0",
-            **known,
-            "values": orjson.dumps(values).decode(),
-            **dict(encode_provenance(provenance)),
         }
+        if interval is not None:
+            fields["known_at"] = str(max(interval.close_ms, corrected_ms or interval.close_ms))
+        fields["values"] = orjson.dumps(values).decode()
+        fields.update(encode_provenance(provenance))
+        fields.pop("volume_kind", None)  # values have no volume, and the last change does not say whose
+        return fields
+
+    def _count_minutes(self, interval: Interval) -> int:
+        """Return how many minutes of an interval the market trades; a bar is published while it forms."""
+        known = self._minutes.get(interval.timeframe)
+        if known is None or known[0] != interval:
+            known = self._minutes[interval.timeframe] = (interval, self._grid.count_minutes(interval))
+        return known[1]
 
     def encode_rejected(self, arrival: Arrival, source: str, rejection: Rejection) -> dict[str, str]:
         return {

@@ -1,6 +1,7 @@
 """Publish bars of a symbol that changed or became final, and the indicators that follow from them. Pure."""
 
 from collections.abc import Mapping, Sequence
+from datetime import date
 from functools import partial
 
 from services.bars.bar_table import EARLIEST_MS, LATEST_MS, Slot
@@ -54,6 +55,7 @@ class BarPublisher:
         self._open_values: dict[tuple[Timeframe, int], Values] = {}
         self._has_new_day = False
         self._final_days: list[int] = []
+        self._moved_splits: set[date] = set()
         self.find_first_close()
 
     def publish(
@@ -83,9 +85,15 @@ class BarPublisher:
         in_effect = self._splits.find_not_applied()
         if in_effect is None:
             return
+        self._moved_splits |= {day for day, _ in set(in_effect) ^ set(self._state.applied)}
         self._state.applied, self._has_new_day = in_effect, True
         for live in self.live_indicators.values():
             live.restart()
+
+    def take_moved_splits(self) -> set[date]:
+        """Return the ex-days of the splits that came into effect, or no longer are, since the last call."""
+        moved, self._moved_splits = self._moved_splits, set()
+        return moved
 
     def pack_changes(self) -> tuple[dict[str, bytes], list[str]]:
         """Return the fields to store of indicators and final days that changed, and the fields to delete."""
@@ -110,12 +118,12 @@ class BarPublisher:
         self, timeframe: Timeframe, changed: Origins, due: list[int], border_ms: int, outputs: Outputs
     ) -> None:
         """Add the entries of one timeframe: of the bars that changed, and of those due to be final."""
-        open_bars = self._state.open_bars
+        open_bars, table = self._state.open_bars, self._state.tables[timeframe]
         is_wanted, has_indicators = timeframe in self._group.timeframes, timeframe in self.live_indicators
         shown: Origins = {}
         corrections: dict[int, int] = {}
         for start_ms in sorted([*changed, *due]):
-            slot, opened = self._state.tables[timeframe][start_ms], open_bars.get((timeframe, start_ms))
+            slot, opened = table[start_ms], open_bars.get((timeframe, start_ms))
             provenance = changed.get(start_ms) or (opened.provenance if opened else Provenance("unknown"))
             shown[start_ms] = provenance
             if opened is None and slot.indicator_rev >= 0 and slot.shown is not None:  # it was final before
@@ -138,13 +146,14 @@ class BarPublisher:
                         provenance,
                         rev=slot.rev,
                         is_final=is_final,
+                        volume_kind=held.volume_kind,
                         minutes=held.minutes,
                         corrected_ms=corrections.get(start_ms),
                     )
                 )
                 if not has_indicators:
                     slot.indicator_rev = max(slot.rev, slot.indicator_rev)
-                    self._state.tables[timeframe].mark_changed(start_ms)
+                    table.mark_changed(start_ms)
         if is_wanted and has_indicators:
             self._publish_indicators(timeframe, shown, changed, corrections, outputs)
         changed.clear()
@@ -179,17 +188,16 @@ class BarPublisher:
             if start_ms in changed or each != self._open_values.get((timeframe, start_ms))
         }
         others = frozenset(values)
-        for start_ms in shown.keys() - values.keys():
+        for start_ms in () if shown.keys() == others else shown.keys() - others:
             # not among the open ones if another instance computed them
             known = self._open_values.get((timeframe, start_ms)) or live.recall(start_ms)
             if known is not None:
                 values[start_ms] = known
         for start_ms in sorted(values):
-            slot, key = table[start_ms], (timeframe, start_ms)
+            slot, key = table.open_slot(start_ms), (timeframe, start_ms)
             is_final = key not in self._state.open_bars
             if start_ms in others:
                 slot.indicator_rev = max(slot.rev, slot.indicator_rev + 1)
-            table.mark_changed(start_ms)
             if is_final:
                 self._open_values.pop(key, None)
             else:
@@ -199,7 +207,7 @@ class BarPublisher:
                 held = slot.shown
                 is_replay = self._state.is_replay or (held is not None and held.is_replay)
                 provenance = Provenance(held.source if held else "unknown", is_replay=is_replay)
-            seen = (seen_ms for begun_ms, seen_ms in corrections.items() if begun_ms <= start_ms)
+            seen = [seen_ms for begun_ms, seen_ms in corrections.items() if begun_ms <= start_ms]
             outputs.indicators.append(
                 self._encoder.encode_values(
                     key,

@@ -16,7 +16,7 @@ from typing import Final
 
 from services.bars.settings import CheckSettings
 from services.market.intervals import Interval
-from services.market.records import MINUTE_MS, Adjustment, Bar, Provenance
+from services.market.records import MINUTE_MS, Adjustment, Bar, Provenance, VolumeKind
 
 ATR_BARS: Final = 14
 """The bars of the average true range that a jump is held against."""
@@ -67,6 +67,7 @@ class HeldBar:
         is_other_hours: whether it is a day of other hours than the session's, such as one of UTC.
         minutes: of how many minutes the bar was built; 0 if it was not, or if that is unknown.
         adjustment: for which actions the source had adjusted it when it was asked.
+        volume_kind: whose trades its volume counts; None if that is unknown.
     """
 
     bar: Bar
@@ -79,6 +80,7 @@ class HeldBar:
     is_other_hours: bool = False
     minutes: int = 0
     adjustment: Adjustment = Adjustment.RAW
+    volume_kind: VolumeKind | None = None
 
 
 @dataclass(frozen=True, slots=True)

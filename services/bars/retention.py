@@ -25,7 +25,10 @@ class Retention:
     """
 
     def __init__(self, state: SymbolState, grid: Grid, revise_days: float) -> None:
-        self._state, self._grid, self._revise_days = state, grid, revise_days
+        self._state, self._grid = state, grid
+        self._kept_ms = {
+            timeframe: round(max(revise_days, KEPT_DAYS[timeframe]) * DAY_MS) for timeframe in TIMEFRAMES
+        }
         self._newest: tuple[int | None, int | None] | None = None
         self._oldest: dict[Timeframe, int] = {}
         self._taken: dict[Timeframe, int] = {}
@@ -35,9 +38,8 @@ class Retention:
         if newest != self._newest:
             self._newest = newest
             self._oldest = {}
-            for timeframe in TIMEFRAMES:
+            for timeframe, kept_ms in self._kept_ms.items():
                 newest_ms = newest[timeframe == "1d" or timeframe in PERIODS]
-                kept_ms = round(max(self._revise_days, KEPT_DAYS[timeframe]) * DAY_MS)
                 self._oldest[timeframe] = (
                     EARLIEST_MS
                     if newest_ms is None
@@ -63,8 +65,8 @@ class Retention:
         if timeframe == "1d":
             given_ms = self._state.tables["1d"].newest_ms
         else:
-            starts = [self._state.tables[each].newest_ms for each in _INTRADAY]
-            found = [start for start in starts if start is not None]
+            tables = self._state.tables
+            found = [start for each in _INTRADAY if (start := tables[each].newest_ms) is not None]
             given_ms = max(found) - AHEAD_MS if found else None
         if self._state.newest_ms is None or given_ms is None:
             return given_ms if self._state.newest_ms is None else self._state.newest_ms

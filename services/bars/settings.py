@@ -1,6 +1,6 @@
 """Define the settings of bars in the truth: which symbols, in which sessions, held to which limits. Pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Annotated, ClassVar, Final, Literal, Self, get_args
 
 from pydantic import AfterValidator, Field, model_validator
@@ -22,10 +22,14 @@ from marketswarm.truth.errors import Place
 from services.market.fields import SYMBOL
 from services.market.records import MINUTES_KEPT_DAYS, TIMEFRAMES, AssetClass, Timeframe
 from services.market.sessions import ROUND_THE_CLOCK, find_default_session
-from services.market.universe import LoadedSymbol, list_loaded_symbols
+from services.market.universe import (
+    UNOFFICIAL_CLOSE,
+    LoadedSymbol,
+    find_default_share,
+    list_loaded_symbols,
+)
 
 MAX_SYMBOLS: Final = 10_000
-DAY_SHARE: Final = 0.25
 OUTPUTS: Final = (CHECKED_BARS, INDICATORS, MARKET_QUARANTINE, FEATURES)
 """The streams of results, by our own names."""
 
@@ -65,8 +69,8 @@ class CheckSettings(ServiceConfig):
     """The seconds by which a bar may begin after it was seen: the clocks of two machines differ. Example:
     `10`."""
     day_share: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
-    """The share of its minutes of which a built day must be made, or features leave it out; 0: none is left
-    out. Default: 0.25; 0 of options and of minutes of quotes. Example: `0.5`."""
+    """The share of its minutes of which a built day must be made, or features and correlations leave it out;
+    0: none is left out. Default: 0.25; 0 of options and of minutes of quotes. Example: `0.5`."""
     stale_sec: Seconds = 900.0
     """The age at which the newest bar is counted as stale when it comes. Example: `1200`."""
 
@@ -93,13 +97,10 @@ class SymbolGroup(ServiceConfig):
 
     @property
     def day_share(self) -> float:
-        """The share of its minutes of which a built day must be made so that features read it.
-
-        Most options trade in few minutes a day, and how many quotes there are is a matter of who asks.
-        """
+        """The share of its minutes of which a built day must be made so that features read it."""
         if self.checks.day_share is not None:
             return self.checks.day_share
-        return 0.0 if self.quotes or self.asset is AssetClass.OPTIONS else DAY_SHARE
+        return find_default_share(self.asset, quotes=self.quotes)
 
     def find_session(self, symbol: str) -> str:
         return self.session or find_default_session(self.asset, symbol) or ROUND_THE_CLOCK
@@ -196,6 +197,19 @@ class BarsSettings(ServiceConfig):
                     break
         if unknown := [symbol for symbol in self.settings.without if symbol not in loaded]:
             yield ("settings", "without"), f"sources loads no bars of {format_names(unknown)}"
+        yield from self._find_unofficial_closes(truth, loaded)
+
+    def _find_unofficial_closes(self, truth: Truth, loaded: Container[str]) -> Iterator[tuple[Place, str]]:
+        """Yield a warning for each group of stocks that another writer than sources brings, as minutes."""
+        bars = truth.services.get("bars")
+        stream = None if bars is None else list_inputs(bars)[0]
+        others = [each for svc, each in truth.services.items() if svc != "sources"]
+        if all(stream not in each.access_points.publish_to for each in others):
+            return
+        for number, group in enumerate(self.endpoints):
+            is_of_trades = group.asset is AssetClass.STOCKS and not group.quotes
+            if alone := [symbol for symbol in group.symbols if is_of_trades and symbol not in loaded]:
+                yield ("endpoints", number, "symbols"), f"{format_names(alone)}: {UNOFFICIAL_CLOSE}"
 
 
 def find_loaded(truth: Truth) -> dict[str, LoadedSymbol]:

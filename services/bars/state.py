@@ -5,9 +5,10 @@ market-redis (`bars:state:<symbol>`): the next instance that takes the symbol re
 that can't be unpacked counts as missing.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
+from itertools import zip_longest
 from typing import Final
 
 import orjson
@@ -17,7 +18,7 @@ from marketswarm.bus.stream import is_entry_id
 from services.bars.bar_table import EARLIEST_MS, LATEST_MS, BarTable, SourceNames
 from services.bars.quality import HeldBar, SuspectBar
 from services.market.fields import Fields
-from services.market.records import TIMEFRAMES, Adjustment, Bar, Provenance, Timeframe
+from services.market.records import TIMEFRAMES, Adjustment, Bar, Provenance, Timeframe, VolumeKind
 
 STREAMS: Final = 3
 """The streams whose positions a state has: of bars, of quotes and of actions."""
@@ -97,6 +98,7 @@ class StoredRest:
         suspects: the same as `suspect`, by longer timeframes.
         adjusted: how the bars of suspects are adjusted that are not raw, by timeframe.
         splits: the ex-days and ratios of all splits that are known; `applied`: of those in `SymbolState`.
+        volume_kinds: whose volume the bars of suspects have where it is known, by timeframe.
     """
 
     epoch: int
@@ -112,6 +114,7 @@ class StoredRest:
     adjusted: dict[Timeframe, Adjustment] = field(default_factory=dict)
     splits: tuple[tuple[date, float], ...] = ()
     applied: tuple[tuple[date, float], ...] = ()
+    volume_kinds: dict[Timeframe, VolumeKind] = field(default_factory=dict)
 
 
 _REST: Final = TypeAdapter(StoredRest)
@@ -208,6 +211,7 @@ class SymbolState:
     def _pack_rest(self) -> bytes:
         suspects = {timeframe: _list_suspect(each) for timeframe, each in self.suspects.items()}
         kinds = {timeframe: each.provenance.adjustment for timeframe, each in self.suspects.items()}
+        volumes = {timeframe: each.provenance.volume_kind for timeframe, each in self.suspects.items()}
         return orjson.dumps(
             StoredRest(
                 self.epoch,
@@ -229,6 +233,7 @@ class SymbolState:
                 {timeframe: kind for timeframe, kind in kinds.items() if kind is not Adjustment.RAW},
                 self.splits,
                 self.applied,
+                {timeframe: kind for timeframe, kind in volumes.items() if kind is not None},
             )
         )
 
@@ -282,7 +287,8 @@ def restore_state(symbol: str, fields: Fields) -> SymbolState:
 class StoredPast:
     """Hold the field PAST_DAYS: of each day its numbers, source, when it was seen, if it was played.
 
-    Last comes how it is adjusted.
+    Last comes how it is adjusted. `volume_kinds` has whose volume each day has; the days of the releases
+    before have none there.
     """
 
     since: int
@@ -291,12 +297,13 @@ class StoredPast:
         int, float, float, float, float, float | None, float | None, int | None, str, int, bool, Adjustment,
     ]]
     # fmt: on
+    volume_kinds: list[VolumeKind | None] = field(default_factory=list)
 
 
 _PAST: Final = TypeAdapter(StoredPast)
 
 
-def _pack_past(from_ms: int, days: Iterable[HeldBar]) -> bytes:
+def _pack_past(from_ms: int, days: Sequence[HeldBar]) -> bytes:
     rows = [
         (
             *(bar.start_ms, bar.open, bar.high, bar.low, bar.close, bar.volume, bar.vwap, bar.trades),
@@ -305,7 +312,7 @@ def _pack_past(from_ms: int, days: Iterable[HeldBar]) -> bytes:
         for held in days
         for bar in (held.bar,)
     ]
-    return orjson.dumps(StoredPast(from_ms, rows))
+    return orjson.dumps(StoredPast(from_ms, rows, [held.volume_kind for held in days]))
 
 
 def _restore_past(state: SymbolState, raw: bytes) -> None:
@@ -314,10 +321,19 @@ def _restore_past(state: SymbolState, raw: bytes) -> None:
         return
     stored = _PAST.validate_json(raw)
     state.past_from_ms = stored.since
-    for row in stored.days:
+    for row, volume_kind in zip_longest(stored.days, stored.volume_kinds[: len(stored.days)]):
         bar, (source, seen_ms, is_replay, adjustment) = Bar(state.symbol, "1d", *row[:8]), row[8:]
         state.past_days.append(
-            HeldBar(bar, 1, source, seen_ms, is_complete=True, is_replay=is_replay, adjustment=adjustment)
+            HeldBar(
+                bar,
+                1,
+                source,
+                seen_ms,
+                is_complete=True,
+                is_replay=is_replay,
+                adjustment=adjustment,
+                volume_kind=volume_kind,
+            )
         )
 
 
@@ -367,7 +383,11 @@ def _restore_rest(state: SymbolState, raw: bytes) -> None:
     minute: dict[Timeframe, StoredSuspect] = {} if rest.suspect is None else {"1m": rest.suspect}
     for timeframe, stored in (minute | rest.suspects).items():
         bar = Bar(state.symbol, timeframe, stored[0], *stored[2:9])
-        origin = replace(Provenance(*stored[9:]), adjustment=rest.adjusted.get(timeframe, Adjustment.RAW))
+        origin = replace(
+            Provenance(*stored[9:]),
+            adjustment=rest.adjusted.get(timeframe, Adjustment.RAW),
+            volume_kind=rest.volume_kinds.get(timeframe),
+        )
         state.suspects[timeframe] = SuspectBar(bar, stored[1], origin)
     for timeframe, times in rest.covered.items():
         if timeframe in state.tables:

@@ -7,16 +7,18 @@ committed an entry with everything that came of it, or left it to the next.
 """
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import islice, takewhile
 from typing import Any, Final
 
 from marketswarm.agent import Agent
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.stream import FIRST_ID, entry_sort_key
 from marketswarm.bus.stream_length import write_positions
+from marketswarm.due_queue import NEVER, DueQueue
 from marketswarm.keys import BARS_POSITIONS, CHECKED_BARS, INDICATORS
-from services.bars.bar_table import EARLIEST_MS
+from services.bars.bar_table import EARLIEST_MS, LATEST_MS
 from services.bars.builder import BarBuilder
 from services.bars.calendars import compute_session
 from services.bars.metrics import BarsMetrics
@@ -31,9 +33,15 @@ from services.market.records import MINUTE_MS
 from services.market.sessions import UnknownSessionError
 
 CHECKPOINT_SEC: Final = 10.0
-"""The seconds after which the position of a symbol without new entries is committed."""
+"""The least seconds after which the position of a symbol without new entries is committed."""
+MAX_CHECKPOINT_SEC: Final = 90.0
+"""The same of many symbols: one with a bar each minute is stored with its bars, and never without."""
+CHECKPOINTS_PER_SEC: Final = 5
+"""The symbols without new entries whose positions are committed in a second, before it takes longer."""
 SWEEP_SEC: Final = 0.1
-"""The time from one look at all symbols to the next; in between, only symbols with new entries are built."""
+"""The time from one look for symbols that are due to the next; those with new entries are built at once."""
+IDLE_AT_ONCE: Final = 200
+"""The symbols without new entries that are looked at in one sweep, at most."""
 POSITIONS_SEC: Final = 2.0
 """How often it is stored up to where all symbols of this instance are, for the writers of the streams."""
 SYMBOLS_AT_ONCE: Final = 20
@@ -65,15 +73,16 @@ class Followed:
     """Hold a symbol of this instance.
 
     `builder` builds its bars, `upto` is the last entry of each stream that is in them, and `stored` the id of
-    the one that was when it was committed last, `committed_at` (epoch seconds). `played_ms` is how far a
-    replay has played this symbol, in epoch milliseconds: the reels of one recording may be years apart, so
-    each symbol has a time of its own.
+    the one that was when it was committed last, at `committed_at` (monotonic seconds); `stored_upto` are
+    the same ids to compare. `played_ms` is how far a replay has played this symbol, in epoch milliseconds:
+    the reels of one recording may be years apart, so each symbol has a time of its own.
     """
 
     builder: BarBuilder
     upto: list[tuple[int, int]]
     committed_at: float
     stored: list[bytes]
+    stored_upto: tuple[tuple[int, int], ...]
     played_ms: int = EARLIEST_MS
 
     def record_time(self, fields: Fields, now_ms: int) -> None:
@@ -85,6 +94,40 @@ class Followed:
             return
         # nothing was recorded that is yet to come
         self.played_ms = max(self.played_ms, min(played_ms, now_ms))
+
+
+def find_checkpoint_sec(symbols: int) -> float:
+    """Return the seconds after which the position of a symbol without new entries is committed."""
+    return min(max(CHECKPOINT_SEC, symbols / CHECKPOINTS_PER_SEC), MAX_CHECKPOINT_SEC)
+
+
+class DueSymbols:
+    """Find the symbols of which a bar is final by now, without a look at each one.
+
+    The bars of a live symbol are final by the clock, so it is in a queue by that time. A replay's time moves
+    with its entries, so only the symbols that were played since the last look are looked at.
+    """
+
+    def __init__(self) -> None:
+        self._queue = DueQueue()
+        self._played: dict[str, None] = {}
+
+    def clear(self) -> None:
+        self._queue = DueQueue()
+        self._played.clear()
+
+    def add_played(self, symbol: str) -> None:
+        self._played[symbol] = None
+
+    def schedule(self, symbol: str, due_ms: int) -> None:
+        """Note when a symbol is due, LATEST_MS for never."""
+        self._queue.put(symbol, NEVER if due_ms == LATEST_MS else due_ms)
+
+    def take(self, followed: Collection[str], now_ms: int) -> list[str]:
+        """Return the symbols to look at, and remove them; each is scheduled again when it is committed."""
+        found, self._played = self._played, {}
+        found.update(dict.fromkeys(self._queue.take(now_ms)))
+        return [symbol for symbol in found if symbol in followed]
 
 
 class Backpressure:
@@ -118,6 +161,12 @@ class BarsWorker:
         self._me, self._settings_now, self._metrics = me, settings_now, metrics
         self._share = me.share()
         self._followed: dict[str, Followed] = {}
+        """The symbols of this instance, in the order in which they were committed last."""
+        self._due = DueSymbols()
+        self._suspicious: set[str] = set()  # of which a jump waits to be confirmed
+        self._groups: Mapping[str, SymbolGroup] = {}
+        self._grouped_by: BarsSettings | None = None
+        self._looked_at = float("-inf")
         self._in_force: tuple[object, ...] = ()
         self._reader = ArrivalReader(me, metrics)
         self._swept_at, self._positions_at = 0.0, float("-inf")
@@ -139,7 +188,8 @@ class BarsWorker:
             return f"no such session: {', '.join(sorted(self._unknown_sessions))[:100]}"
         if self._failed:
             return f"set aside after an error: {', '.join(sorted(self._failed))[:100]}"
-        return describe_jumps((each.builder.state for each in self._followed.values()), time.time())
+        suspicious = [self._followed[each] for each in sorted(self._suspicious) if each in self._followed]
+        return describe_jumps((each.builder.state for each in suspicious), time.time())
 
     def reset(self, error: BusError | None = None) -> None:
         """Drop every symbol, so that its state is read again: a commit that failed may have been done.
@@ -148,8 +198,14 @@ class BarsWorker:
         """
         if error is not None:
             self._reader.types.record(error)
-        self._followed.clear()
+        self._clear()
         self._in_force = ()
+
+    def _clear(self) -> None:
+        self._followed.clear()
+        self._due.clear()
+        self._suspicious.clear()
+        self._looked_at = float("-inf")
 
     async def process_next(self) -> bool:
         """Read the next entries and commit what comes of them; return True if there were any.
@@ -171,14 +227,19 @@ class BarsWorker:
 
         A symbol that was set aside is tried again whenever there is something to take over.
         """
-        settings = self._settings_now()
-        groups = settings.find_groups()
+        settings, now = self._settings_now(), time.monotonic()
+        if settings is not self._grouped_by:
+            self._grouped_by, self._groups = settings, settings.find_groups()
+        elif now - self._looked_at < SWEEP_SEC:  # ten thousand symbols are not compared with each read
+            return
+        groups = self._groups
         mine = self._share.mine(groups)
         in_force = (settings, list_inputs(self._me.section), tuple(mine))
         if in_force == self._in_force:
+            self._looked_at = now
             return
         if in_force[:2] != self._in_force[:2]:  # another truth: its limits and timeframes hold for all
-            self._followed.clear()
+            self._clear()
             self._unknown_sessions.clear()
             inputs = in_force[1]
             self._bus = self._me.bus(inputs[0].bus)
@@ -229,12 +290,13 @@ class BarsWorker:
         now_ms = round(1000 * now)
         if not 0 <= now - self._swept_at < SWEEP_SEC:
             self._swept_at = now
-            touched |= {
-                symbol: followed
-                for symbol, followed in self._followed.items()
-                if followed.builder.find_due(self._find_clock(followed, now_ms))
-            }
-            touched |= self._list_idle(now)
+            for symbol in self._due.take(self._followed, now_ms):
+                followed = self._followed[symbol]
+                if followed.builder.find_due(self._find_clock(followed, now_ms)):
+                    touched[symbol] = followed
+                else:
+                    self._schedule(symbol, followed)
+            touched |= self._list_idle(time.monotonic())
         await self._commit_all(touched, now_ms)
         self._metrics.finish_batch(1000 * time.time())
 
@@ -248,7 +310,7 @@ class BarsWorker:
             return
         self._positions_at = now
         slowest = [
-            min((each.stored[place] for each in self._followed.values()), key=entry_sort_key)
+            min(self._followed.values(), key=lambda each: each.stored_upto[place]).stored[place]
             for place in range(len(KINDS))
         ]
         positions = dict(zip(self._reader.streams, slowest, strict=True))
@@ -278,15 +340,15 @@ class BarsWorker:
             except Exception as error:  # noqa: BLE001 - one symbol must not end the others
                 self._set_aside(symbol, error)
                 continue
-            self._followed[symbol] = Followed(
-                builder,
-                [entry_sort_key(each) for each in state.positions],
-                time.time(),
-                list(state.positions),
-            )
+            upto = [entry_sort_key(each) for each in state.positions]
+            stored_at, positions = time.monotonic(), list(state.positions)
+            followed = Followed(builder, upto, stored_at, positions, tuple(upto))
+            self._followed[symbol] = followed
+            self._due.add_played(symbol)  # a bar may be due since it was stored
+            self._find_suspects(symbol, followed)
         if self._followed and groups:
-            positions = zip(*(each.builder.state.positions for each in self._followed.values()), strict=True)
-            await self._reader.rewind(min(each, key=entry_sort_key) for each in positions)
+            first = zip(*(each.builder.state.positions for each in self._followed.values()), strict=True)
+            await self._reader.rewind(min(each, key=entry_sort_key) for each in first)
 
     def _drop_lost_positions(self, state: SymbolState, newest: Mapping[str, bytes]) -> None:
         """Have a symbol read each stream from its start whose newest entry is older than its position."""
@@ -329,6 +391,7 @@ class BarsWorker:
                 continue
             if fields.get(b"replay") == b"1" or fields.get(b"source") == b"replay":
                 followed.record_time(fields, now_ms)
+                self._due.add_played(symbol)
             place, position = KINDS.index(arrival.kind), entry_sort_key(arrival.id)
             if position <= followed.upto[place]:
                 continue
@@ -344,14 +407,28 @@ class BarsWorker:
             self._metrics.arrived.append(arrival.written_ms)
         return touched
 
+    def _schedule(self, symbol: str, followed: Followed) -> None:
+        """Have a symbol looked at when the next of its bars is final by the clock."""
+        builder = followed.builder
+        self._due.schedule(symbol, LATEST_MS if builder.state.is_replay else builder.due_ms)
+
+    def _find_suspects(self, symbol: str, followed: Followed) -> None:
+        if followed.builder.state.suspects:
+            self._suspicious.add(symbol)
+        else:
+            self._suspicious.discard(symbol)
+
     def _list_idle(self, now: float) -> dict[str, Followed]:
-        """Return a page of symbols whose position is long behind what was read, after moving it there."""
+        """Return a page of symbols whose position is long behind what was read, after moving it there.
+
+        `now` is in monotonic seconds. What is not behind is stored as it is, and counts as committed now.
+        """
         idle: dict[str, Followed] = {}
         positions = self._reader.positions
         read = [entry_sort_key(each) for each in positions]
-        for symbol, followed in self._followed.items():
-            if now - followed.committed_at < CHECKPOINT_SEC:
-                continue
+        after_sec = find_checkpoint_sec(len(self._followed))
+        waiting = takewhile(lambda pair: now - pair[1].committed_at >= after_sec, self._followed.items())
+        for symbol, followed in list(islice(waiting, IDLE_AT_ONCE)):
             # never back: while another symbol catches up, what is read is behind this one
             behind = [place for place in range(len(KINDS)) if followed.upto[place] < read[place]]
             for place in behind:
@@ -359,6 +436,9 @@ class BarsWorker:
                 followed.builder.state.positions[place] = positions[place]
             if behind:
                 idle[symbol] = followed
+            else:
+                followed.committed_at = now
+                self._followed[symbol] = self._followed.pop(symbol)
             if len(idle) == SYMBOLS_AT_ONCE:
                 break
         return idle
@@ -395,11 +475,14 @@ class BarsWorker:
                 self._metrics.refused_total += 1
                 self._me.log.info("bars.refused", symbol=each.symbol)
                 del self._followed[each.symbol]
-                self._in_force = (*self._in_force[:2], None)
+                self._in_force, self._looked_at = (*self._in_force[:2], None), float("-inf")
                 continue
-            followed = self._followed[each.symbol]
-            followed.committed_at, followed.stored = time.time(), list(followed.builder.state.positions)
+            followed = self._followed[each.symbol] = self._followed.pop(each.symbol)  # the last one now
             builder = followed.builder
+            followed.committed_at = time.monotonic()
+            followed.stored, followed.stored_upto = list(builder.state.positions), tuple(followed.upto)
+            self._schedule(each.symbol, followed)
+            self._find_suspects(each.symbol, followed)
             builder.state.version += 1
             self._metrics.count_committed(each.outputs, builder.counts, builder.findings)
             builder.counts.clear()

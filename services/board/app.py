@@ -23,6 +23,9 @@ from marketswarm.web.validation import describe_invalid
 from services.board.actions.api import make_actions
 from services.board.actions.forms import list_acts, list_announcement_acts, make_forms
 from services.board.actions.links import LinkActs, make_link_site
+from services.board.backtests.api import make_backtest_api
+from services.board.backtests.backtests import Backtests
+from services.board.backtests.pages import make_backtest_site
 from services.board.board import Board
 from services.board.fleet.api import make_api
 from services.board.fleet.fleet_board import FleetBoard, NotReady
@@ -84,7 +87,7 @@ class _App(FastAPI):
         return self.openapi_schema
 
 
-def create_app(board: Board, market: Market, rules: SiteRules) -> Guard:
+def create_app(board: Board, market: Market, backtests: Backtests, rules: SiteRules) -> Guard:
     app = _App(
         title="MarketSwarm board",
         version=__version__,
@@ -105,6 +108,8 @@ def create_app(board: Board, market: Market, rules: SiteRules) -> Guard:
     app.include_router(make_record_site(fleet))
     app.include_router(make_public_site(fleet, board.announcements))
     app.include_router(make_badge_site(fleet))
+    app.include_router(make_backtest_api(backtests, market, board.verifier))
+    app.include_router(make_backtest_site(fleet, market, backtests))
     app.include_router(make_measure_api(market))  # before `/market/{group}`
     app.include_router(make_market_api(market))
     app.include_router(make_market_site(fleet, market, pages))
@@ -144,12 +149,13 @@ def answer_kept(app: ASGIApp, *finders: Callable[[Request], Response | None]) ->
 def answer_head(app: ASGIApp) -> ASGIApp:
     """Return an application that answers HEAD as GET; the server leaves the body out.
 
-    The stream has no HEAD: its body never ends.
+    The stream has no HEAD: its body never ends. `is_head` in the scope tells an answer whose body is costly
+    that nobody reads it.
     """
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["method"] == "HEAD" and scope["path"] != STREAM_PATH:
-            scope = {**scope, "method": "GET"}
+            scope = {**scope, "method": "GET", "is_head": True}
         await app(scope, receive, send)
 
     return answer

@@ -45,6 +45,7 @@ class Board:
             return settings_now().settings.seed
 
         audit, record = AuditLog(find_system, "board"), IncidentRecord(find_system)
+        self.audit = audit
         self.verifier = TokenVerifier(find_system, "board")
         self.gate = SessionGate(self.verifier, f"board_{me.settings.board_port}")
         self.steering = Steering(reader.buses, audit, get_truth)

@@ -12,13 +12,14 @@ from marketswarm.web.clients import GATEWAY, ClientFinder, find_networks
 from marketswarm.web.event_stream import StreamHub
 from marketswarm.web.server import open_socket, open_tls_listener, serve
 from services.board.app import create_app
+from services.board.backtests.backtests import Backtests
 from services.board.board import Board
 from services.board.fleet.history import HistoryBuilder
 from services.board.fleet.reader import FleetReader
 from services.board.fleet.recorder import create_recorder
 from services.board.market.market import Market
 from services.board.market.price_cells import run_price_cells
-from services.board.metrics import collect_board, collect_market
+from services.board.metrics import collect_backtests, collect_board, collect_market
 from services.board.pings.gate import PingGate
 from services.board.pings.management import create_pings
 from services.board.settings import BoardEnvironment, BoardSettings
@@ -49,8 +50,9 @@ async def main() -> int:
             hub.close()
             market.hub.close()
 
+        backtests = Backtests(me.settings, market, board.audit)
         rules = make_rules(me.settings)
-        app = create_app(board, market, rules)
+        app = create_app(board, market, backtests, rules)
         pings, management = create_pings(board.fleet, board.keys, board.steering, board.editor.add_service)
         gate = PingGate(app, rules, pings, app.responses, management)
         me.task(
@@ -65,12 +67,14 @@ async def main() -> int:
         )
         me.task(market.run(), name="market")
         me.task(run_price_cells(market), name="market prices")
+        me.task(backtests.run(), name="backtests")
         me.task(recorder.run(), name="history")
         me.task(pings.keys.run(), name="ping keys")
         me.on_reseed(reader.follow)
         reader.follow(me.truth)
         me.expose(partial(collect_board, reader, app, recorder, pings.writer, tls=tls))
         me.expose(partial(collect_market, market))
+        me.expose(partial(collect_backtests, backtests.queue))
         me.log.info("board.listening", host=me.settings.board_host, port=port)
         if tls is not None:
             me.log.info("board.listening", host=me.settings.board_tls_host, port=tls_port, tls=True)

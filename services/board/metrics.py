@@ -7,6 +7,7 @@ from typing import Final
 from marketswarm.metrics import Family, MetricTable
 from marketswarm.web.guard import Guard
 from marketswarm.web.tls_listener import TlsListener
+from services.board.backtests.queue import BacktestQueue
 from services.board.fleet.reader import FleetReader
 from services.board.fleet.recorder import HistoryRecorder
 from services.board.market.market import Market
@@ -38,10 +39,18 @@ _HELP: Final = {
     "market_followers": "Clients that follow the market.",
     "market_followers_dropped_total": "Clients that were dropped, because they did not keep up.",
     "market_updates_total": "Updates of the market that were numbered.",
+    "market_streams": "Arrow streams of many symbols that are open.",
     "market_malformed_total": "Entries of the streams of the market that could not be parsed.",
     "market_charts_total{origin}": (
         "Charts that were answered, by where their bars came from; an answer is one that was kept whole."
     ),
+    "backtests_waiting": "Backtests that wait to be played.",
+    "backtests_running": "Backtests that are played.",
+    "backtests_total{outcome}": (
+        "Backtests that ended: done, kept (no input had changed), deleted, or why they failed."
+    ),
+    "backtests_seconds_total": "How long all backtests took together.",
+    "backtests_set_aside_total": "Files of backtests that could not be read, and were set aside.",
 }
 _METRICS: Final = MetricTable("marketswarm_board_", _HELP)
 
@@ -80,6 +89,7 @@ def collect_market(market: Market) -> Iterator[Family]:
         market_followers=len(market.hub),
         market_followers_dropped_total=market.hub.dropped,
         market_updates_total=market.hub.published,
+        market_streams=len(market.streams),
         market_malformed_total=market.live.malformed,
         market_charts_total={
             "answer": market.answers.counts.memory,
@@ -87,4 +97,14 @@ def collect_market(market: Market) -> Iterator[Family]:
             "redis": counts.redis,
             "archive": counts.source,
         },
+    )
+
+
+def collect_backtests(queue: BacktestQueue) -> Iterator[Family]:
+    return _METRICS.collect(
+        backtests_waiting=queue.waiting,
+        backtests_running=queue.running,
+        backtests_total=queue.finished,
+        backtests_seconds_total=queue.took_sec,
+        backtests_set_aside_total=queue.store.set_aside,
     )

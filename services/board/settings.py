@@ -39,6 +39,8 @@ class BoardEnvironment(CommonSettings):
     board_trusted_proxies: Annotated[str, AfterValidator(check_networks)] | None = None
     # the archive, which the board only reads
     database_url: Annotated[SecretStr, AfterValidator(check_database_url)] | None = None
+    # where backtests are kept; without it they end with the board
+    board_backtest_folder: Path | None = None
 
 
 Word = Annotated[str, Field(min_length=1, max_length=200)]

@@ -36,6 +36,7 @@ from services.market.records import (
     Provenance,
     Quote,
     Record,
+    VolumeKind,
     settle_range,
 )
 
@@ -43,8 +44,9 @@ MAX_RANK_DIGITS: Final = 2
 R = TypeVar("R", Bar, Quote, Observation, CorporateAction)
 
 _ORIGINS: Final = 1024  # the last answers of a market's sources
-_ORIGIN: Final = (b"source", b"asked_at", b"digest", b"played_at", b"rank", b"adjustment")
+_ORIGIN: Final = (b"source", b"asked_at", b"digest", b"played_at", b"rank", b"adjustment", b"volume_kind")
 _ADJUSTMENTS: Final[Mapping[str, Adjustment]] = {str(each): each for each in Adjustment}
+_VOLUME_KINDS: Final[Mapping[str, VolumeKind]] = {str(each): each for each in VolumeKind}
 _ASSETS: Final[Mapping[str, AssetClass]] = {str(each): each for each in AssetClass}
 _ACTION_KINDS: Final[Mapping[str, ActionKind]] = {str(each): each for each in ActionKind}
 _MASSIVE: Final = frozenset({"ws", "rest", "replay"})  # what massive calls its ways
@@ -83,7 +85,7 @@ def encode_entry(record: Record, asset: AssetClass, provenance: Provenance) -> d
         names, numbers = ("value",), (record.value,)
     for name, number in zip(names, numbers, strict=True):
         if number is not None:
-            fields[name] = format_number(number)
+            fields[name] = f"{number!r}".removesuffix(".0")  # as `format_number`, without a call
     fields.update(encode_provenance(provenance))
     return fields
 
@@ -104,6 +106,8 @@ def encode_provenance(provenance: Provenance) -> tuple[tuple[str, str], ...]:
         fields["rank"] = str(provenance.rank)
     if provenance.adjustment is not Adjustment.RAW:
         fields["adjustment"] = str(provenance.adjustment)
+    if provenance.volume_kind is not None:
+        fields["volume_kind"] = str(provenance.volume_kind)
     return tuple(fields.items())
 
 
@@ -190,7 +194,7 @@ def _parse_origin(is_replay: bool, *values: bytes | None) -> Provenance:
     rank = fields.get(b"rank", b"0")
     if not rank.isdigit() or len(rank) > MAX_RANK_DIGITS:
         raise EntryError("rank: no place in a cascade")
-    adjustment = read_adjustment(fields)
+    adjustment, volume_kind = read_adjustment(fields), read_volume_kind(fields)
     return Provenance(
         source or "unknown",
         read_seconds(fields, b"asked_at"),
@@ -199,6 +203,7 @@ def _parse_origin(is_replay: bool, *values: bytes | None) -> Provenance:
         played_at=read_number(fields, b"played_at") or 0.0,
         rank=int(rank),
         adjustment=adjustment,
+        volume_kind=volume_kind,
     )
 
 
@@ -208,6 +213,15 @@ def read_adjustment(fields: Fields) -> Adjustment:
     if adjustment is None:
         raise EntryError("adjustment: unknown")
     return adjustment
+
+
+def read_volume_kind(fields: Fields) -> VolumeKind | None:
+    """Return whose trades the volume of an entry counts; None if the entry does not say it."""
+    text = read_text(fields, b"volume_kind", "")
+    kind = _VOLUME_KINDS.get(text)
+    if text and kind is None:
+        raise EntryError("volume_kind: unknown")
+    return kind
 
 
 def _read_trades(fields: Fields) -> int | None:

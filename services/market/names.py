@@ -40,6 +40,18 @@ def list_truth_names(truth: Truth) -> dict[str, KnownName]:
     return {symbol: replace(one, names=called.get(symbol, ())) for symbol, one in found.items()}
 
 
+def list_loaded_names(truth: Truth) -> dict[str, KnownName]:
+    """Return the same names without those that `settings.disabled` of their service takes out."""
+    disabled = {
+        symbol
+        for section in truth.services.values()
+        if isinstance(found := section.settings.get("disabled"), list)
+        for symbol in found
+        if isinstance(symbol, str)
+    }
+    return {symbol: one for symbol, one in list_truth_names(truth).items() if symbol not in disabled}
+
+
 def list_other_names(truth: Truth) -> dict[str, tuple[str, ...]]:
     """Return what symbols are called, by `settings.symbols` of services, as vexy_ai has it."""
     found: dict[str, tuple[str, ...]] = {}

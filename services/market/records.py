@@ -191,6 +191,7 @@ class Provenance:
         rank: the place of the source in its cascade, 0 for the first one.
         adjustment: of a bar, for which actions its source has adjusted it: for those from the day after the
             bar's up to the day of `as_of`.
+        volume_kind: of a bar, whose trades its volume counts; None if that is unknown.
     """
 
     source: str
@@ -200,6 +201,7 @@ class Provenance:
     played_at: float = 0.0
     rank: int = 0
     adjustment: Adjustment = Adjustment.RAW
+    volume_kind: VolumeKind | None = None
 
     @property
     def as_of(self) -> float:

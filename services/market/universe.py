@@ -1,15 +1,23 @@
-"""Read which symbols the section of sources in a truth loads, for the services that take them. Pure.
+"""Read what the sections of sources and bars in a truth say of symbols, for the services that use them. Pure.
 
-The section is that of another service, which checks it: what is not a series of bars is left out here.
+A section is that of another service, which checks it: what is not right in it is left out here.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from marketswarm.truth import Service
 from services.market.fields import SYMBOL
 from services.market.records import AssetClass, RecordKind
 
+DAY_SHARE: Final = 0.25
+"""The share of its minutes of which a built day must be made, unless the section of bars says otherwise."""
+UNOFFICIAL_CLOSE: Final = (
+    "minutes without a series of days: the close of a day is that of its last minute, and not the official "
+    "one of the closing auction; add a series of 1d"
+)
+"""What a truth is warned of whose stocks have no days of their source."""
 _ASSETS = frozenset(AssetClass)
 
 
@@ -35,11 +43,56 @@ def list_loaded_symbols(sources: Service) -> dict[str, LoadedSymbol]:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class DayShares:
+    """Say of which share of its minutes a built day must be made to count, of 0 to 1.
+
+    That of a symbol goes before that of its asset class, and that before DAY_SHARE.
+    """
+
+    by_symbol: Mapping[str, float]
+    by_asset: Mapping[str, float]
+
+
+def find_default_share(asset: str, *, quotes: bool) -> float:
+    """Return the share of a group that says none.
+
+    Most options trade in few minutes a day, and how many quotes there are is a matter of who asks.
+    """
+    return 0.0 if quotes or asset == AssetClass.OPTIONS else DAY_SHARE
+
+
+def list_day_shares(bars: Service | None) -> DayShares:
+    """Return the shares that a section of bars says, of symbols and, without symbols, of asset classes."""
+    by_symbol: dict[str, float] = {}
+    by_asset = {str(AssetClass.OPTIONS): 0.0}
+    for group in () if bars is None else bars.endpoints:
+        if not isinstance(group, dict):
+            continue
+        asset = group.get("asset", AssetClass.STOCKS)
+        if not isinstance(asset, str) or asset not in _ASSETS:
+            continue
+        checks = group.get("checks")
+        share = checks.get("day_share") if isinstance(checks, dict) else None
+        if isinstance(share, bool) or not isinstance(share, int | float) or not 0 <= share <= 1:
+            share = find_default_share(asset, quotes=group.get("quotes") is True)
+        if symbols := list(list_entry_symbols(group)):
+            by_symbol |= dict.fromkeys(symbols, float(share))
+        else:
+            by_asset[asset] = float(share)
+    return DayShares(by_symbol, by_asset)
+
+
 def list_entry_symbols(entry: dict[str, object]) -> Iterator[str]:
     """Yield the symbols of one entry of `endpoints`, of sources or bars; leave out what is not a symbol."""
     for text in _list_texts([entry.get("symbol"), *_list_texts(entry.get("symbols"))]):
         if SYMBOL.fullmatch(text) is not None:
             yield text
+
+
+def list_left_out(bars: Service) -> list[str]:
+    """Return the symbols that bars does not take, by its section."""
+    return _list_texts(bars.settings.get("without"))
 
 
 def _list_texts(value: object) -> list[str]:

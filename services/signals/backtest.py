@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -11,17 +11,16 @@ from typing import Any, Final, TypeVar
 from services.signals.cases import BacktestCase, format_time
 from services.signals.engine.engine import (
     ActionsTaken,
-    BarsClose,
-    BarsOpen,
     EngineEvent,
     EngineState,
     OrdersDecided,
     SessionsEnd,
+    list_instants,
     open_account,
-    step,
+    play,
 )
 from services.signals.engine.fills import FillModel
-from services.signals.engine.orders import Fill, OrderRefusal
+from services.signals.engine.orders import Fill, OrderRefusal, PriceBar
 from services.signals.engine.units import MONEY_DIGITS, PRICE_DIGITS, QUANTITY_DIGITS, format_units
 
 LEAST_RETURNS: Final = 2
@@ -61,39 +60,35 @@ def play_case(case: BacktestCase, fill: FillModel | None = None) -> CaseResult:
 
     Raises LedgerError or FillModelError, which are defects of the engine or of `fill`.
     """
-    state = open_account(case.account.make_rules(), case.instruments, fill)
+    named = {order.parent for order in case.orders if order.parent is not None}
+    state = open_account(case.account.make_rules(), case.instruments, fill, named)
+    ledger = state.ledger
     fills: list[Fill] = []
     refusals: list[OrderRefusal] = []
     equity: list[EquityPoint] = []
-    for event in list_events(case):
-        state, filled, refused = step(state, event)
-        fills += filled
-        refusals += refused
-        if isinstance(event, BarsClose):
-            ledger = state.ledger
-            equity.append(EquityPoint(event.at_ms, ledger.cash, ledger.value, ledger.gross))
-    state.ledger.check_totals()
+    events = list_events(case)
+
+    def decide(at_ms: int, closing: Sequence[PriceBar]) -> Sequence[EngineEvent]:
+        if closing:
+            equity.append(EquityPoint(at_ms, ledger.cash, ledger.value, ledger.gross))
+        return events.get(at_ms, ())
+
+    play(state, list_instants(case.bars, events), decide, fills, refusals)
+    ledger.check_totals()
     return CaseResult(state, fills, refusals, equity)
 
 
-def list_events(case: BacktestCase) -> Iterator[EngineEvent]:
-    """Yield what happens in a case, in the order in which the engine plays it."""
-    closes = _group(case.bars, [bar.end_ms for bar in case.bars])
-    opens = _group(case.bars, [bar.start_ms for bar in case.bars])
-    decided = _group(case.orders, [order.decided_ms for order in case.orders])
-    actions = _group(case.actions, [action.at_ms for action in case.actions])
-    expiries = {order.expires_ms for order in case.orders if order.expires_ms is not None}
-    for at_ms in sorted({*closes, *opens, *decided, *actions, *expiries}):
-        if at_ms in closes:
-            yield BarsClose(at_ms, closes[at_ms])
-        if at_ms in expiries:
-            yield SessionsEnd(at_ms)
-        if at_ms in decided:
-            yield OrdersDecided(at_ms, decided[at_ms])
-        if at_ms in actions:
-            yield ActionsTaken(at_ms, actions[at_ms])
-        if at_ms in opens:
-            yield BarsOpen(at_ms, opens[at_ms])
+def list_events(case: BacktestCase) -> dict[int, list[EngineEvent]]:
+    """Return what happens in a case besides its bars, by instant, in the order in which it is played."""
+    found: dict[int, list[EngineEvent]] = defaultdict(list)
+    for at_ms in {order.expires_ms for order in case.orders}:
+        if at_ms is not None:
+            found[at_ms].append(SessionsEnd(at_ms))
+    for at_ms, orders in _group(case.orders, [order.decided_ms for order in case.orders]).items():
+        found[at_ms].append(OrdersDecided(at_ms, orders))
+    for at_ms, actions in _group(case.actions, [action.at_ms for action in case.actions]).items():
+        found[at_ms].append(ActionsTaken(at_ms, actions))
+    return found
 
 
 def _group(values: Sequence[T], times: Sequence[int]) -> dict[int, list[T]]:

@@ -196,7 +196,7 @@ def read_case(folder: Path, variant: str | None = None) -> BacktestCase:
     instruments = {symbol: each.make_instrument() for symbol, each in model.instruments.items()}
     actions = [_make_action(each, number, instruments) for number, each in enumerate(model.actions)]
     sessions = {symbol: _find_session(symbol, each.session) for symbol, each in model.instruments.items()}
-    bars = _read_bars(folder / BARS_FILE, instruments)
+    bars = read_bars(folder / BARS_FILE, instruments)
     orders = _read_orders(folder / ORDERS_FILE, sessions)
     return BacktestCase(model.account, instruments, bars, orders, actions)
 
@@ -330,7 +330,8 @@ def _parse_quantity(text: str) -> int:
     return units
 
 
-def _read_bars(path: Path, instruments: Mapping[str, Instrument]) -> list[PriceBar]:
+def read_bars(path: Path, instruments: Mapping[str, Instrument]) -> list[PriceBar]:
+    """Return the bars of a file, in its order. Raises CaseError, also for a symbol that is no instrument."""
     bars: list[PriceBar] = []
     last: dict[str, PriceBar] = {}
     for line in _read_lines(path, _BAR_COLUMNS, _BAR_COLUMNS):

@@ -45,7 +45,7 @@ from services.market.sessions import (
     find_default_session,
     get_session,
 )
-from services.market.universe import list_entry_symbols
+from services.market.universe import UNOFFICIAL_CLOSE, list_entry_symbols, list_left_out
 from services.sources.limits import FailureSettings, LimitSettings
 
 CATALOG: Final = Path(__file__).with_name("catalog")
@@ -485,7 +485,10 @@ class SourcesSettings(ServiceConfig):
         yield from self._find_unknown_sessions()
 
     def find_truth_warnings(self, truth: Truth) -> Iterator[tuple[Place, str]]:
-        """Yield a warning for symbols that only the section of `bars` names, and for old minutes."""
+        """Yield a warning for symbols that only the section of `bars` names, and for old minutes.
+
+        So is a stock with minutes and without days.
+        """
         own, bars = truth.services.get("sources"), truth.services.get("bars")
         if own is None or bars is None:
             return
@@ -517,6 +520,25 @@ class SourcesSettings(ServiceConfig):
         )
         if missing := [symbol for symbol in named if symbol not in brought and not writers]:
             yield ("endpoints",), f"bars names {format_names(missing)}, and no series here brings their bars"
+        yield from self._find_unofficial_closes(bars)
+
+    def _find_unofficial_closes(self, bars: Service) -> Iterator[tuple[Place, str]]:
+        """Yield a warning for stocks whose days are built of minutes alone, one for each cascade."""
+        entries = [
+            (number, entry)
+            for number, entry in enumerate(self.endpoints)
+            if entry.kind is RecordKind.BARS and entry.asset is AssetClass.STOCKS
+        ]
+        others = {*self.settings.disabled, *list_left_out(bars)}
+        others.update(symbol for _, each in entries if each.timeframe == "1d" for symbol in each.all_symbols)
+        found: dict[tuple[str, ...], tuple[int, dict[str, None]]] = {}
+        for number, entry in entries:
+            without = [each for each in entry.all_symbols if each not in others]
+            if entry.timeframe == "1m" and without:
+                _, symbols = found.setdefault(entry.sources, (number, {}))
+                symbols |= dict.fromkeys(without)
+        for number, symbols in found.values():
+            yield ("endpoints", number), f"{format_names(symbols)}: {UNOFFICIAL_CLOSE}"
 
     def _find_unknown_sessions(self) -> Iterator[tuple[Place, str]]:
         for number, entry in enumerate(self.endpoints):
@@ -562,10 +584,9 @@ class SourcesSettings(ServiceConfig):
         for number, entry in enumerate(self.endpoints):
             kinds: dict[str, str] = {}
             for name in entry.sources if entry.kind is RecordKind.BARS else ():
-                asked = entry.kind, entry.asset, entry.all_symbols[0], entry.timeframe
-                source = catalog.get(name)
-                if source and (endpoint := next(source.find_endpoints(*asked), None)) is not None:
-                    kinds[name] = str(endpoint.find_volume(entry.asset))
+                asked, source = (entry.asset, entry.all_symbols[0], entry.timeframe), catalog.get(name)
+                if source is not None and (kind := source.find_volume_kind(*asked)) is not None:
+                    kinds[name] = str(kind)
             if len(set(kinds.values())) > 1:
                 why = f"volumes of two kinds, which make no sum: {_format_volumes(kinds)}"
                 yield ("endpoints", number, "from"), why

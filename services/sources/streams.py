@@ -208,10 +208,18 @@ class SourceStream:
         now = time.time()
         for each in bars:
             if each.is_final:
+                series, source = self._series[each.bar.symbol], self._loader.reader.catalog.get(self._source)
+                asked = series.asset, series.symbol, MINUTE
+                kind = None if source is None else source.find_volume_kind(*asked)
                 answer = SourceAnswer(
-                    self._source, AnswerStatus.OK, records=(each.bar,), asked_at=now, digest=each.digest
+                    self._source,
+                    AnswerStatus.OK,
+                    records=(each.bar,),
+                    asked_at=now,
+                    digest=each.digest,
+                    volume_kind=kind,
                 )
-                self._add_waiting(self._series[each.bar.symbol], answer)
+                self._add_waiting(series, answer)
 
     def _add_waiting(self, series: Series, answer: SourceAnswer) -> None:
         """Queue a streamed minute behind those of its series; start the task that publishes them if needed.

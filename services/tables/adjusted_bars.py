@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
-from services.market.adjust import AS_TRADED, Adjuster, GivenClose, PriceBasis
+from services.market.adjust import AS_TRADED, Adjuster, Factors, GivenClose, PriceBasis
 from services.market.intervals import end_period
 from services.market.records import PERIODS, ActionKind, Adjustment, CorporateAction
 from services.tables.rows import Cells
@@ -24,6 +24,8 @@ FROM actions LEFT JOIN LATERAL (
     SELECT {DAY_SQL} AS close_day, close, adjustment, adjusted_to FROM bars
     WHERE bars.symbol = actions.symbol AND timeframe = '1d' AND final
         AND start < (ex_day + 1)::timestamp AT TIME ZONE 'UTC' AND {DAY_SQL} < ex_day
+        AND ($3::timestamptz IS NULL OR ex_day > ($3 AT TIME ZONE 'UTC')::date
+            OR coalesce(known_at, start + interval '1 day') <= $3)
     ORDER BY start DESC LIMIT 1
 ) bar ON kind = 'dividend'
 WHERE ($1::text[] IS NULL OR actions.symbol = ANY($1)) AND ($2::date IS NULL OR ex_day >= $2)
@@ -32,7 +34,8 @@ ORDER BY actions.symbol, ex_day, kind
 """  # noqa: S608 - our own names
 """Selects the actions but renames of symbols (NULL: of all) from a day on (NULL: ever).
 
-Each dividend comes with the last close before it.
+Each dividend comes with the last close before it. As of an instant (NULL: now) one that has come by then has
+the last close that was known; later ones only take back what a source has adjusted for them.
 """
 _BEFORE_MIDNIGHT: Final = timedelta(hours=3)
 _PRICES: Final = ("open", "high", "low", "close", "vwap")
@@ -80,9 +83,15 @@ def find_row_day(start: int | datetime, day: date | str | None, timeframe: str =
     """
     if day is not None:
         named = date.fromisoformat(day) if isinstance(day, str) else day
-        return end_period(named, timeframe) if timeframe in PERIODS else named
-    moment = _EPOCH + timedelta(milliseconds=start) if isinstance(start, int) else start.astimezone(UTC)
-    return (moment + _BEFORE_MIDNIGHT).date()
+    else:
+        moment = _EPOCH + timedelta(milliseconds=start) if isinstance(start, int) else start.astimezone(UTC)
+        named = (moment + _BEFORE_MIDNIGHT).date()
+    return end_period(named, timeframe) if timeframe in PERIODS else named
+
+
+def find_utc_day(at_ms: int) -> date:
+    """Return the date in UTC of a time in epoch milliseconds."""
+    return (_EPOCH + timedelta(milliseconds=at_ms)).date()
 
 
 def adjust_closes(closes: Sequence[GivenClose], adjuster: Adjuster | None, wanted: PriceBasis) -> list[float]:
@@ -112,10 +121,13 @@ def adjust_rows(
     own = places.get("timeframe")
     changed = [list(row) for row in rows]
     if adjuster is not None and not adjuster.is_empty:
+        known: dict[tuple[date, PriceBasis], Factors] = {}  # the minutes of a day have one
         for row in changed:
             basis = make_basis(row[adjustment], row[adjusted_to])
             day_of = find_row_day(row[start], row[day], timeframe if own is None else row[own])
-            factors = adjuster.find_factors(day_of, basis, wanted)
+            factors = known.get((day_of, basis))
+            if factors is None:
+                factors = known[day_of, basis] = adjuster.find_factors(day_of, basis, wanted)
             for name in (*_PRICES, "volume"):
                 if (number := row[places[name]]) is not None:
                     adjust = factors.adjust_volume if name == "volume" else factors.adjust_price

@@ -14,9 +14,11 @@ import orjson
 
 from marketswarm.event import MAX_EVENT_BYTES
 from marketswarm.packed_log import MAX_PACKED, unpack_log
+from services.market.actions import find_day
 from services.market.entries import parse_action, parse_bar, parse_entry, parse_observation, parse_quote
 from services.market.fields import (
     MAX_COUNT,
+    MAX_DAY_SHIFT,
     MAX_MS,
     MIN_MS,
     EntryError,
@@ -31,7 +33,17 @@ from services.market.fields import (
     read_time,
     require_day,
 )
-from services.market.records import TIMEFRAME_SEC, Adjustment, AssetClass, Bar, Provenance, Record, RecordKind
+from services.market.intervals import end_period, name_period
+from services.market.records import (
+    PERIODS,
+    TIMEFRAME_SEC,
+    Adjustment,
+    AssetClass,
+    Bar,
+    Provenance,
+    Record,
+    RecordKind,
+)
 
 MAX_VALUES: Final = 300
 """The most indicators or features of one entry."""
@@ -140,6 +152,7 @@ class BarRow(NamedTuple):
     known_at: Time | None = None
     adjustment: str = Adjustment.RAW
     adjusted_to: Day | None = None
+    volume_kind: str | None = None
     stream_position: int = 0
 
     @property
@@ -345,14 +358,31 @@ def make_bar_row(entry: bytes, fields: Fields) -> tuple[BarRow, SymbolRow]:
         *(bar.symbol, bar.timeframe, bar.start_ms, bar.open, bar.high, bar.low, bar.close),
         *(bar.volume, bar.vwap, bar.trades, read_flag(fields, b"final"), *_read_revision(fields)),
         *_make_origin(provenance),
-        read_day(fields, bar.start_ms) if bar.timeframe == "1d" else None,
+        _read_bar_day(fields, bar),
         *(read_count(fields, b"minutes", _MAX_REV), read_count(fields, b"missing", _MAX_REV)),
         _read_optional_time(fields, b"known_at", b"end"),
         str(provenance.adjustment),
         None if is_raw else require_day(fields, b"adjusted_to").isoformat(),
+        None if provenance.volume_kind is None else str(provenance.volume_kind),
         to_stream_position(entry),
     )
     return row, SymbolRow(bar.symbol, asset, bar.start_ms, bar.start_ms, provenance.is_replay)
+
+
+def _read_bar_day(fields: Fields, bar: Bar) -> str | None:
+    """Return the trading day of a day, the first date of a week or month; None if its writer did not say it.
+
+    The first trading day of a period may be any of it, and a trading day may begin on a date before its own.
+    """
+    if bar.timeframe == "1d":
+        return read_day(fields, bar.start_ms)
+    if b"day" not in fields or bar.timeframe not in PERIODS:
+        return None
+    day, begun = require_day(fields, b"day"), find_day(bar.start_ms)
+    is_first = day == name_period(day, bar.timeframe)
+    if not is_first or not day - MAX_DAY_SHIFT <= begun <= end_period(day, bar.timeframe):
+        raise EntryError("day: not the first date of the period of its start")
+    return day.isoformat()
 
 
 def make_quote_row(entry: bytes, fields: Fields) -> tuple[QuoteRow, SymbolRow]:

@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 from fastapi import FastAPI
 
-from services.archive.correlations import compute_correlations, list_changed_days
+from services.archive.correlations import Compared, compute_correlations, list_changed_days
 from services.archive.database import Database
 from services.archive.export import export_table, read_adjuster
 from services.archive.writer import TypedEntry, Writer
@@ -22,7 +22,7 @@ from services.board.app import add_errors
 from services.board.market.api import make_market_api
 from services.board.market.archive_reader import ArchiveReader
 from services.board.market.market import Market
-from services.board.market.overview import KnownPrice, make_past, make_tile
+from services.board.market.overview import KnownPrice, make_series_past, make_tile
 from services.board.market.price_cells import make_cells
 from services.board.market.states import StoredSeries
 from services.board.templates import TEMPLATES
@@ -163,7 +163,7 @@ async def test_a_table_in_other_forms_has_the_same_basis_and_a_wrong_one_is_refu
 
 async def test_correlations_see_no_fall_in_a_split(nvidia):
     day = list(CLOSES)[-1]
-    await compute_correlations(nvidia, day, days=60, symbols=10, made_of="x")
+    await compute_correlations(nvidia, day, Compared(60, 10), "x")
     found = await nvidia.fetch("SELECT a, b, value, n FROM correlations ORDER BY a, b")
     assert [(row["a"], row["b"], row["n"]) for row in found] == [
         ("MIXED", "NVDA", len(CLOSES) - 1),
@@ -176,14 +176,14 @@ async def test_correlations_see_no_fall_in_a_split(nvidia):
 async def test_correlations_are_computed_again_when_a_split_of_their_days_is_known(nvidia):
     day = list(CLOSES)[-1]
     await nvidia.execute("DELETE FROM actions WHERE symbol = 'NVDA' AND ex_day = '2024-06-10'")
-    made_of = (await list_changed_days(nvidia, days=60, symbols=10))[day]
-    await compute_correlations(nvidia, day, days=60, symbols=10, made_of=made_of)
-    assert day not in await list_changed_days(nvidia, days=60, symbols=10)
+    made_of = (await list_changed_days(nvidia, Compared(60, 10)))[day]
+    await compute_correlations(nvidia, day, Compared(60, 10), made_of)
+    assert day not in await list_changed_days(nvidia, Compared(60, 10))
     await nvidia.execute(
         "INSERT INTO actions (symbol, ex_day, kind, ratio, withdrawn, source, replay)"
         " VALUES ('NVDA', '2024-06-10', 'split', 10, false, 'massive', false)"
     )
-    assert day in await list_changed_days(nvidia, days=60, symbols=10)
+    assert day in await list_changed_days(nvidia, Compared(60, 10))
 
 
 @pytest.mark.parametrize(("adjust", "wanted"), [(Adjust.SPLITS, REAL), (Adjust.NONE, list(CLOSES.values()))])
@@ -214,9 +214,11 @@ async def test_the_change_of_a_tile_is_no_split_and_its_total_has_the_dividend(n
     rows = await reader.read_newest(["NVDA"], "1d", 7)
     kept = 1 - 0.01 / 121.79
     assert [row[5] for row in rows[4:]] == pytest.approx([120.91, 121.79 * kept, 120.888 * kept], rel=1e-10)
+    # 2024-06-07 was the last day before ten shares for one
+    assert [row[6] for row in rows] == [1.0] * 6 + [0.1]
     await reader.close()
     days = rows[-3:-1]  # the day of the dividend, and the one before
-    past = make_past([], [], days, None)
+    past = make_series_past([], [], days, None)
     series = StoredSeries(id="NVDA:bars:1d", symbol="NVDA", kind="bars", timeframe="1d")
     tile = make_tile(series, past, SimpleNamespace(quotes={}, find_chart=lambda *_: None))
     assert tile.price is None
@@ -228,6 +230,34 @@ async def test_the_change_of_a_tile_is_no_split_and_its_total_has_the_dividend(n
         make_cells(tile, 0.0)["change"].text
         == "\N{MINUS SIGN}0.88 (\N{MINUS SIGN}0.72 %, with dividend \N{MINUS SIGN}0.71 %)"
     )
+
+
+async def test_a_week_with_a_split_in_it_is_not_divided_by_it_again_and_says_its_day_and_kind(
+    client, nvidia, database
+):
+    await nvidia.execute(
+        "INSERT INTO actions (symbol, ex_day, kind, ratio, withdrawn, source, replay) VALUES "
+        "('NVDA', '2024-06-05', 'split', 10, false, 'massive', false) "
+        "ON CONFLICT (symbol, ex_day, kind) DO UPDATE SET ratio = 10, withdrawn = false"
+    )
+    days = [NYSE.find_date(day) for day in (date(2024, 5, 28), date(2024, 6, 3), date(2024, 6, 10))]
+    named = [("2024-05-27", "venue"), (None, "consolidated"), ("2024-06-10", None)]
+    rows = [
+        bar_row("NVDA", date(2024, 6, 10), adjusted=False)._replace(
+            timeframe="1w", start=day.open_ms, day=name, volume_kind=kind
+        )
+        for day, (name, kind) in zip(days, named, strict=True)
+    ]
+    entries = [TypedEntry("bars:bars", b"1-0", BAR_TABLE, row) for row in rows]
+    assert await Writer(database).write(entries) == []
+    answer = await client.get("/api/v1/bars/NVDA?timeframe=1w&adjust=splits")
+    bars = answer.json()["bars"]
+    # both splits are after the first week; one is in the second, and the other one in the third
+    assert [bar["close"] for bar in bars] == pytest.approx([1.2179, 12.179, 121.79])
+    assert [(bar["day"], bar["volume_kind"]) for bar in bars] == named
+    answer = await client.get("/api/v1/bars/NVDA?timeframe=1w&format=csv")
+    cells = [(row["day"], row["volume_kind"]) for row in csv.DictReader(io.StringIO(answer.text))]
+    assert cells == [(day or "", kind or "") for day, kind in named]
 
 
 @pytest.mark.parametrize(
@@ -260,5 +290,5 @@ async def test_a_kind_of_action_has_its_values_and_no_price_is_adjusted_for_what
             await insert
         return
     await insert
-    (found,) = make_adjusters(await nvidia.fetch(SHARE_SQL, ["NVDA"], day)).values()
+    (found,) = make_adjusters(await nvidia.fetch(SHARE_SQL, ["NVDA"], day, None)).values()
     assert [(each.kind, each.ex_day) for each in found.left_out] == [(kind, day)]

@@ -10,7 +10,7 @@ import pytest
 from marketswarm.postgres.errors import PostgresAwayError
 from marketswarm.postgres.transaction import transaction
 from services.archive import database as database_module
-from services.archive.correlations import compute_correlations
+from services.archive.correlations import Compared, compute_correlations
 from services.archive.database import SCHEMA, Database
 from support.postgres import query
 from support.waiting import auntil
@@ -68,7 +68,7 @@ def test_correlations_on_a_server_that_freezes_end_when_they_are_cancelled(break
 
     async def compute():
         async with database.connect() as connection:
-            await compute_correlations(connection, date(2026, 5, 4), days=60, symbols=5, made_of="x")
+            await compute_correlations(connection, date(2026, 5, 4), Compared(60, 5), "x")
 
     async def scenario():
         other = await asyncpg.connect(archive_url)

@@ -17,13 +17,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from marketswarm.operator.service_reports import BackupReport
+from marketswarm.truth import Heartbeat, Service
 from services.archive.backup import list_backups
-from services.archive.correlations import compute_correlations, forget_expired_days, list_changed_days
+from services.archive.correlations import (
+    NO_SHARES,
+    Compared,
+    compute_correlations,
+    forget_expired_days,
+    list_changed_days,
+)
 from services.archive.database import Database
 from services.archive.maintenance import SourceState, delete_expired, write_source_states
 from services.archive.restore import verify_backup
 from services.archive.writer import TypedEntry, Writer
 from services.market.sessions import get_session
+from services.market.universe import list_day_shares
 from services.tables.rows import BarRow, EntryError, SymbolRow
 from services.tables.tables import BAR_TABLE, STREAMS
 from support.postgres import EXTENSION, partitions_only, plain, query
@@ -60,14 +68,17 @@ async def write(url, rows):
     await database.aclose()
 
 
+COMPARED = Compared(60, 10)
+
+
 async def changed_days(connection):
     """Return the days that are to be computed, with what each is made of."""
-    return await list_changed_days(connection, days=60, symbols=10)
+    return await list_changed_days(connection, COMPARED)
 
 
-async def compute(connection, day, made_of="", symbols=10):
+async def compute(connection, day, made_of="", symbols=10, shares=NO_SHARES):
     """Compute the correlations of a day over 60 days."""
-    return await compute_correlations(connection, day, days=60, symbols=symbols, made_of=made_of)
+    return await compute_correlations(connection, day, Compared(60, symbols, shares), made_of)
 
 
 def expected_correlation(one, other, day, days):
@@ -233,7 +244,7 @@ async def test_a_correlation_with_a_replayed_day_is_marked(archive_url, connecti
     await write(archive_url, [row for of_symbol in rows.values() for row in of_symbol])
     last = (FIRST + timedelta(days=DAYS - 1)).date()
     for days, marked in ((60, [("A", "C"), ("B", "C")]), (30, [])):
-        await compute_correlations(connection, last, days=days, symbols=10, made_of="")
+        await compute_correlations(connection, last, Compared(days, 10), "")
         found = await connection.fetch("SELECT a, b FROM correlations WHERE replay ORDER BY a, b")
         assert [tuple(row) for row in found] == marked
 
@@ -417,3 +428,40 @@ def test_postgresql_takes_every_row_that_is_made_of_any_entry(archive_url, batch
         return refused
 
     assert asyncio.run(write_all()) == []
+
+
+async def test_a_day_of_too_few_minutes_is_left_out_by_the_shares_of_the_truth(archive_url, connection):
+    chance = random.Random(8)
+    whole, thin = daily_bars("AAPL", chance), daily_bars("SPY", chance)
+    option, low = daily_bars("O:SPY", chance), daily_bars("LOW", chance)
+
+    def build(row, minutes):
+        return row._replace(minutes=minutes, missing=390 - minutes)
+
+    # each tenth day has a quarter of its minutes less one, and each fifth one a quarter of them
+    few = {n: 97 if n % 10 == 0 else 98 if n % 5 == 0 else 390 for n in range(DAYS)}
+    built = [[build(row, few[n]) for n, row in enumerate(rows)] for rows in (thin, option, low)]
+    await write(archive_url, [*whole, *(row for rows in built for row in rows)])
+    await connection.execute("UPDATE symbols SET asset = 'options' WHERE symbol = 'O:SPY'")
+    last = (FIRST + timedelta(days=DAYS - 1)).date()
+    bars = Service(heartbeat=Heartbeat(), endpoints=[{"symbols": ["LOW"], "checks": {"day_share": 0.1}}])
+    await compute(connection, last, shares=list_day_shares(bars))
+    found = {row["b"]: row for row in await connection.fetch("SELECT * FROM correlations WHERE a = 'AAPL'")}
+    for symbol, rows in (
+        ("SPY", [row for n, row in enumerate(thin) if n % 10]),
+        ("O:SPY", option),
+        ("LOW", low),
+    ):
+        value, n = expected_correlation(whole, rows, last, 60)
+        assert (found[symbol]["value"], found[symbol]["n"]) == (pytest.approx(value, abs=1e-9), n), symbol
+
+
+async def test_correlations_are_computed_again_when_other_days_count(archive_url, connection):
+    chance = random.Random(8)
+    await write(archive_url, [*daily_bars("AAPL", chance), *daily_bars("SPY", chance)])
+    for day, made_of in (await changed_days(connection)).items():
+        await compute(connection, day, made_of)
+    assert await changed_days(connection) == {}
+    bars = Service(heartbeat=Heartbeat(), endpoints=[{"checks": {"day_share": 0.1}}])
+    compared = Compared(60, 10, list_day_shares(bars))
+    assert len(await list_changed_days(connection, compared)) == 5

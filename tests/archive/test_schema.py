@@ -1,7 +1,7 @@
 """The schema on a real PostgreSQL: made from every version, once, and closed to the writes of readers."""
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import asyncpg
 import pytest
@@ -109,6 +109,52 @@ async def test_requests_and_features_of_a_recording_that_were_written_without_a_
     assert [tuple(row) for row in found] == [("1-0", True), ("2-0", False), ("3-0", False)]
     found = await connection.fetch("SELECT symbol::text, replay FROM features ORDER BY symbol")
     assert [tuple(row) for row in found] == [("A", True), ("B", False), ("C", False)]
+
+
+async def test_weeks_and_months_from_before_get_the_date_that_their_period_has(connect, postgres):
+    """Migration 15 names them, and takes none that is not the first date of its period."""
+    connection = await connect(await asyncio.to_thread(postgres.new_database))
+    await SCHEMA.apply_migrations(connection, SCHEMA.load_migrations()[:14])
+    await make_partitions(connection, [find_partition("bars", START)])
+    rows = {  # 2026-10-05 is a Monday
+        ("SPY", "1w", "2026-10-05T13:30Z"): "2026-10-05",
+        ("SPY", "1w", "2026-10-15T13:30Z"): "2026-10-12",
+        ("EUR/USD", "1w", "2026-10-04T21:00Z"): "2026-10-05",
+        ("SPY", "1mo", "2026-10-01T13:30Z"): "2026-10-01",
+        ("SPY", "1d", "2026-10-05T13:30Z"): None,
+        ("SPY", "1m", "2026-10-05T13:30Z"): None,
+    }
+    await connection.execute(
+        "INSERT INTO symbols VALUES ('SPY', 'stocks', now(), now(), false), "
+        "('EUR/USD', 'forex', now(), now(), false)"
+    )
+    insert = (
+        "INSERT INTO bars "
+        "(symbol, timeframe, start, open, high, low, close, final, rev, source, replay, day) "
+        "VALUES ($1, $2, $3, 1, 1, 1, 1, true, 0, 'yahoo', false, $4)"
+    )
+    for symbol, timeframe, start in rows:
+        await connection.execute(insert, symbol, timeframe, datetime.fromisoformat(start), None)
+    await SCHEMA.apply_migrations(connection)
+    found = await connection.fetch("SELECT symbol::text, timeframe::text, start, day, volume_kind FROM bars")
+    assert {tuple(row)[:4] for row in found} == {
+        (symbol, timeframe, datetime.fromisoformat(start), day and date.fromisoformat(day))
+        for (symbol, timeframe, start), day in rows.items()
+    }
+    assert {row["volume_kind"] for row in found} == {None}
+    for timeframe, start, day in (
+        ("1w", "2026-10-20T13:30Z", "2026-10-20"),
+        ("1w", "2026-10-20T13:30Z", "2026-09-28"),
+        ("1mo", "2026-10-20T13:30Z", "2026-10-02"),
+        ("1h", "2026-10-20T13:30Z", "2026-10-20"),
+        ("1d", "2026-10-20T13:30Z", "2026-10-25"),
+    ):
+        with pytest.raises(asyncpg.CheckViolationError):
+            await connection.execute(
+                insert, "SPY", timeframe, datetime.fromisoformat(start), date.fromisoformat(day)
+            )
+    with pytest.raises(asyncpg.CheckViolationError):
+        await connection.execute("UPDATE bars SET volume_kind = 'all' WHERE timeframe = '1m'")
 
 
 WRITES = [

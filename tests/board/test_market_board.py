@@ -7,6 +7,7 @@ import io
 import resource
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 
 import orjson
 import polars as pl
@@ -14,6 +15,7 @@ import pytest
 from websockets.sync.client import connect
 
 from marketswarm.keys import chart_key, quote_key, source_account_key
+from services.market.records import DAY_MS
 from support.market_board import NOW, PLAYED, SYMBOLS, open_market, rescale, run_apart, walk
 from support.postgres import Postgres, query
 from support.waiting import until
@@ -23,7 +25,7 @@ PAGES = (
     "/market/rotation", "/market/breadth", "/market/rates", "/market/sentiment", "/market/quality",
     "/market/search?query=x",
 )  # fmt: skip
-SPY = next(one for one in SYMBOLS if one.name == "SPY")
+SPY, BTC = (next(one for one in SYMBOLS if one.name == name) for name in ("SPY", "BTC/USD"))
 
 
 @pytest.fixture(scope="module")
@@ -214,6 +216,38 @@ def test_an_unknown_series_timeframe_or_group_is_refused_with_the_names_that_the
         assert refused.status_code == 422, path
         assert "1m, 5m, 15m, 30m, 1h, 4h, 1d, 1w, 1mo" in refused.text, path
     assert "did you mean sectors?" in market.get("/api/v1/market/sector").json()["detail"]
+
+
+PAST_DAY = datetime.fromtimestamp(NOW / 1000 - 5 * 86_400, UTC).date().isoformat()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("/market", "/market/economy", "/market/correlations", "/market/rotation?group=crypto&by=1w"),
+        *("/market/breadth", "/market/rates", "/market/sentiment", "/market/symbol/BTC/USD?timeframe=1h"),
+    ],
+)
+def test_a_page_of_the_past_says_so_and_leads_back_to_now(market, path):
+    mark = "&" if "?" in path else "?"
+    page = market.get(f"{path}{mark}as_of={PAST_DAY}").text
+    end = datetime.fromisoformat(PAST_DAY).replace(tzinfo=UTC) + timedelta(days=1)
+    assert f"The market as it was known at {end:%Y-%m-%dT%H:%M:%SZ}" in page
+    assert f'<a href="{path.replace("&", "&amp;")}">Back to now</a>' in page
+    assert "Back to now" not in market.get(path).text
+    assert 'data-topics="cells' not in page
+    if path in {"/market", "/market/symbol/BTC/USD?timeframe=1h"}:
+        assert "Which symbols the truth had then is not known" in page
+        days = [bar for bar in walk(BTC, "1d", NOW, 300) if bar.start_ms + DAY_MS <= 1000 * end.timestamp()]
+        assert f"{rescale(days[-1], 1 - 20 * BTC.step).close:,.2f}" in page, "the last close of then"
+    refused = market.get(f"{path}{mark}as_of=soon")
+    assert (refused.status_code, "s_of: is not a time" in refused.text) == (422, True)
+
+
+@pytest.mark.parametrize("path", ["/market/sources", "/market/quality", "/market/search?query=SPY"])
+def test_a_page_that_has_no_past_refuses_it_by_name(market, path):
+    answer = market.get(f"{path}{'&' if '?' in path else '?'}as_of={PAST_DAY}")
+    assert (answer.status_code, "s_of: " in answer.text) == (422, True)
 
 
 def test_a_symbol_that_only_the_truth_names_has_no_bars_and_is_no_mistake(market):

@@ -2,6 +2,7 @@
 
 import re
 import threading
+from datetime import UTC, datetime
 
 import orjson
 import pytest
@@ -44,6 +45,21 @@ def test_axe_finds_nothing_on_any_page(market, new_tab: Tabs, theme: str):
             assert find_violations(page) == [], path
             width = page.evaluate("document.documentElement.scrollWidth - innerWidth")
             assert width <= 0, f"{path} is wider than a screen of {size['width']}"
+
+
+def test_a_chart_of_the_past_has_no_bar_of_later_and_follows_nothing(market, new_tab: Tabs):
+    day = datetime.fromtimestamp(NOW / 1000 - 5 * 86_400, UTC).date().isoformat()
+    tab, asked, sockets = new_tab(), [], []
+    tab.context.on("request", lambda request: asked.append(request.url))
+    tab.context.on("websocket", lambda socket: sockets.append(socket.url))
+    page = tab.open(f"{market.url}/market/symbol/BTC/USD?timeframe=1d&as_of={day}")
+    expect(page.locator("#legend")).to_contain_text(f"{day}")
+    expect(page.locator("#market-notes .past")).to_contain_text("as it was known at")
+    assert all(f"as_of={day}" in url for url in asked if "/api/v1/" in url)
+    assert not [url for url in sockets if url.endswith("/ws")]
+    page.get_by_role("link", name="Back to now").click()
+    expect(page.locator("#market-notes .past")).to_have_count(0)
+    assert page.url == f"{market.url}/market/symbol/BTC/USD?timeframe=1d"
 
 
 def test_a_tile_follows_the_market_with_the_source_and_the_age_of_its_price(market, new_tab: Tabs):

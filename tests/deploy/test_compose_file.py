@@ -142,10 +142,11 @@ def test_the_port_that_one_variable_publishes_is_the_one_with_tls():
 
 def test_data_and_backups_are_on_volumes():
     kept = [(SERVICES[bus], PLAIN, f"{bus.replace('-', '_')}_data", "/data") for bus in BUSES]
-    postgres, archive = MARKET["postgres"], MARKET["archive"]
+    postgres, archive, board = MARKET["postgres"], MARKET["archive"], MARKET["board"]
     kept += [
         (postgres, OVERLAY, "postgres_data", postgres["environment"]["PGDATA"]),
         (archive, OVERLAY, "archive_backups", archive["environment"]["ARCHIVE_BACKUP_FOLDER"]),
+        (board, OVERLAY, "board_backtests", board["environment"]["BOARD_BACKTEST_FOLDER"]),
     ]
     for service, file, volume, path in kept:
         assert f"{volume}:{path}" in service["volumes"]

@@ -125,6 +125,7 @@ def collect_of_its_market():
         answers=kept,
         charts=SimpleNamespace(bases=kept),
         live=SimpleNamespace(malformed=0),
+        streams=(),
         feed=SimpleNamespace(has_market=True, problem=None),
         archive=SimpleNamespace(is_configured=True, problem=None),
     )

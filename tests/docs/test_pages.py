@@ -11,7 +11,17 @@ from marketswarm.truth import parse_truth
 from support.pages import PAGES, ROOT, anchors, blocks, documents
 
 WITHOUT_TRUTH = {
-    *("massive.md", "medic-decisions.md", "sources.md", "sources-catalog.md", "features.md", "engine.md"),
+    *(
+        "massive.md",
+        "medic-decisions.md",
+        "sources.md",
+        "sources-catalog.md",
+        "features.md",
+        "consensus.md",
+        "witness.md",
+        "engine.md",
+        "backtest.md",
+    ),
     "client.md",
 }
 SERVICES = sorted((ROOT / "docs/services").glob("*.md"))

@@ -64,6 +64,7 @@ async def test_a_bar_is_there_once_with_all_that_is_known_of_it(server, bus):
         "start": str(T0),
         "end": str(T0 + MINUTE_MS),
         "source": "ws",
+        "volume_kind": "consolidated",
     }
     assert [each["source"] for each in entries(server)] == ["ws", "ws", "rest"]
     assert "vwap" not in entries(server)[2]

@@ -80,6 +80,16 @@ ONLY_FOR = {
 # What services share stands above what agents share, and thinks all the same. From the bottom up, as LAYERS.
 THINKS_ABOVE = ["services.market", "services.tables"]
 
+# The folders that may import modules of another agent, and which: those that show what it computes.
+SHOWS = {
+    "services.board.backtests": [
+        "services.signals.backtest_process",
+        "services.signals.page",
+        "services.signals.report",
+        "services.signals.strategy",
+    ],
+}
+
 # Folders of an agent that think, too, and import nothing of ours but themselves.
 THINKING_FOLDERS = ["services.signals.engine"]
 
@@ -150,7 +160,7 @@ ONLY_IN = {
     "fakeredis": ["marketswarm.testing"],
     "requests": [],
     "aioredis": [],
-    "argparse": [],
+    "argparse": ["services.signals"],  # verify.py, which imports nothing of ours
 }
 MAY_PRINT = ["marketswarm.cli"]
 BARE_MAY_IMPORT = ["pkgutil.extend_path"]  # users' own services are beside ours
@@ -307,7 +317,7 @@ def findings(module: Module) -> Iterator[tuple[int, str]]:
         yield from leaves_folder(module, folder)
     for line, name in imports(module):
         target = part_of(name)
-        if is_of_command_line(module) and (target == "marketswarm.cli" or within(name, "typer")):
+        if is_excepted(module, name):
             continue
         if thinks_above and target in THINKS_ABOVE[: THINKS_ABOVE.index(part)]:
             continue
@@ -330,9 +340,22 @@ def leaves_folder(module: Module, folder: str) -> Iterator[tuple[int, str]]:
             yield line, f"imports {name}: {folder} imports nothing of ours but itself"
 
 
+def is_shown(module: Module, name: str) -> bool:
+    """Return True for a name of another agent that the module's folder shows."""
+    return any(
+        within(module.name, folder) and any(within(name, each) for each in shown)
+        for folder, shown in SHOWS.items()
+    )
+
+
+def is_excepted(module: Module, name: str) -> bool:
+    is_command = part_of(name) == "marketswarm.cli" or within(name, "typer")
+    return (is_of_command_line(module) and is_command) or is_shown(module, name)
+
+
 def is_of_command_line(module: Module) -> bool:
-    """Return True for the commands of a service."""
-    return module.name == f"{module.part}.{COMMANDS}" and layer_of(module.part) == "agents"
+    """Return True for the commands of a service, or of a program in a folder of it."""
+    return module.name.endswith(f".{COMMANDS}") and layer_of(module.part) == "agents"
 
 
 def inward(part: str, layer: str, target: str) -> str | None:

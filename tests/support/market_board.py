@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
@@ -328,11 +328,16 @@ def run_apart(function: Callable[..., T], *arguments: Any) -> T:
 
 @contextlib.contextmanager
 def open_market(
-    folder: Path, archive_url: str | None, *, replay: bool = False, **settings: Any
+    folder: Path,
+    archive_url: str | None,
+    *,
+    replay: bool = False,
+    environ: Mapping[str, str] | None = None,
+    **settings: Any,
 ) -> Iterator[MarketBoard]:
     """Start servers and a board with an example market; `settings` are those of its truth."""
     port = free_port()
-    env = {"BOARD_PORT": str(port)}
+    env = {"BOARD_PORT": str(port), **(environ or {})}
     if archive_url is not None:
         run_apart(asyncio.run, seed_archive(archive_url, NOW, replay=replay))
         env["DATABASE_URL"] = archive_url

@@ -57,6 +57,7 @@ _PAGES: Final[Mapping[str, str]] = {
     "add": "/truth/add",
     "announcements": "/announcements",
     "keys": "/keys",
+    "backtests": "/market/backtests",
 }
 _PAGES_OF_SERVICE: Final = {"service": "/services/", "entry": "/truth/entry?name="}
 _OVER: Final = "Your session has ended: sign in again."

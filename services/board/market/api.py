@@ -28,9 +28,11 @@ from services.board.market.bar_table import find_cursor
 from services.board.market.charts import EncodedAnswer, make_answer, make_tag
 from services.board.market.conversation import serve_client
 from services.board.market.limits import AccountView
+from services.board.market.many_adjusted import ManyAdjuster
 from services.board.market.many_rows import find_many_cursor, list_stream_columns
 from services.board.market.market import Market
 from services.board.market.overview import TileView, make_group_tiles, require_group
+from services.board.market.past import AsOf, UniverseOf, refuse_past
 from services.board.market.query import (
     MAX_CURSOR,
     MAX_ROWS,
@@ -38,6 +40,7 @@ from services.board.market.query import (
     QueryError,
     TableFormat,
     TableQuery,
+    parse_as_of,
     parse_pair_cursor,
     parse_query,
     require_symbol,
@@ -81,6 +84,7 @@ CORRELATIONS: Final = {
     "value": ColumnType.NUMBER,
     "n": ColumnType.COUNT,
     "replay": ColumnType.FLAG,
+    "known_at": ColumnType.TIME,
 }
 _STREAMS: Final[dict[int | str, dict[str, Any]]] = {
     200: {
@@ -166,6 +170,7 @@ async def parse_many_params(
     limit: Annotated[int | None, Query(ge=1, le=MAX_ROWS, description="Not of Arrow.")] = None,
     cursor: Annotated[str | None, Query(max_length=MAX_CURSOR, description="Not of Arrow.")] = None,
     *,
+    as_of: Annotated[str | None, Query(max_length=40, description="As of one symbol.")] = None,
     form: Annotated[TableFormat | None, Query(alias="format", description="Else by `Accept`.")] = None,
 ) -> TableQuery:
     """Return what a request for many symbols wants; Arrow is one stream of all rows. Raises QueryError."""
@@ -177,7 +182,14 @@ async def parse_many_params(
     is_daily = request.query_params.get("timeframe") in DAILY or request.url.path.endswith("/features")
     now_ms = round(1000 * time.time())
     return parse_query(
-        start=start, end=end, limit=limit or ROWS, cursor=cursor, form=form, now_ms=now_ms, is_daily=is_daily
+        start=start,
+        end=end,
+        limit=limit or ROWS,
+        cursor=cursor,
+        form=form,
+        now_ms=now_ms,
+        is_daily=is_daily,
+        as_of=as_of,
     )
 
 
@@ -238,6 +250,9 @@ def _add_charts(api: APIRouter, market: Market) -> None:
         Without a range the newest bar may still change: `final` says so. `gaps` are intervals in which
         bars are missing, of weeks and months null; no bar is made up for them. With `fill` each missing bar
         has a row that is `filled`: the close before it as its prices, and no volume.
+
+        `volume_kind` says whose trades the volume counts: `venue` those of one exchange, `consolidated` those
+        of all or many, `none` no trades, but changes of a quote; null if that is unknown.
 
         Without `adjust` each bar is as its source gave it: `adjustment` says whether raw, or adjusted for
         the splits (and dividends) up to `adjusted_to`. `adjust=none` gives all as traded, `splits` adjusts
@@ -302,13 +317,17 @@ def _add_many(api: APIRouter, market: Market) -> None:
         symbols: Symbols = "",
         asset: AssetClass | None = None,
         timeframe: Timeframe = DEFAULT_TIMEFRAME,
+        *,
+        adjust: Annotated[Adjust | None, Query(description="As of one symbol.")] = None,
     ) -> Response:
         """Return the archive's bars of some symbols, or of all, by symbol and then by time, the oldest first.
 
-        `cursor` leads to the rows after. As an Arrow stream all rows come at once.
+        `cursor` leads to the rows after. As an Arrow stream all rows come at once. With `adjust`, `left_out`
+        has by symbol the days of dividends that are left out; a stream has no place for it.
         """
         frame = require_timeframe(timeframe)
-        return await _answer_many(request, market, BAR_TABLE, params, (symbols, asset), timeframe=frame)
+        wanted = symbols, asset
+        return await _answer_many(request, market, BAR_TABLE, params, wanted, timeframe=frame, adjust=adjust)
 
     @api.get("/indicators", response_model=TableAnswer, responses=_STREAMS)
     async def read_many_indicators(
@@ -347,26 +366,44 @@ async def _answer_many(
     chosen: tuple[str, AssetClass | None],
     *,
     timeframe: str | None = None,
+    adjust: Adjust | None = None,
 ) -> Response:
     """Answer with the rows of the symbols that are named, or of all that are of the class, if one is given.
 
+    `adjust` is the basis of bars, as of now or of the instant of the query.
     Raises DatabaseAwayError, QueryError, UnknownNameError.
     """
     named, asset = chosen
     symbols = parse_symbols(named)
     is_series = table is OBSERVATION_TABLE
     await (market.names.require_series if is_series else market.names.require_symbols)(symbols)
-    if not symbols:
+    past = None
+    if not symbols and query.as_of_ms is not None:
+        past = await market.find_past(query.as_of_ms)
+        symbols = past.list_symbols(asset, is_series=is_series)
+    elif not symbols:
         symbols = [row[0] for row in await market.archive.read_symbols(None, asset, MAX_ASSETS)]
+    adjuster = None
+    if adjust is not None and timeframe is not None:
+        is_past = query.as_of_ms is not None
+        at_ms = round(1000 * time.time()) if query.as_of_ms is None else query.as_of_ms
+        adjuster = ManyAdjuster(market, adjust, timeframe, at_ms, is_past=is_past)
     if query.format is TableFormat.ARROW:
 
         async def copy_rows(take_rows: TakeRows) -> None:
             await market.archive.copy_many(table, symbols, query, timeframe, take_rows)
 
         place = market.streams.take(find_address(request))
-        return ArrowResponse(copy_rows, list_stream_columns(table), place, find_quota_headers(request))
+        headers = find_quota_headers(request) | ({} if past is None else past.headers)
+        return ArrowResponse(copy_rows, list_stream_columns(table), place, headers, adjuster)
     rows = await market.archive.read_many(table, symbols, query, timeframe)
-    about = {"cursor": find_many_cursor(rows, query)} | ({"timeframe": timeframe} if timeframe else {})
+    about: dict[str, Any] = {"cursor": find_many_cursor(rows, query)}
+    about |= {"timeframe": timeframe} if timeframe else {}
+    if adjuster is not None:
+        rows, left_out = await adjuster.adjust_page(rows)
+        about |= {"adjust": adjust, "left_out": left_out}
+    if past is not None:
+        about["universe"] = past.describe()
     columns = {"symbol": ColumnType.TEXT, **table.answered}
     answer = AnswerTable(table.name, columns, rows, about, VALUE_NAMES.get(table.name, ()))
     encode = _encode_values if table.name in VALUE_NAMES else make_answer
@@ -459,14 +496,24 @@ def _add_symbols(api: APIRouter, market: Market) -> None:
     async def read_symbols(request: Request, params: Params, asset: AssetClass | None = None) -> Response:
         """Return the symbols of the archive by name; `cursor` leads to the ones after.
 
-        With `as_of` these are the symbols that had a record by then.
+        With `as_of` these are the symbols that the truth had then, where that is known, else those that had a
+        record by then: `universe` says which.
         """
         after = None if params.cursor is None else require_symbol(params.cursor)
-        rows = await market.archive.read_symbols(after, asset, params.limit, params.as_of_ms)
-        about = {"cursor": rows[-1][0] if len(rows) == params.limit else None}
-        return send_table(
-            request, make_answer(AnswerTable("symbols", SYMBOL_TABLE.types, rows, about), params.format)
-        )
+        about: dict[str, Any] = {}
+        past = None if params.as_of_ms is None else await market.find_past(params.as_of_ms)
+        if past is not None and past.of is UniverseOf.TRUTH:
+            named = await market.archive.read_universe(after, asset, params.limit, past.at_ms)
+            rows = [(*row[:2], *row[4:]) for row in named]
+        else:
+            rows = await market.archive.read_symbols(after, asset, params.limit, params.as_of_ms)
+        about["cursor"] = rows[-1][0] if len(rows) == params.limit else None
+        if past is not None:
+            about["universe"] = past.describe()
+        table = AnswerTable("symbols", SYMBOL_TABLE.types, rows, about)
+        response = send_table(request, make_answer(table, params.format))
+        response.headers.update({} if past is None else past.headers)
+        return response
 
     @api.get("/correlations", response_model=TableAnswer, responses=_FORMATS)
     async def read_correlations(
@@ -476,14 +523,15 @@ def _add_symbols(api: APIRouter, market: Market) -> None:
         limit: Annotated[int, Query(ge=1, le=MAX_ROWS)] = ROWS,
         cursor: Annotated[str | None, Query(max_length=MAX_CURSOR)] = None,
         *,
+        as_of: AsOf = None,
         form: Annotated[TableFormat, Query(alias="format")] = TableFormat.JSON,
     ) -> Response:
         """Return the correlation of daily returns of each pair of symbols over 60 days, by their names.
 
-        `cursor` leads to the pairs after.
+        `cursor` leads to the pairs after. With `as_of` these are the pairs whose closes were known by then.
         """
-        names = parse_symbols(symbols) or None
-        rows = await market.archive.read_correlations(day, names, limit, parse_pair_cursor(cursor))
+        names, at_ms = parse_symbols(symbols) or None, parse_as_of(as_of, round(1000 * time.time()))
+        rows = await market.archive.read_correlations(day, names, limit, parse_pair_cursor(cursor), at_ms)
         if len(rows) < limit:  # else some of the names may be in the pairs after these
             await market.names.require_symbols(set(names or ()) - {name for row in rows for name in row[1:3]})
         following = f"{rows[-1][1]},{rows[-1][2]}" if len(rows) == limit else None
@@ -492,7 +540,9 @@ def _add_symbols(api: APIRouter, market: Market) -> None:
 
 
 def _add_overviews(api: APIRouter, market: Market) -> None:
-    @api.get("/sources", response_model=SourcesAnswer)
+    sources = refuse_past("the states of sources are of now: those of then are not kept")
+
+    @api.get("/sources", response_model=SourcesAnswer, dependencies=[sources])
     async def read_sources(request: Request) -> Response:
         """Return the state of each source, of each series with the source that serves it, and of the gate.
 
@@ -512,10 +562,17 @@ def _add_overviews(api: APIRouter, market: Market) -> None:
         return send_table(request, EncodedAnswer(whole, JSON_TYPE, tag))
 
     @api.get("/market/{group}", response_model=GroupAnswer)
-    async def read_group(group: GroupName, request: Request) -> Response:
-        """Return the symbols of a group, each with its last price, its change and a sparkline."""
-        tiles, away = await make_group_tiles(market, require_group(market.states, group))
-        body = orjson.dumps({"group": group, "symbols": tiles, "away": away})
+    async def read_group(group: GroupName, request: Request, as_of: AsOf = None) -> Response:
+        """Return the symbols of a group, each with its last price, its change and a sparkline.
+
+        With `as_of` these are the symbols of then (`universe`), each as it was known.
+        """
+        at_ms = parse_as_of(as_of, round(1000 * time.time()))
+        past = None if at_ms is None else await market.find_past(at_ms)
+        states = market.states if past is None else past.states
+        tiles, away = await make_group_tiles(market, require_group(states, group), past)
+        answer = {"group": group, "symbols": tiles, "away": away}
+        body = orjson.dumps(answer if past is None else {**answer, "universe": past.describe()})
         return send_table(request, EncodedAnswer(body, JSON_TYPE, make_tag(body)))
 
 

@@ -11,21 +11,27 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from marketswarm import log as logs
 from marketswarm.agent.requests import RequestOutcome
 from marketswarm.web.cache import Cached
-from services.board.market.many_rows import list_values, select_page, select_stream
+from services.board.market.many_rows import (
+    format_known,
+    format_vintages,
+    list_values,
+    select_page,
+    select_stream,
+)
 from services.board.market.query import TableQuery, parse_quote_cursor
-from services.market.adjust import Adjuster, GivenClose
-from services.market.records import TIMEFRAME_SEC
+from services.market.adjust import AS_TRADED, Adjuster, GivenClose
 from services.tables.adjusted_bars import (
     SHARE_SQL,
     Adjust,
     adjust_closes,
     find_row_day,
+    find_utc_day,
     make_adjusters,
     make_basis,
 )
@@ -111,40 +117,54 @@ select {SYMBOL_TABLE.list_selected(SYMBOL_TABLE.columns)} from (
   and ($4::bigint is null or first_seen <= to_timestamp($4::bigint / 1000.0))
   order by symbol limit $3
 ) as known order by symbol"""  # noqa: S608 - our own names
+# the symbols that the truth had at an instant, whether they had a record by then or not
+_UNIVERSE: Final = """
+select named.symbol, named.asset, named.label, named.is_series,
+  (extract(epoch from first_seen) * 1000)::bigint,
+  (extract(epoch from least(last_seen, to_timestamp($4::bigint / 1000.0))) * 1000)::bigint, replay
+from universes as named left join symbols as one
+  on one.symbol = named.symbol and first_seen <= to_timestamp($4::bigint / 1000.0)
+where ($1::text is null or named.symbol > $1) and ($2::text is null or named.asset = $2)
+and known_at <= to_timestamp($4::bigint / 1000.0)
+and (gone_at is null or gone_at > to_timestamp($4::bigint / 1000.0))
+order by named.symbol limit $3"""
+_UNIVERSE_SINCE: Final = "select (extract(epoch from min(known_at)) * 1000)::bigint from universes"
 _ASSET: Final = "select asset from symbols where symbol = $1"
+_AS_OF: Final = "to_timestamp($3::bigint / 1000.0)"
+_PAIR_KNOWN: Final = f"""($3::bigint is null or {_AS_OF} >=
+    coalesce(one.known_at, (one.day + 1)::timestamp at time zone 'UTC'))"""
 # The newest ten days: not every class of symbols trades on the same ones.
-_NEWEST_DAYS: Final = """
+_NEWEST_DAYS: Final = f"""
 with recursive newest(day, remaining) as (
-  select coalesce($1::date, (select max(day) from correlations)), 10
+  select coalesce($1::date, (
+    select max(day) from correlations where $3::bigint is null or day <= ({_AS_OF} at time zone 'UTC')::date
+  )), 10
   union all
   select (select max(older.day) from correlations as older where older.day < newest.day), remaining - 1
   from newest where $1::date is null and newest.day is not null and remaining > 1
-)"""
+)"""  # noqa: S608 - our own names
 # Of each pair the newest of these days. The first pairs of all days are among the first pairs of each day.
-_CORRELATIONS: Final = (
-    _NEWEST_DAYS  # noqa: S608 - a text of ours
-    + """
-select distinct on (a, b) to_char(newest.day, 'YYYY-MM-DD'), a, b, value, n, found.replay
+_CORRELATIONS: Final = f"""{_NEWEST_DAYS}
+select distinct on (a, b) to_char(newest.day, 'YYYY-MM-DD'), a, b, value, n, found.replay,
+  (extract(epoch from coalesce(known_at, (newest.day + 1)::timestamp at time zone 'UTC')) * 1000)::bigint
 from newest cross join lateral (
   select * from correlations as one
-  where one.day = newest.day and (one.a, one.b) > ($3::text, $4::text)
-  and ($2::text[] is null or (one.a = any($2) and one.b = any($2)))
-  order by one.a, one.b limit $5
+  where one.day = newest.day and (one.a, one.b) > ($5::text, $6::text) and {_PAIR_KNOWN}
+  and ($4::text[] is null or (one.a = any($4) and one.b = any($4)))
+  order by one.a, one.b limit $2
 ) as found
-order by a, b, newest.day desc limit $5"""
-)
+order by a, b, newest.day desc limit $2"""  # noqa: S608 - our own names
 # The first symbols by name. One that only comes second in pairs comes after a first one, so it is among the
 # partners of the first ones. These are looked up one after the other, because to read all pairs would take
 # seconds.
-_CORRELATED: Final = (
-    _NEWEST_DAYS  # noqa: S608 - a text of ours
-    + """, walk(day, symbol, n) as (
+_CORRELATED: Final = f"""{_NEWEST_DAYS}, walk(day, symbol, n) as (
   select newest.day, (
-    select a from correlations as one where one.day = newest.day order by a limit 1
+    select a from correlations as one where one.day = newest.day and {_PAIR_KNOWN} order by a limit 1
   )::text, 1 from newest
   union all
   select walk.day, (
-    select a from correlations as one where one.day = walk.day and one.a > walk.symbol order by a limit 1
+    select a from correlations as one
+    where one.day = walk.day and one.a > walk.symbol and {_PAIR_KNOWN} order by a limit 1
   )::text, n + 1 from walk where symbol is not null and n < $2
 ), firsts as (
   select distinct symbol from walk where symbol is not null order by symbol limit $2
@@ -153,9 +173,8 @@ select symbol from (
   select symbol from firsts
   union
   select distinct b::text from correlations as one join newest using (day)
-  where one.a = any(array(select symbol from firsts))
-) as known order by symbol limit $2"""
-)
+  where one.a = any(array(select symbol from firsts)) and {_PAIR_KNOWN}
+) as known order by symbol limit $2"""  # noqa: S608 - our own names
 _NEWEST: Final = """
 select symbol, (extract(epoch from start) * 1000)::bigint, {value}, source, replay{basis}
 from unnest($1::text[]) as wanted(symbol)
@@ -166,10 +185,16 @@ cross join lateral (
 _NEWEST_BARS: Final = _NEWEST.format(
     table="bars",
     value="close",
-    condition="and timeframe = $3",
+    condition="{condition}",
     basis=", day, adjustment, adjusted_to",
 )
 _NEWEST_OBSERVATIONS: Final = _NEWEST.format(table="observations", value="value", condition="", basis="")
+_PAST_OBSERVATIONS: Final = _NEWEST.format(
+    table=format_vintages("wanted.symbol", "to_timestamp($3::bigint / 1000.0)"),
+    value="value",
+    condition="",
+    basis="",
+)
 
 
 _MINUTES: Final = """
@@ -181,6 +206,13 @@ cross join lateral (
   and start >= to_timestamp(wanted.open_ms / 1000.0) and start < to_timestamp(wanted.until_ms / 1000.0)
 ) as found
 group by wanted.symbol, wanted.open_ms, found.source"""
+
+
+_COUNT_BARS: Final = """
+select count(*) from (
+  select 1 from bars where symbol = any($1::text[]) and timeframe = $2
+  and start >= $3::date and start < $4::date + 1 limit $5
+) as counted"""
 
 
 _BUILT_DAYS: Final = """
@@ -314,7 +346,8 @@ class ArchiveReader:
 
         They come by symbol, in this order, and then by time, the oldest first.
         """
-        return await self._fetch(select_page(table), *list_values(symbols, query, timeframe))
+        sql = select_page(table, query, timeframe)
+        return await self._fetch(sql, *list_values(symbols, query, timeframe))
 
     async def copy_many(
         self,
@@ -330,7 +363,7 @@ class ArchiveReader:
         closed, which ends the statement. The limit of time is that of the caller. Raises DatabaseAwayError.
         """
         pool = self._require_pool()
-        sql, values = select_stream(table), list_values(symbols, query, timeframe)
+        sql, values = select_stream(table, query, timeframe), list_values(symbols, query, timeframe)
         try:
             async with pool.connect(STREAM_SEC + FETCH_SEC) as connection:
                 try:
@@ -378,6 +411,21 @@ class ArchiveReader:
         """
         return await self._fetch(_SYMBOLS, after, asset, limit, as_of_ms)
 
+    async def read_universe(
+        self, after: str | None, asset: str | None, limit: int, as_of_ms: int
+    ) -> list[Cells]:
+        """Return the symbols that the truth had at an instant, by symbol from the one after `after` on.
+
+        Each has symbol, asset, label, whether it is an economic series, first_seen, last_seen and replay; the
+        last three are None without a record by then.
+        """
+        return await self._fetch(_UNIVERSE, after, asset, limit, as_of_ms)
+
+    async def read_universe_since(self) -> int | None:
+        """Return since when it is known which symbols the truth had (epoch ms); None if it is not."""
+        ((since,),) = await self._fetch(_UNIVERSE_SINCE)
+        return None if since is None else int(since)
+
     async def find_asset(self, symbol: str) -> str | None:
         asset = self._assets.find_kept(symbol)
         if asset is None and (rows := await self._fetch(_ASSET, symbol)):
@@ -385,43 +433,67 @@ class ArchiveReader:
             self._assets.keep(symbol, asset)
         return asset
 
-    async def read_adjuster(self, symbol: str) -> Adjuster:
-        """Return what adjusts the bars of a symbol, by its splits and dividends up to now and announced."""
-        rows = await self._fetch(SHARE_SQL, [symbol], None)
-        return make_adjusters(rows).get(symbol) or Adjuster(())
+    async def read_adjusters(
+        self, symbols: Sequence[str], since: date | None = None, as_of_ms: int | None = None
+    ) -> dict[str, Adjuster]:
+        """Return what adjusts the bars of each symbol from a day on, by its splits and dividends.
+
+        They are those up to now and announced, with the closes that are known now, or were as of an instant.
+        """
+        rows = await self._fetch(SHARE_SQL, list(symbols), since, _make_moment(as_of_ms))
+        found = make_adjusters(rows)
+        return {symbol: found.get(symbol) or Adjuster(()) for symbol in symbols}
 
     async def read_correlations(
-        self, day: date | None, symbols: Sequence[str] | None, limit: int, after: tuple[str, str] = ("", "")
+        self,
+        day: date | None,
+        symbols: Sequence[str] | None,
+        limit: int,
+        after: tuple[str, str] = ("", ""),
+        as_of_ms: int | None = None,
     ) -> list[Cells]:
-        """Return day, a, b, value, n and replay of pairs of symbols, by their names.
+        """Return day, a, b, value, n, replay and when it was known of pairs of symbols, by their names.
 
         Without a `day`, each pair has the newest of the last ten days. `symbols` are those whose pairs are
-        wanted, None for all; `after` is the pair after which to begin.
+        wanted, None for all; `after` is the pair after which to begin. As of an instant, these are the pairs
+        and days that were known then.
         """
         names = None if symbols is None else list(symbols)
-        return await self._fetch(_CORRELATIONS, day, names, *after, limit)
+        return await self._fetch(_CORRELATIONS, day, limit, as_of_ms, names, *after)
 
-    async def read_correlated_symbols(self, limit: int) -> list[str]:
-        """Return the first symbols by name that have correlations on the last ten days."""
-        return [row[0] for row in await self._fetch(_CORRELATED, None, limit)]
+    async def read_correlated_symbols(self, limit: int, as_of_ms: int | None = None) -> list[str]:
+        """Return the first symbols by name that have correlations on the last ten days, or as of then."""
+        return [row[0] for row in await self._fetch(_CORRELATED, None, limit, as_of_ms)]
 
-    async def read_newest(self, symbols: Sequence[str], timeframe: str | None, points: int) -> list[Cells]:
+    async def read_newest(
+        self, symbols: Sequence[str], timeframe: str | None, points: int, as_of_ms: int | None = None
+    ) -> list[Cells]:
         """Return symbol, start, close, source and replay of the newest bars of each symbol, newest first.
 
-        The close is adjusted for splits up to today; a sixth cell is the close adjusted for dividends, too.
-        Without a timeframe, those of observations, with their value for the closes.
+        The close is adjusted for splits up to today; a sixth cell is the close adjusted for dividends, too,
+        and a seventh what a price as it was traded on that day is multiplied by for the splits since.
+        Without a timeframe, those of observations, with their value for the closes. As of an instant, all of
+        it is as it was known then.
         """
+        past = () if as_of_ms is None else (as_of_ms,)
         if timeframe is None:
-            found = await self._fetch(_NEWEST_OBSERVATIONS, list(symbols), points)
-            return [(*row, row[2]) for row in found]
-        return await self._adjust_newest(
-            await self._fetch(_NEWEST_BARS, list(symbols), points, timeframe),
-            timeframe,
-            find_row_day(_now_ms(), None),
+            sql = _NEWEST_OBSERVATIONS if as_of_ms is None else _PAST_OBSERVATIONS
+            found = await self._fetch(sql, list(symbols), points, *past)
+            return [(*row, row[2], 1.0) for row in found]
+        condition = "and timeframe = $3"
+        if as_of_ms is not None:
+            condition += f" and {format_known(timeframe, 'to_timestamp($4::bigint / 1000.0)')}"
+        found = await self._fetch(
+            _NEWEST_BARS.replace("{condition}", condition), list(symbols), points, timeframe, *past
         )
+        return await self._adjust_newest(found, timeframe, as_of_ms)
 
-    async def _adjust_newest(self, found: Sequence[Cells], timeframe: str, today: date) -> list[Cells]:
+    async def _adjust_newest(
+        self, found: Sequence[Cells], timeframe: str, as_of_ms: int | None
+    ) -> list[Cells]:
         """Return rows of _NEWEST_BARS as `read_newest` does."""
+        # the end of a day of the past is the midnight after it
+        today = find_row_day(_now_ms(), None) if as_of_ms is None else find_utc_day(as_of_ms - 1)
         by_symbol: dict[str, list[GivenClose]] = {}
         for symbol, start, close, _source, _replay, day, *basis in found:
             given = GivenClose(find_row_day(start, day, timeframe), close, make_basis(*basis))
@@ -429,16 +501,20 @@ class ArchiveReader:
         if not by_symbol:
             return []
         since = min(each.day for closes in by_symbol.values() for each in closes)
-        adjusters = make_adjusters(await self._fetch(SHARE_SQL, list(by_symbol), since))
+        adjusters = await self.read_adjusters(list(by_symbol), since, as_of_ms)
         splits, whole = Adjust.SPLITS.make_basis(today), Adjust.ALL.make_basis(today)
-        adjusted: dict[str, Iterator[tuple[float, float]]] = {}
+        adjusted: dict[str, Iterator[tuple[float, float, float]]] = {}
         for symbol, closes in by_symbol.items():
-            both = (adjust_closes(closes, adjusters.get(symbol), basis) for basis in (splits, whole))
-            adjusted[symbol] = iter(zip(*both, strict=True))
+            traded = [GivenClose(each.day, 1.0, AS_TRADED) for each in closes]
+            three = (
+                adjust_closes(some, adjusters.get(symbol), basis)
+                for some, basis in ((closes, splits), (closes, whole), (traded, splits))
+            )
+            adjusted[symbol] = iter(zip(*three, strict=True))
         rows: list[Cells] = []
         for row in found:
-            close, total = next(adjusted[row[0]])
-            rows.append((*row[:2], close, *row[3:5], total))
+            close, *others = next(adjusted[row[0]])
+            rows.append((*row[:2], close, *row[3:5], *others))
         return rows
 
     async def count_minutes(
@@ -453,6 +529,12 @@ class ArchiveReader:
     ) -> list[BuiltDay]:
         """Return what final bars of trading days were built of; none for a bar that a source gave whole."""
         return [BuiltDay(*row) for row in await self._fetch(_BUILT_DAYS, symbols, opens_ms, days)]
+
+    async def count_bars(
+        self, symbols: Sequence[str], timeframe: str, days: tuple[date, date], most: int
+    ) -> int:
+        """Return how many bars symbols have from a first to a last day, in UTC, but not more than `most`."""
+        return int((await self._fetch(_COUNT_BARS, list(symbols), timeframe, *days, most))[0][0])
 
     async def read_downloads(self, limit: int) -> list[Download]:
         """Return the last requests to sources, the newest first."""
@@ -494,6 +576,10 @@ class ArchiveReader:
 
 def _now_ms() -> int:
     return round(1000 * time.time())
+
+
+def _make_moment(at_ms: int | None) -> datetime | None:
+    return None if at_ms is None else datetime.fromtimestamp(at_ms / 1000, UTC)
 
 
 def make_pool(url: str) -> "ConnectionPool | None":
@@ -539,16 +625,9 @@ order by start desc limit {most}"""  # noqa: S608 - our own names
 
 
 def _select_known(table: TableSchema, timeframe: str = "1d") -> str:
-    """Return the same SELECT of the rows that were known by an instant, which is its last parameter.
-
-    A row from before rows said when they were known counts as known a whole interval after its start.
-    """
+    """Return the same SELECT of the rows that were known by an instant, which is its last parameter."""
     instant = f"to_timestamp(${len(table.key) + 3}::bigint / 1000.0)"
     if table is not OBSERVATION_TABLE:
-        known = f"coalesce(known_at, start + interval '{TIMEFRAME_SEC[timeframe]} s')"
-        return _select_range(table, f"and start <= {instant} and {known} <= {instant}")
-    newest = f"""(
-  select distinct on (start) * from observation_vintages where symbol = $1 and known_at <= {instant}
-  order by start desc, known_at desc
-) as"""  # noqa: S608 - our own names
-    return _select_range(OBSERVATION_TABLE).replace("from observations", f"from {newest} observations")
+        return _select_range(table, f"and {format_known(timeframe, instant)}")
+    vintages = format_vintages("$1", instant)
+    return _select_range(OBSERVATION_TABLE).replace("from observations", f"from {vintages}")

@@ -6,9 +6,12 @@ one stream, and only one of them is in memory at a time.
 
 import io
 from collections.abc import Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from services.tables.rows import ColumnType, find_polars_type
+
+if TYPE_CHECKING:
+    import polars as pl
 
 STREAM_TYPE: Final = "application/vnd.apache.arrow.stream"
 END: Final = b"\xff\xff\xff\xff\x00\x00\x00\x00"
@@ -24,19 +27,24 @@ class ArrowEncoder:
     def __init__(self, columns: Mapping[str, ColumnType]) -> None:
         self._columns, self._has_schema = columns, False
 
-    def encode(self, rows: bytes) -> bytes:
-        """Return the piece with these rows, which may be none; it may run in a thread.
+    def parse(self, rows: bytes) -> "pl.DataFrame":
+        """Return rows, which may be none, as a frame with times in epoch milliseconds.
 
-        `rows` are whole lines of CSV without a header, with times in epoch milliseconds.
+        `rows` are whole lines of CSV without a header. It may run in a thread, as `encode` may.
         """
         import polars as pl  # noqa: PLC0415 - 30 MB that most boards never need
 
-        types = {name: find_polars_type(pl, kind, "ms") for name, kind in self._columns.items()}
         read = {
             name: pl.Int64() if self._columns[name] is ColumnType.TIME else kind
-            for name, kind in types.items()
+            for name, kind in self._list_types().items()
         }
-        frame = pl.read_csv(rows, has_header=False, schema=read) if rows else pl.DataFrame(schema=read)
+        return pl.read_csv(rows, has_header=False, schema=read) if rows else pl.DataFrame(schema=read)
+
+    def encode(self, frame: "pl.DataFrame") -> bytes:
+        """Return the piece with the rows of a frame as `parse` returns it."""
+        import polars as pl  # noqa: PLC0415 - as above
+
+        types = self._list_types()
         target = io.BytesIO()
         # the oldest level, because not every library knows the newer ways to hold texts
         frame.cast(pl.Schema(types)).write_ipc_stream(
@@ -47,3 +55,8 @@ class ArrowEncoder:
         piece = whole[_HEAD_BYTES + length if self._has_schema else 0 : -len(END)]
         self._has_schema = True
         return piece
+
+    def _list_types(self) -> dict[str, Any]:
+        import polars as pl  # noqa: PLC0415 - as above
+
+        return {name: find_polars_type(pl, kind, "ms") for name, kind in self._columns.items()}

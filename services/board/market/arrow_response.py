@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
@@ -21,6 +21,9 @@ from marketswarm.web.limits import RETRY_SEC, RefusedError
 from services.board.market.archive_reader import STREAM_SEC, STREAMS, TOO_BUSY, DatabaseAwayError
 from services.board.market.arrow_batches import END, STREAM_TYPE, ArrowEncoder
 from services.tables.rows import ColumnType
+
+if TYPE_CHECKING:
+    import polars as pl
 
 FIRST_SEC: Final = 8.0
 """How long the first row may take: less than the ten seconds of the guard, which does not know the reason."""
@@ -34,6 +37,13 @@ TakeRows = Callable[[bytes], Awaitable[None]]
 """Takes whole lines of CSV."""
 CopyRows = Callable[[TakeRows], Awaitable[None]]
 """Passes all rows of an answer on. Raises DatabaseAwayError."""
+
+
+class FrameAdjuster(Protocol):
+    """Makes of the rows of a piece those that are sent."""
+
+    async def adjust_frame(self, frame: "pl.DataFrame") -> "pl.DataFrame":
+        """Return as many rows with the same columns. Raises DatabaseAwayError."""
 
 
 class StreamPlaces:
@@ -62,6 +72,7 @@ class StreamPlaces:
 class ArrowResponse(Response):
     """Sends the rows that `copy_rows` passes on, whose cells have these `columns`, while it has its `place`.
 
+    `adjuster` makes of the rows of each piece those that are sent.
     What fails before the first row is raised by the call, for an answer that says it. After that the
     connection is closed without the end of the stream, so that no client takes what it has for all. When the
     client is gone, `copy_rows` is cancelled.
@@ -73,14 +84,19 @@ class ArrowResponse(Response):
         columns: Mapping[str, ColumnType],
         place: AbstractContextManager[None],
         headers: Mapping[str, str],
+        adjuster: FrameAdjuster | None = None,
     ) -> None:
         # the pieces are compressed already: `identity` keeps the board from packing them once more
         own = {"Cache-Control": "no-store", "Content-Encoding": "identity", "Content-Type": STREAM_TYPE}
         self.status_code, self.background = 200, None
         self.init_headers({**headers, **own})
-        self._copy_rows, self._columns, self._place = copy_rows, columns, place
+        self._copy_rows, self._columns, self._place, self._adjuster = copy_rows, columns, place, adjuster
 
-    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope.get("is_head"):  # as `answer_head` says it: without a body nothing is read
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            await send(_make_body(b"", is_last=True))
+            return
         loop, is_gone = asyncio.get_running_loop(), asyncio.Event()
 
         async def watch_client(limit: asyncio.Timeout) -> None:
@@ -99,7 +115,7 @@ class ArrowResponse(Response):
                             {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
                         )
 
-                    sender = _PieceSender(ArrowEncoder(self._columns), begin, send)
+                    sender = _PieceSender(ArrowEncoder(self._columns), self._adjuster, begin, send)
                     await self._copy_rows(sender.add)
                     await sender.finish()
             except (TimeoutError, DatabaseAwayError) as error:
@@ -114,8 +130,14 @@ class ArrowResponse(Response):
 class _PieceSender:
     """Gathers rows, and sends them piece by piece; awaits `begin` before the first one."""
 
-    def __init__(self, encoder: ArrowEncoder, begin: Callable[[], Awaitable[None]], send: Send) -> None:
-        self._encoder, self._begin, self._send = encoder, begin, send
+    def __init__(
+        self,
+        encoder: ArrowEncoder,
+        adjuster: FrameAdjuster | None,
+        begin: Callable[[], Awaitable[None]],
+        send: Send,
+    ) -> None:
+        self._encoder, self._adjuster, self._begin, self._send = encoder, adjuster, begin, send
         self.has_begun = False
         self._rows: list[bytes] = []
         self._size, self._due = 0, time.monotonic() + PIECE_SEC
@@ -134,7 +156,10 @@ class _PieceSender:
     async def _send_piece(self) -> None:
         rows = b"".join(self._rows)
         self._rows.clear()
-        piece = await asyncio.to_thread(self._encoder.encode, rows)
+        frame = await asyncio.to_thread(self._encoder.parse, rows)
+        if self._adjuster is not None:
+            frame = await self._adjuster.adjust_frame(frame)
+        piece = await asyncio.to_thread(self._encoder.encode, frame)
         if not self.has_begun:
             await self._begin()
             self.has_begun = True

@@ -53,7 +53,7 @@ class HeatMap:
 def make_heat_map(symbols: Sequence[str], pairs: Sequence[Sequence[Any]], *, has_more: bool) -> HeatMap:
     """Return the heat map of symbols, by pairs as `ArchiveReader.read_correlations` returns them."""
     known: dict[tuple[str, str], HeatCell] = {}
-    for day, one, other, value, days, replay in pairs:
+    for day, one, other, value, days, replay, *_ in pairs:
         known[one, other] = HeatCell(other, value, days, replay, str(day))
         known[other, one] = HeatCell(one, value, days, replay, str(day))
     known |= {(name, name): HeatCell(name, 1.0) for name in symbols}
@@ -65,9 +65,11 @@ def make_heat_map(symbols: Sequence[str], pairs: Sequence[Sequence[Any]], *, has
     return HeatMap(rows, newest, has_more, any(row[5] for row in pairs), oldest)
 
 
-async def read_heat_map(archive: ArchiveReader) -> HeatMap:
+async def read_heat_map(archive: ArchiveReader, as_of_ms: int | None = None) -> HeatMap:
+    """Return the heat map of now, or of what was known at an instant. Raises DatabaseAwayError."""
     async with archive.limit_answer():
-        names = await archive.read_correlated_symbols(MAX_SYMBOLS + 1)
+        names = await archive.read_correlated_symbols(MAX_SYMBOLS + 1, as_of_ms)
         shown = names[:MAX_SYMBOLS]
-        pairs = await archive.read_correlations(None, shown, MAX_SYMBOLS * MAX_SYMBOLS)
+        most = MAX_SYMBOLS * MAX_SYMBOLS
+        pairs = await archive.read_correlations(None, shown, most, as_of_ms=as_of_ms)
     return make_heat_map(shown, pairs, has_more=len(names) > len(shown))

@@ -179,6 +179,15 @@ class LiveMarket:
         chart = self.find_chart(symbol, timeframe)
         return [] if chart is None else chart.list_bars()
 
+    @property
+    def is_followed(self) -> bool:
+        """True once the stream of bars was read."""
+        return self.began_at != float("inf")
+
+    def list_symbols(self) -> set[str]:
+        """Return the symbols that have bars or quotes here."""
+        return {symbol for symbol, _ in self._charts} | self.quotes.keys()
+
     def list_newest(self, timeframe: str) -> list[BarRow]:
         charts = (chart for (_, frame), chart in self._charts.items() if frame == timeframe)
         return [bar for chart in charts if (bar := chart.newest) is not None]

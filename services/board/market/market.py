@@ -1,12 +1,10 @@
 """Hold what answers about the market are made from, and answer the questions that are asked most."""
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
-from functools import partial
 from typing import Any, Final, TypeVar
 
 from marketswarm.agent import Agent
@@ -16,7 +14,12 @@ from marketswarm.operator.remedies import Remedy
 from marketswarm.web.cache import Cached
 from marketswarm.web.limits import RequestLimiter
 from marketswarm.web.updates import MAX_TOPICS, UpdateHub
-from services.board.market.archive_reader import ArchiveReader, DatabaseAwayError, try_archive
+from services.board.market.archive_reader import (
+    MAX_ASSETS,
+    ArchiveReader,
+    DatabaseAwayError,
+    try_archive,
+)
 from services.board.market.arrow_response import StreamPlaces
 from services.board.market.bar_table import make_bars
 from services.board.market.calendars import SymbolSessions
@@ -42,8 +45,9 @@ from services.board.market.live import (
 )
 from services.board.market.names import NameDirectory
 from services.board.market.news import NEWS_SEC, NO_NOTES, NewsItem, explain_bus, find_notes, read_notes
+from services.board.market.past import PastMarket, make_past
 from services.board.market.quality import DayQuality, Rejections, read_rejections
-from services.board.market.query import ROWS, QueryError, TableFormat, TableQuery
+from services.board.market.query import ROWS, TableFormat, TableQuery
 from services.board.market.states import StoredSeries
 from services.board.market.tables import JSON_TYPE, RowTexts, encode_growing
 from services.board.market.topics import TopicKind, find_symbol
@@ -61,6 +65,7 @@ ADJUSTER_SEC: Final = 60.0
 MAX_ADJUSTERS: Final = 1000
 PAST_SEC: Final = 20.0  # how long the past of tiles is kept in memory: what is newer comes from the streams
 MAX_PAST: Final = 64
+MAX_PASTS: Final = 8  # how many instants of the past have their symbols in memory, up to 20,000 each
 CLOSES_SEC: Final = 60.0  # how long the closes of a year are kept in memory
 SHOWN_SEC: Final = 3600.0  # how long it is kept of what a tile was made; each page of the tile renews it
 LOOK_SEC: Final = 5.0  # how long a symbol that is not on the stream is not looked for again
@@ -94,10 +99,11 @@ class Market:
         self.qualities = Cached[Any, Sequence[DayQuality]](CLOSES_SEC, MAX_PAST)
         self._rejections = Cached[Any, Rejections](CLOSES_SEC)
         self._notes = Cached[Any, Sequence[NewsItem]](NEWS_SEC)
-        self._heat = Cached[str, HeatMap](HEAT_SEC)
+        self._heat = Cached[int | None, HeatMap](HEAT_SEC, MAX_PASTS)
+        self._pasts = Cached[int, PastMarket](CLOSES_SEC, MAX_PASTS)
         self.sessions = SymbolSessions(lambda: me.truth)
         self._me = me
-        self.names = NameDirectory(self.archive, lambda: me.truth, lambda: self.feed.states)
+        self.names = NameDirectory(self.archive, lambda: me.truth, lambda: self.feed.states, self.live)
         self._limits = Cached[Any, Mapping[str, Sequence[AccountView]]](FRESH_SEC)
         self._quotes = Cached(LOOK_SEC, MAX_LOOKS, shelf=self.feed.kept_quotes)
         self._quoted = Cached[str, Sequence[str]](QUOTED_SEC)
@@ -141,10 +147,9 @@ class Market:
         """Return the bars that a query asks for, encoded; with `fill`, a row stands for each missing bar.
 
         With `fill`, a row stands for each missing bar. `adjust` is the basis of the prices; None leaves each
-        bar as its source gave it. Raises DatabaseAwayError, QueryError, UnknownNameError.
+        bar as its source gave it. As of an instant, that is the basis of its day. Raises DatabaseAwayError,
+        QueryError, UnknownNameError.
         """
-        if query.as_of_ms is not None and adjust not in {None, Adjust.NONE}:
-            raise QueryError("adjust: is up to today, so an answer as_of another time can't have it")
         known = self.find_kept_chart(symbol, timeframe, query, fill=fill, adjust=adjust)
         if known is not None:
             return known
@@ -201,9 +206,9 @@ class Market:
         session = await self.sessions.find(chart[0], found.asset)
         about: dict[str, Any] = {}
         if adjust is not None:
-            now_ms = round(1000 * time.time())
-            today = find_row_day(now_ms, None) if session is None else session.find_local_date(now_ms)
-            found, about = await self._adjust(chart, found, adjust, today)
+            at_ms = round(1000 * time.time()) if query.as_of_ms is None else query.as_of_ms
+            day = find_row_day(at_ms, None) if session is None else session.find_local_date(at_ms)
+            found, about = await self._adjust(chart, found, adjust, day, query.as_of_ms)
         table = make_bars(chart, found, query, session, fill=fill)
         table = replace(table, about={**table.about, **about})
         if key is None or query.format is not TableFormat.JSON:
@@ -213,18 +218,33 @@ class Market:
         return EncodedAnswer(texts.body, JSON_TYPE, make_tag(texts.body), table.about.get("cursor"))
 
     async def _adjust(
-        self, chart: tuple[str, str], found: FoundChart, adjust: Adjust, today: date
+        self,
+        chart: tuple[str, str],
+        found: FoundChart,
+        adjust: Adjust,
+        day: date,
+        as_of_ms: int | None,
     ) -> tuple[FoundChart, dict[str, Any]]:
-        """Return bars on a basis as of today, and what the answer says of it. Raises DatabaseAwayError.
+        """Return bars on a basis as of a day, and what the answer says of it. Raises DatabaseAwayError.
 
         `left_out` are the ex-days within the bars of actions that can't be applied.
         """
         symbol, timeframe = chart
-        adjuster = await self._adjusters.find(symbol, partial(self.archive.read_adjuster, symbol))
-        rows = adjust_rows(found.rows, BAR_CELLS, adjuster, adjust.make_basis(today), timeframe)
-        first = find_row_day(rows[0][0], None) if rows else today
-        left_out = [each.ex_day.isoformat() for each in adjuster.left_out if first < each.ex_day <= today]
+        if as_of_ms is None:
+            reading = self._adjusters.find_each((symbol,), self.archive.read_adjusters)
+        else:
+            reading = self.archive.read_adjusters((symbol,), None, as_of_ms)
+        adjuster = (await reading)[symbol]
+        rows = adjust_rows(found.rows, BAR_CELLS, adjuster, adjust.make_basis(day), timeframe)
+        first = find_row_day(rows[0][0], None) if rows else day
+        left_out = [each.ex_day.isoformat() for each in adjuster.left_out if first < each.ex_day <= day]
         return replace(found, rows=rows), {"adjust": adjust.value, "left_out": left_out}
+
+    async def find_local_day(self, symbol: str, at_ms: int) -> date:
+        """Return the date where the market of a symbol is at a time. Raises DatabaseAwayError."""
+        known = (await self.names.list_all()).get(symbol)
+        session = None if known is None else await self.sessions.find(symbol, known.asset)
+        return find_row_day(at_ms, None) if session is None else session.find_local_date(at_ms)
 
     async def find_limits(self) -> Found[Mapping[str, Sequence[AccountView]]]:
         """Return, by source, what the accounts of its keys may still ask; and why not, if the bus is away."""
@@ -280,16 +300,32 @@ class Market:
         except BusError as error:
             return Rejections(), f"bus {error.bus} does not let the quarantine be read: {error.reason}"
 
-    async def find_heat_map(self) -> HeatMap:
-        return await self._heat.find("", lambda: read_heat_map(self.archive))
+    async def find_heat_map(self, as_of_ms: int | None = None) -> HeatMap:
+        return await self._heat.find(as_of_ms, lambda: read_heat_map(self.archive, as_of_ms))
+
+    async def find_past(self, as_of_ms: int) -> PastMarket:
+        """Return which symbols the market had at an instant. Raises DatabaseAwayError."""
+
+        async def read() -> PastMarket:
+            async with self.archive.limit_answer():
+                since = await self.archive.read_universe_since()
+                if since is not None and as_of_ms >= since:
+                    found = await self.archive.read_universe(None, None, MAX_ASSETS, as_of_ms)
+                    rows = [row[:4] for row in found]
+                else:
+                    found = await self.archive.read_symbols(None, None, MAX_ASSETS, as_of_ms)
+                    rows = [(*row[:2], None, None) for row in found]
+            return make_past(as_of_ms, since, rows, self.states.by_symbol)
+
+        return await self._pasts.find(as_of_ms, read)
 
     async def prepare_snapshots(self, topics: Sequence[str]) -> None:
         """Look for the quotes of topics of `/ws` that are not in memory, and keep them for a moment.
 
-        Raises UnknownNameError for a topic of a symbol that is not known, unless the archive is away.
+        Raises UnknownNameError for a topic of a symbol that is not known.
         """
-        with contextlib.suppress(DatabaseAwayError):
-            await self.names.require_symbols([one for one in map(find_symbol, topics) if one])
+        named = [one for one in map(find_symbol, topics) if one]
+        await self.names.require_symbols_without_archive(named)
         parted = (topic.partition(":") for topic in topics)
         if wanted := [symbol for kind, _, symbol in parted if kind == TopicKind.QUOTES and symbol]:
             found, _ = await self.find_quotes(wanted)

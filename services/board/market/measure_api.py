@@ -1,6 +1,7 @@
 """Answer programs about the market as a whole: rotation, breadth, rates, sentiment; and search for names."""
 
-from dataclasses import asdict
+import time
+from dataclasses import asdict, replace
 from enum import StrEnum
 from typing import Annotated, Final
 
@@ -23,10 +24,11 @@ from services.board.market.measures import (
     read_sentiment,
     read_yield_curve,
 )
-from services.board.market.news import select_news
+from services.board.market.news import cut_news, select_news
 from services.board.market.overview import require_group
+from services.board.market.past import AsOf, PastMarket, refuse_past
 from services.board.market.quality import DAYS, MAX_DAYS, MAX_JUDGED
-from services.board.market.query import TableFormat, require_symbol
+from services.board.market.query import TableFormat, parse_as_of, require_symbol
 from services.board.market.rates import Measure
 from services.board.market.rotation import PERIODS, RankedSymbol, rank_returns
 from services.board.market.tables import FORMATS, AnswerTable
@@ -105,6 +107,10 @@ NEWS: Final = {
     "tickers": ColumnType.TEXT,
     "topics": ColumnType.TEXT,
 }
+NO_PAST_QUALITY: Final = (
+    "of a minute that was corrected only the newest version is kept: it is not known which lacked then"
+)
+NO_PAST_SEARCH: Final = "a search is of the names that there are now; /api/v1/symbols has those of then"
 MAX_NEWS: Final = 200
 NEWS_ROWS: Final = 50
 _GROUP: Final = Query(max_length=60, description="The `group` of a series in the truth, or its asset class.")
@@ -135,7 +141,9 @@ def make_measure_api(market: Market) -> APIRouter:
 
 
 def _add_search(api: APIRouter, market: Market) -> None:
-    @api.get("/db/search", response_model=TableAnswer, responses=FORMATS)
+    search = refuse_past(NO_PAST_SEARCH)
+
+    @api.get("/db/search", response_model=TableAnswer, responses=FORMATS, dependencies=[search])
     async def search_names(
         request: Request,
         query: Annotated[str, Query(min_length=1, max_length=MAX_QUERY)],
@@ -160,30 +168,41 @@ def _add_search(api: APIRouter, market: Market) -> None:
 def _add_groups(api: APIRouter, market: Market) -> None:
     @api.get("/market/rotation", response_model=TableAnswer, responses=FORMATS)
     async def read_rotation(
-        request: Request, group: Group = SECTORS, by: Period = Period.MONTH, form: Form = TableFormat.JSON
+        request: Request,
+        group: Group = SECTORS,
+        by: Period = Period.MONTH,
+        as_of: AsOf = None,
+        form: Form = TableFormat.JSON,
     ) -> Response:
         """Return the symbols of a group, ranked by their return over a period of trading days.
 
         1w is 5 trading days, 1m 21, 3m 63 and 12m 252; `since` is the day of the close that a return is
-        counted from.
+        counted from. With `as_of` these are the symbols of then (`universe`), by what was known.
         """
-        symbols = list_priced(market, require_group(market.states, group))
-        ranked = rank_returns(await read_closes(market, symbols), by)
+        past = await find_past(market, as_of)
+        states, at_ms = (market.states, None) if past is None else (past.states, past.at_ms)
+        symbols = list_priced(states, require_group(states, group))
+        ranked = rank_returns(await read_closes(market, symbols, at_ms), by)
         about = {"group": group, "by": by, "trading_days": PERIODS}
-        return _send(request, AnswerTable("rotation", ROTATION, list(map(_make_ranked, ranked)), about), form)
+        table = AnswerTable("rotation", ROTATION, list(map(_make_ranked, ranked)), about)
+        return _send(request, table, form, past)
 
     @api.get("/market/breadth", response_model=TableAnswer, responses=FORMATS)
     async def read_group_breadth(
-        request: Request, group: Annotated[str | None, _GROUP] = None, form: Form = TableFormat.JSON
+        request: Request,
+        group: Annotated[str | None, _GROUP] = None,
+        as_of: AsOf = None,
+        form: Form = TableFormat.JSON,
     ) -> Response:
         """Return how many symbols rose and fell on the newest day, and how many are at the high of a year.
 
         A row for each group, `all` first; `behind` counts symbols without a close of that day, `measured`
         those whose closes reach back a year.
         """
+        past = await find_past(market, as_of)
         if group is not None and group != ALL:
-            require_group(market.states, group)
-        found = await read_breadth(market, group)
+            require_group(market.states if past is None else past.states, group)
+        found = await read_breadth(market, group, past)
         rows = [
             (
                 *(name, one.day, count, one.advancers, one.decliners, one.unchanged, len(one.highs)),
@@ -192,34 +211,38 @@ def _add_groups(api: APIRouter, market: Market) -> None:
             )
             for name, count, one in found
         ]
-        return _send(request, AnswerTable("breadth", BREADTH, rows), form)
+        return _send(request, AnswerTable("breadth", BREADTH, rows), form, past)
 
 
 def _add_rates(api: APIRouter, market: Market) -> None:
     @api.get("/market/yield-curve", response_model=TableAnswer, responses=FORMATS)
-    async def read_curve(request: Request, form: Form = TableFormat.JSON) -> Response:
+    async def read_curve(request: Request, as_of: AsOf = None, form: Form = TableFormat.JSON) -> Response:
         """Return the yields of US Treasuries by maturity, now, a month and a year ago.
 
         `slopes` are those of the curve, in percentage points; `missing` names the series that are not there.
         """
-        curve = await read_yield_curve(market)
+        curve = await read_yield_curve(market, parse_as_of(as_of, _now_ms()))
         about = {"slopes": curve.slopes, "missing": curve.missing}
         rows = list(map(_make_measure, curve.yields))
         return _send(request, AnswerTable("yields", MEASURES, rows, about), form)
 
     @api.get("/market/credit", response_model=TableAnswer, responses=FORMATS)
-    async def read_spreads(request: Request, form: Form = TableFormat.JSON) -> Response:
+    async def read_spreads(request: Request, as_of: AsOf = None, form: Form = TableFormat.JSON) -> Response:
         """Return the spreads of corporate bonds over Treasuries, in percentage points."""
-        return _send_measures(request, "spreads", await read_credit(market), form)
+        found = await read_credit(market, parse_as_of(as_of, _now_ms()))
+        return _send_measures(request, "spreads", found, form)
 
     @api.get("/market/sentiment", response_model=TableAnswer, responses=FORMATS)
-    async def read_moods(request: Request, form: Form = TableFormat.JSON) -> Response:
+    async def read_moods(request: Request, as_of: AsOf = None, form: Form = TableFormat.JSON) -> Response:
         """Return what surveys, volatility and the positions of speculators say."""
-        return _send_measures(request, "sentiment", await read_sentiment(market), form)
+        found = await read_sentiment(market, await find_past(market, as_of))
+        return _send_measures(request, "sentiment", found, form)
 
 
 def _add_quality(api: APIRouter, market: Market) -> None:
-    @api.get("/market/quality", response_model=TableAnswer, responses=FORMATS)
+    quality = refuse_past(NO_PAST_QUALITY)
+
+    @api.get("/market/quality", response_model=TableAnswer, responses=FORMATS, dependencies=[quality])
     async def read_day_quality(
         request: Request,
         symbol: OneSymbol = None,
@@ -252,10 +275,14 @@ def _add_quality(api: APIRouter, market: Market) -> None:
         request: Request,
         symbol: OneSymbol = None,
         limit: Annotated[int, Query(ge=1, le=MAX_NEWS)] = NEWS_ROWS,
+        as_of: AsOf = None,
         form: Form = TableFormat.JSON,
     ) -> Response:
-        """Return the newest items of feeds about a symbol, or all; `away` says why they may lack."""
-        items, away = await market.find_news()
+        """Return the newest items of feeds about a symbol, or all; `away` says why they may lack.
+
+        With `as_of` these are the items that were there by then, of the newest 2,000.
+        """
+        items, away = cut_news(*await market.find_news(), parse_as_of(as_of, _now_ms()))
         found = select_news(items, None if symbol is None else require_symbol(symbol), limit)
         if symbol is not None and not found:
             await market.names.require_symbols([symbol])
@@ -290,5 +317,22 @@ def _send_measures(request: Request, name: str, found: MeasuredRates, form: Tabl
     return _send(request, AnswerTable(name, MEASURES, rows, {"missing": found.missing}), form)
 
 
-def _send(request: Request, table: AnswerTable, form: TableFormat) -> Response:
-    return send_table(request, make_answer(table, form))
+def _send(
+    request: Request, table: AnswerTable, form: TableFormat, past: PastMarket | None = None
+) -> Response:
+    if past is None:
+        return send_table(request, make_answer(table, form))
+    whole = replace(table, about={**table.about, "universe": past.describe()})
+    response = send_table(request, make_answer(whole, form))
+    response.headers.update(past.headers)
+    return response
+
+
+async def find_past(market: Market, as_of: str | None) -> PastMarket | None:
+    """Return the market of the instant of a request, None for now. Raises DatabaseAwayError, QueryError."""
+    at_ms = parse_as_of(as_of, _now_ms())
+    return None if at_ms is None else await market.find_past(at_ms)
+
+
+def _now_ms() -> int:
+    return round(1000 * time.time())

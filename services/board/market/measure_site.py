@@ -1,6 +1,5 @@
 """Answer the requests for the pages of the market as a whole: rotation, breadth, rates, sentiment, search."""
 
-import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final
@@ -13,9 +12,17 @@ from services.board.fleet.fleet_board import FleetBoard
 from services.board.fleet.frame import Frame
 from services.board.fleet.page_store import PageStore
 from services.board.market.api import make_limit
-from services.board.market.archive_reader import DatabaseAwayError, try_archive
+from services.board.market.archive_reader import try_archive
 from services.board.market.market import Market
-from services.board.market.measure_api import MAX_FOUND, MAX_QUERY, Group, OneSymbol, Period
+from services.board.market.measure_api import (
+    MAX_FOUND,
+    MAX_QUERY,
+    NO_PAST_QUALITY,
+    NO_PAST_SEARCH,
+    Group,
+    OneSymbol,
+    Period,
+)
 from services.board.market.measures import (
     SECTORS,
     MeasuredQuality,
@@ -31,11 +38,19 @@ from services.board.market.measures import (
     read_yield_curve,
 )
 from services.board.market.overview import TileView, list_groups, make_group_tiles, require_group
+from services.board.market.past import AsOf, refuse_past
 from services.board.market.pictures import symbol_path
 from services.board.market.quality import DAYS, MAX_JUDGED, DayQuality
 from services.board.market.query import require_symbol
 from services.board.market.rotation import PERIODS, Breadth, RankedSymbol, rank_returns
-from services.board.market.site import NAV, FramedPage, MakePage, make_notice
+from services.board.market.site import (
+    NAV,
+    FramedPage,
+    MakePage,
+    find_past_notice,
+    make_notice,
+    read_past,
+)
 from services.market.names import KnownName
 
 AnswerPage = Callable[[Request, str, MakePage], Awaitable[Response]]
@@ -123,7 +138,7 @@ def make_measure_site(board: FleetBoard, market: Market, pages: PageStore) -> AP
     _add_rates(site, market, answer)
     _add_quality(site, market, answer)
 
-    @site.get("/market/search")
+    @site.get("/market/search", dependencies=[refuse_past(NO_PAST_SEARCH)])
     async def show_search(
         request: Request, query: Annotated[str, Query(max_length=MAX_QUERY)] = ""
     ) -> Response:
@@ -139,52 +154,64 @@ def make_measure_site(board: FleetBoard, market: Market, pages: PageStore) -> AP
 
 def _add_groups(site: APIRouter, market: Market, answer: AnswerPage) -> None:
     @site.get("/market/rotation")
-    async def show_rotation(request: Request, group: Group = SECTORS, by: Period = Period.MONTH) -> Response:
-        symbols = list_priced(market, require_group(market.states, group))
+    async def show_rotation(
+        request: Request, group: Group = SECTORS, by: Period = Period.MONTH, as_of: AsOf = None
+    ) -> Response:
+        past, notice = await find_past_notice(market, read_past(request, as_of))
+        states, at_ms = (market.states, None) if past is None else (past.states, past.at_ms)
+        symbols = list_priced(states, require_group(states, group))
 
         async def make(frame: Frame) -> RotationPage:
-            closes, away = await try_archive(read_closes(market, symbols), {})
-            groups = tuple(name for name in list_groups(market.states) if list_priced(market, name))
-            ranked = rank_returns(closes, by)
-            return RotationPage(frame, make_notice(market, away), group, by, groups, ranked, len(symbols))
+            closes, away = await try_archive(read_closes(market, symbols, at_ms), {})
+            groups = tuple(name for name in list_groups(states) if list_priced(states, name))
+            shown = make_notice(market, away, notice)
+            return RotationPage(frame, shown, group, by, groups, rank_returns(closes, by), len(symbols))
 
         return await answer(request, "Rotation", make)
 
     @site.get("/market/breadth")
-    async def show_breadth(request: Request) -> Response:
+    async def show_breadth(request: Request, as_of: AsOf = None) -> Response:
+        asked = read_past(request, as_of)
+
         async def make(frame: Frame) -> BreadthPage:
-            groups, away = await try_archive(read_breadth(market), [])
-            return BreadthPage(frame, make_notice(market, away), groups)
+            past, notice = await find_past_notice(market, asked)
+            groups, away = await try_archive(read_breadth(market, None, past), [])
+            return BreadthPage(frame, make_notice(market, away, notice), groups)
 
         return await answer(request, "Breadth", make)
 
 
 def _add_rates(site: APIRouter, market: Market, answer: AnswerPage) -> None:
     @site.get("/market/rates")
-    async def show_rates(request: Request) -> Response:
+    async def show_rates(request: Request, as_of: AsOf = None) -> Response:
+        asked = read_past(request, as_of)
+        at_ms = None if asked is None else asked.at_ms
+
         async def make(frame: Frame) -> RatesPage:
-            curve, away = await try_archive(read_yield_curve(market), YieldCurve())
-            credit, _ = await try_archive(read_credit(market), MeasuredRates())
-            return RatesPage(frame, make_notice(market, away), curve, credit)
+            curve, away = await try_archive(read_yield_curve(market, at_ms), YieldCurve())
+            credit, _ = await try_archive(read_credit(market, at_ms), MeasuredRates())
+            return RatesPage(frame, make_notice(market, away, asked), curve, credit)
 
         return await answer(request, "Rates and credit", make)
 
     @site.get("/market/sentiment")
-    async def show_sentiment(request: Request) -> Response:
+    async def show_sentiment(request: Request, as_of: AsOf = None) -> Response:
+        asked = read_past(request, as_of)
+
         async def make(frame: Frame) -> SentimentPage:
-            found, away = await try_archive(read_sentiment(market), MeasuredRates())
-            tiles, _ = await make_group_tiles(market, VOLATILITY)
-            return SentimentPage(frame, make_notice(market, away), found, tiles)
+            past, notice = await find_past_notice(market, asked)
+            found, away = await try_archive(read_sentiment(market, past), MeasuredRates())
+            tiles, _ = await make_group_tiles(market, VOLATILITY, past)
+            return SentimentPage(frame, make_notice(market, away, notice), found, tiles)
 
         return await answer(request, "Sentiment", make)
 
 
 def _add_quality(site: APIRouter, market: Market, answer: AnswerPage) -> None:
-    @site.get("/market/quality")
+    @site.get("/market/quality", dependencies=[refuse_past(NO_PAST_QUALITY)])
     async def show_quality(request: Request, symbol: OneSymbol = None) -> Response:
         if symbol is not None:
-            with contextlib.suppress(DatabaseAwayError):
-                await market.names.require_symbols([require_symbol(symbol)])
+            await market.names.require_symbols_without_archive([require_symbol(symbol)])
         symbols = list_minute_symbols(market) if symbol is None else [symbol]
 
         async def make(frame: Frame) -> QualityPage:

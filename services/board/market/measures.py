@@ -5,8 +5,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from services.board.market.feed import MarketStates
 from services.board.market.market import Market
 from services.board.market.overview import list_groups
+from services.board.market.past import PastMarket
 from services.board.market.pictures import format_day
 from services.board.market.quality import DayQuality, JudgedDay, judge_days, list_days, spread_days
 from services.board.market.rates import (
@@ -54,73 +56,79 @@ class YieldCurve:
     slopes: dict[str, float | None] | None = None
 
 
-def list_priced(market: Market, group: str) -> list[str]:
+def list_priced(states: MarketStates, group: str) -> list[str]:
     """Return the symbols of a group that have prices, by name; of ALL those of all groups."""
-    groups = list_groups(market.states) if group == ALL else [group]
-    series = (one for name in groups for one in list_group(market.states.series, name))
+    groups = list_groups(states) if group == ALL else [group]
+    series = (one for name in groups for one in list_group(states.series, name))
     return sorted({one.symbol for one in series if one.kind != OBSERVATIONS})
 
 
-async def read_closes(market: Market, symbols: Sequence[str]) -> Closes:
+async def read_closes(market: Market, symbols: Sequence[str], as_of_ms: int | None = None) -> Closes:
     """Return the closes of the last trading days of some symbols, adjusted for splits.
 
-    Raises DatabaseAwayError.
+    They are those that were known at an instant, now without one. Raises DatabaseAwayError.
     """
     wanted = tuple(symbols[:MAX_MEASURED])
 
     async def read() -> Closes:
         found: dict[str, list[DailyClose]] = {symbol: [] for symbol in wanted}
-        for symbol, start, close, _, replay, _ in await market.archive.read_newest(wanted, "1d", CLOSES):
+        rows = await market.archive.read_newest(wanted, "1d", CLOSES, as_of_ms)
+        for symbol, start, close, _, replay, _ in rows:
             found[symbol].append(DailyClose(format_day(start), close, replay))
         return {symbol: some[::-1] for symbol, some in found.items()}
 
-    closes: Closes = await market.closes.find(wanted, read) if wanted else {}
+    closes: Closes = await market.closes.find((as_of_ms, wanted), read) if wanted else {}
     return closes
 
 
-async def read_breadth(market: Market, group: str | None = None) -> list[tuple[str, int, Breadth]]:
+async def read_breadth(
+    market: Market, group: str | None = None, past: PastMarket | None = None
+) -> list[tuple[str, int, Breadth]]:
     """Return the name of each group, how many symbols it has, and its breadth; ALL first.
 
     Raises DatabaseAwayError.
     """
-    names = [ALL, *list_groups(market.states)] if group is None else [group]
-    closes = await read_closes(market, list_priced(market, ALL if group is None else group))
+    states, as_of_ms = (market.states, None) if past is None else (past.states, past.at_ms)
+    names = [ALL, *list_groups(states)] if group is None else [group]
+    closes = await read_closes(market, list_priced(states, ALL if group is None else group), as_of_ms)
     found = []
     for name in names:
-        symbols = list_priced(market, name)
+        symbols = list_priced(states, name)
         if symbols:
             breadth = measure_breadth({one: closes[one] for one in symbols if one in closes})
             found.append((name, len(symbols), breadth))
     return found
 
 
-async def _read_values(market: Market, names: Iterable[str]) -> Values:
+async def _read_values(market: Market, names: Iterable[str], as_of_ms: int | None) -> Values:
     wanted = tuple(dict.fromkeys(names))
     found: dict[str, list[SeriesValue]] = {}
 
     async def read() -> Values:
-        for name, start, value, source, replay, _ in await market.archive.read_newest(wanted, None, VALUES):
+        rows = await market.archive.read_newest(wanted, None, VALUES, as_of_ms)
+        for name, start, value, source, replay, _ in rows:
             found.setdefault(name, []).append(SeriesValue(start, value, source, replay))
         return {name: some[::-1] for name, some in found.items()}
 
-    values: Values = await market.closes.find(("", *wanted), read)
+    values: Values = await market.closes.find((as_of_ms, "", *wanted), read)
     return values
 
 
-async def _measure(market: Market, wanted: Sequence[MeasureSeries]) -> MeasuredRates:
-    values = await _read_values(market, (name for one in wanted for name in one.series))
+async def _measure(market: Market, wanted: Sequence[MeasureSeries], as_of_ms: int | None) -> MeasuredRates:
+    values = await _read_values(market, (name for one in wanted for name in one.series), as_of_ms)
     found = measure_all(wanted, values)
     return MeasuredRates(found, tuple(list_missing_series(wanted, found)))
 
 
-async def read_yield_curve(market: Market) -> YieldCurve:
-    found = await _measure(market, YIELDS)
+async def read_yield_curve(market: Market, as_of_ms: int | None = None) -> YieldCurve:
+    """Return the yields and slopes of now, or as they were known at an instant. Raises DatabaseAwayError."""
+    found = await _measure(market, YIELDS, as_of_ms)
     return YieldCurve(found.measures, found.missing, measure_slopes(found.measures))
 
 
-async def read_credit(market: Market) -> MeasuredRates:
+async def read_credit(market: Market, as_of_ms: int | None = None) -> MeasuredRates:
     """Return the spreads of corporate bonds, and how far both are apart. Raises DatabaseAwayError."""
-    values = await _read_values(market, (name for one in CREDIT for name in one.series))
+    values = await _read_values(market, (name for one in CREDIT for name in one.series), as_of_ms)
     found = measure_all(CREDIT, values)
     by_label = {one.label: one.series for one in found}
     missing = tuple(list_missing_series(CREDIT, found))
@@ -131,11 +139,13 @@ async def read_credit(market: Market) -> MeasuredRates:
     return MeasuredRates((*found, *measure_all([MeasureSeries(apart, (apart,))], between)), missing)
 
 
-async def read_sentiment(market: Market) -> MeasuredRates:
+async def read_sentiment(market: Market, past: PastMarket | None = None) -> MeasuredRates:
     """Return surveys, volatility and the net positions of speculators. Raises DatabaseAwayError."""
-    positions = list_positions(one.symbol for one in market.states.series if one.kind == OBSERVATIONS)
+    states, as_of_ms = (market.states, None) if past is None else (past.states, past.at_ms)
+    positions = list_positions(one.symbol for one in states.series if one.kind == OBSERVATIONS)
     surveys = (name for one in SENTIMENT for name in one.series)
-    values = dict(await _read_values(market, (*surveys, *(name for _, *both in positions for name in both))))
+    names = *surveys, *(name for _, *both in positions for name in both)
+    values = dict(await _read_values(market, names, as_of_ms))
     nets = {label: subtract_series(values, longs, shorts) for label, longs, shorts in positions}
     found = measure_all([*SENTIMENT, *(MeasureSeries(label, (label,)) for label in nets)], {**values, **nets})
     return MeasuredRates(found, tuple(list_missing_series(SENTIMENT, found)))

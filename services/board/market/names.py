@@ -10,8 +10,9 @@ from typing import Final
 
 from marketswarm.truth import Truth, find_nearest, suggest_name
 from marketswarm.web.cache import Cached
-from services.board.market.archive_reader import ArchiveReader, try_archive
+from services.board.market.archive_reader import ArchiveReader, DatabaseAwayError, try_archive
 from services.board.market.feed import MarketStates
+from services.board.market.live import LiveMarket
 from services.board.market.states import OBSERVATIONS
 from services.market.names import KnownName, list_other_names, list_truth_names
 from services.market.records import AssetClass
@@ -58,12 +59,19 @@ def _rank_match(wanted: str, one: KnownName) -> int | None:
 
 
 class NameDirectory:
-    """Finds names: in the truth in force, in the states of the sources, and in the archive."""
+    """Finds names: in the truth in force, in the states of the sources, in the streams and in the archive."""
 
     def __init__(
-        self, archive: ArchiveReader, truth_now: Callable[[], Truth], states_now: Callable[[], MarketStates]
+        self,
+        archive: ArchiveReader,
+        truth_now: Callable[[], Truth],
+        states_now: Callable[[], MarketStates],
+        live: LiveMarket,
     ) -> None:
         self._archive, self._truth_now, self._states_now = archive, truth_now, states_now
+        self._live = live
+        self._last: Mapping[str, KnownName] = {}
+        """The names that the archive had when it answered last."""
         self._archived = Cached[str, Mapping[str, KnownName]](NAMES_SEC)
         self._truth: Truth | None = None
         self._named: Mapping[str, KnownName] = {}
@@ -99,13 +107,39 @@ class NameDirectory:
 
     async def require_symbols(self, symbols: Collection[str]) -> None:
         """Raise UnknownNameError for the first name that is not known. Raises DatabaseAwayError."""
-        named = self.list_named() if symbols else {}
-        unnamed = [symbol for symbol in symbols if symbol not in named]
+        unnamed = self._list_unnamed(symbols)
         known = await self.list_all() if unnamed else {}
         for symbol in unnamed:
             if symbol not in known and await self._archive.find_asset(symbol) is None:
                 hint = suggest_name(symbol, sorted(known), "there are")
                 raise UnknownNameError(f"there is no symbol {symbol}; {hint}")
+
+    async def require_symbols_without_archive(self, symbols: Collection[str]) -> None:
+        """Do the same; while the archive is away, by what it had when it answered last.
+
+        Nothing is refused before the bus of the market was read, nor if the archive had too many names to
+        keep all of them.
+        """
+        try:
+            await self.require_symbols(symbols)
+        except DatabaseAwayError:
+            is_read = self._states_now().read_at is not None and self._live.is_followed
+            if not is_read or len(self._last) >= MAX_NAMES:
+                return
+            for symbol in self._list_unnamed(symbols):
+                if symbol not in self._last:
+                    known = self.list_named().keys() | self._live.list_symbols() | self._last.keys()
+                    hint = suggest_name(symbol, sorted(known), "there are")
+                    raise UnknownNameError(
+                        f"while the archive is away there is no symbol {symbol}; {hint}"
+                    ) from None
+
+    def _list_unnamed(self, symbols: Collection[str]) -> list[str]:
+        """Return those that neither the truth nor the bus of the market has."""
+        if not symbols:
+            return []
+        named, live = self.list_named(), self._live.list_symbols()
+        return [symbol for symbol in symbols if symbol not in named and symbol not in live]
 
     async def require_series(self, names: Collection[str]) -> None:
         """Raise UnknownNameError for the first name that no economic series has. Raises DatabaseAwayError."""
@@ -118,7 +152,8 @@ class NameDirectory:
 
     async def _read_archived(self) -> Mapping[str, KnownName]:
         rows = await self._archive.read_symbols(None, None, MAX_NAMES)
-        return {
+        self._last = {
             symbol: KnownName(symbol, asset, asset in OBSERVED, None, (), first_seen, last_seen, replay)
             for symbol, asset, first_seen, last_seen, replay in rows
         }
+        return self._last

@@ -5,6 +5,7 @@ read is skipped.
 """
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
@@ -86,6 +87,21 @@ def parse_news(entry: StreamEntry) -> NewsItem | None:
 def select_news(items: Sequence[NewsItem], symbol: str | None, limit: int) -> list[NewsItem]:
     """Return the newest items about a symbol; of all symbols for None."""
     return [one for one in items if symbol is None or symbol in one.tickers][:limit]
+
+
+def cut_news(
+    items: Sequence[NewsItem], away: str | None, as_of_ms: int | None
+) -> tuple[Sequence[NewsItem], str | None]:
+    """Return the items that were there at an instant (None: now), and why some may lack.
+
+    Only the newest items are known, so before the oldest of them there may have been others.
+    """
+    if as_of_ms is None:
+        return items, away
+    if away is None and items and 1000 * items[-1].at > as_of_ms:
+        since = datetime.fromtimestamp(items[-1].at, UTC)
+        away = f"the notes that are kept begin on {since:%Y-%m-%d}"
+    return [one for one in items if 1000 * one.at <= as_of_ms], away
 
 
 def _read_text(fields: Mapping[bytes, bytes], name: bytes, most: int = MAX_TEXT) -> str:

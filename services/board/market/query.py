@@ -89,10 +89,16 @@ def parse_query(
         raise QueryError("from: is not before `to`")
     if cursor is not None and (not cursor.isascii() or not 0 < len(cursor) <= MAX_CURSOR):
         raise QueryError("cursor: is not one that a page gave")
-    as_of_ms = parse_time("as_of", as_of, now_ms)
-    if as_of_ms is not None and _is_date(as_of):
-        as_of_ms += DAY_MS
-    return TableQuery(from_ms, to_ms, limit, cursor, TableFormat(form), as_of_ms)
+    return TableQuery(from_ms, to_ms, limit, cursor, TableFormat(form), parse_as_of(as_of, now_ms))
+
+
+def parse_as_of(text: str | None, now_ms: int) -> int | None:
+    """Return the instant of a request in epoch milliseconds, None for now; a date is its end.
+
+    Raises QueryError.
+    """
+    as_of_ms = parse_time("as_of", text, now_ms)
+    return as_of_ms + DAY_MS if as_of_ms is not None and _is_date(text) else as_of_ms
 
 
 def parse_time(name: str, text: str | None, now_ms: int) -> int | None:

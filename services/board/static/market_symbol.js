@@ -24,7 +24,7 @@ const STEP_SEC = {
 const TICK_OF_TIME = 3; // TickMarkType of the library: years, months and days are below it
 const TICK_CHARS = 13; // `30 Sept 19:00`
 const box = document.getElementById("chart");
-const { symbol } = box.dataset;
+const { symbol, asOf } = box.dataset; // with an instant of the past, what was known then: nothing follows
 let { timeframe } = box.dataset;
 let chart = null;
 let candles = null;
@@ -57,7 +57,8 @@ function colour(name) {
 }
 
 const faint = (name) => colour(name).replace("rgb(", "rgba(").replace(")", ", 0.4)");
-const path = (what, more = "") => `/api/v1/${what}/${encodeURIComponent(symbol)}?timeframe=${timeframe}&limit=${PAGE}${more}`;
+const past = asOf ? `&as_of=${encodeURIComponent(asOf)}` : "";
+const path = (what, more = "") => `/api/v1/${what}/${encodeURIComponent(symbol)}?timeframe=${timeframe}&limit=${PAGE}${more}${past}`;
 const basis = () => `&adjust=${adjust}`;
 const quoted = box.dataset.decimals ? Math.max(2, Number(box.dataset.decimals)) : null; // decimals of the symbol
 const precision = (price) => quoted ?? (Math.abs(price) >= 100 ? 2 : Math.abs(price) >= 1 ? 4 : 6);
@@ -282,6 +283,11 @@ function drawLines() {
   chart.panes().slice(1).forEach((each) => each.setStretchFactor(0.3));
 }
 
+function nameVolume(kind) {
+  const names = { venue: "of one exchange", consolidated: "of all exchanges", none: "changes of a quote, no trades" };
+  return names[kind] ?? "(of unknown exchanges)";
+}
+
 function showLegend(bar) {
   const legend = document.getElementById("legend");
   if (!bar) {
@@ -290,7 +296,7 @@ function showLegend(bar) {
   }
   const words = [
     formatTime(toTime(bar.start)), ...["open", "high", "low", "close"].map((name) => `${name[0].toUpperCase()} ${formatPrice(bar[name])}`),
-    ...(bar.volume === null ? [] : [`volume ${bar.volume.toLocaleString("en-US")}`]),
+    ...(bar.volume === null ? [] : [`volume ${bar.volume.toLocaleString("en-US")} ${nameVolume(bar.volume_kind)}`]),
     bar.final ? "final" : "still open", ...(bar.rev ? [`revision ${bar.rev}`] : []),
     ...(bar.missing ? [`built of ${bar.minutes} of ${bar.minutes + bar.missing} minutes`] : []), bar.source, ...(bar.replay ? ["replay"] : []),
   ];
@@ -350,6 +356,10 @@ function load() {
   clearTimeout(olderRetry);
   clear();
   [visit, isLoading, isFitted, tornAt, olderRetry, refusals] = [visit + 1, false, false, -Infinity, null, 0];
+  if (asOf) {
+    repair();
+    return;
+  }
   retry = setTimeout(repair, SNAPSHOT_MS);
   const topics = [`bars:${symbol}:${timeframe}`, `indicators:${symbol}:${timeframe}`, `cells:${symbol}`];
   stop = followMarket(topics, { take, begin, joined });
@@ -518,7 +528,7 @@ function isOfOtherBasis(bar) {
 
 // Without them the chart has no marks: a board without an archive knows none.
 async function loadActions() {
-  const answer = await fetch(`/api/v1/actions/${encodeURIComponent(symbol)}`, { headers: { accept: "application/json" } });
+  const answer = await fetch(`/api/v1/actions/${encodeURIComponent(symbol)}${past.replace("&", "?")}`, { headers: { accept: "application/json" } });
   if (!answer.ok) return;
   const found = (await answer.json()).actions ?? [];
   const value = { split: "ratio", dividend: "amount" };
@@ -548,7 +558,7 @@ function choose(event) {
     if (each === chosen) each.setAttribute("aria-current", "true");
     else each.removeAttribute("aria-current");
   }
-  history.replaceState(null, "", `?timeframe=${timeframe}`);
+  history.replaceState(null, "", `?timeframe=${timeframe}${past}`);
   chart.applyOptions({ timeScale: { timeVisible: !isDaily() } });
   load();
 }

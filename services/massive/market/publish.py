@@ -23,7 +23,7 @@ from marketswarm.text import parse_digits
 from marketswarm.truth import AccessPoint
 from services.market.entries import encode_entry
 from services.market.massive import MAX_AGE_SEC, MAX_AHEAD_MS
-from services.market.records import DAY_MS, MINUTE_MS, AssetClass, Bar, Provenance
+from services.market.records import DAY_MS, MINUTE_MS, AssetClass, Bar, Provenance, VolumeKind
 from services.massive.market.gaps import Mark
 from services.massive.market.status import MarketStatus, Way
 
@@ -177,7 +177,9 @@ class BarStore:
 
 def encode_bar(bar: Bar, way: Way) -> dict[str, str]:
     """Return the fields of a bar's entry, which names neither its timeframe nor its class."""
-    fields = encode_entry(bar, AssetClass.STOCKS, Provenance(way))
+    # an aggregate counts the trades of all exchanges
+    origin = Provenance(way, volume_kind=VolumeKind.CONSOLIDATED)
+    fields = encode_entry(bar, AssetClass.STOCKS, origin)
     del fields["timeframe"], fields["asset"]
     return fields
 

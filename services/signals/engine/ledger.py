@@ -1,15 +1,21 @@
 """Keep an account's books: cash, positions at cost and at market, and what was earned and paid. Pure.
 
 After each entry the books are balanced: cash and positions at market are what was there at the start, plus
-realised and unrealised gains and dividends, less fees and borrowing. A ledger that is out of balance raises
-LedgerError, in production too: nothing may be decided on it.
+realised and unrealised gains and dividends, less fees and borrowing. Unrealised is the value of the positions
+less their cost, so with the value taken from both sides it reads: cash and cost are what was there at the
+start, plus realised gains and dividends, less fees and borrowing. The totals are carried forward, so the
+check costs the same with one position as with thousands; `check_totals` holds them against the single
+positions. A ledger that is out of balance raises LedgerError, in production too: nothing may be decided on
+it.
 """
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from fractions import Fraction
 
+from services.signals.engine.orders import PriceBar
 from services.signals.engine.units import CENT, floor_to_lot, round_half_up
+
+DAY_MS = 86_400_000
 
 
 class LedgerError(AssertionError):
@@ -23,38 +29,52 @@ class Holding:
     Attributes:
         cost: the money that was paid for it, without fees.
         mark: the price at which it is valued: the last close, or what was paid before the first one. None
-            before either.
+            before either; after a split an exact share of one, until the next close.
         marked_ms: when that close was.
     """
 
     quantity: int = 0
     cost: int = 0
-    mark: int | None = None
+    mark: int | Fraction | None = None
     marked_ms: int | None = None
 
     @property
     def value(self) -> int:
-        return self.quantity * self.mark if self.mark is not None else 0
+        return _value_at(self.quantity, self.mark)
 
 
 @dataclass(slots=True)
 class Ledger:
-    """Hold the books. `value` and `gross` are those of all positions at market, `cost` their cost."""
+    """Hold the books.
+
+    `value` is that of all positions at market, `below_zero` that of those that are worth less than nothing
+    (short ones, as a rule), `cost` their cost, and `settled` is what cash and cost must be together: start,
+    realised gains and dividends, less fees and borrowing.
+    """
 
     start: int
     cash: int
     holdings: dict[str, Holding] = field(default_factory=dict)
     value: int = 0
-    gross: int = 0
+    below_zero: int = 0
     cost: int = 0
     realised: int = 0
     fees: int = 0
     borrow: int = 0
     dividends: int = 0
+    settled: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.settled = self.start
 
     @property
     def equity(self) -> int:
         return self.cash + self.value
+
+    @property
+    def gross(self) -> int:
+        """The values of all positions at market without their signs, as a sum."""
+        return self.value - 2 * self.below_zero
 
     @property
     def unrealised(self) -> int:
@@ -62,91 +82,116 @@ class Ledger:
 
     def holding_of(self, symbol: str) -> Holding:
         """Return the position in a symbol, which is entered with nothing if it is new."""
-        return self.holdings.setdefault(symbol, Holding())
+        held = self.holdings.get(symbol)
+        if held is None:
+            held = self.holdings[symbol] = Holding()
+        return held
 
     def book_fill(self, symbol: str, quantity: int, price: int, fee: int) -> None:
         """Book a purchase of `quantity`, or a sale if it is below 0, and its fee."""
         held = self.holding_of(symbol)
-        before = _balance(held)
-        traded = quantity * price
-        self.cash -= traded + fee
+        self.cash -= quantity * price + fee
         self.fees += fee
-        if held.mark is None:
-            held.mark = price
         closed = 0
+        cost = held.cost
         if held.quantity * quantity < 0:
             closed = min(abs(quantity), abs(held.quantity)) * (1 if quantity > 0 else -1)
-            removed = _share_of(held.cost, -closed, held.quantity)
+            removed = _share_of(cost, -closed, held.quantity)
             self.realised -= closed * price + removed
-            held.cost -= removed
-        held.cost += (quantity - closed) * price
-        held.quantity += quantity
-        self._settle(held, before)
+            cost -= removed
+        opened = quantity - closed
+        mark = price if held.mark is None else held.mark
+        self._carry(held, held.quantity + quantity, cost + opened * price, mark)
+        self._settle()
 
-    def book_close(self, symbol: str, price: int, at_ms: int, borrow_rate: Fraction) -> None:
-        """Book what a short position costs since the close before, and value the position at this close."""
-        held = self.holding_of(symbol)
-        before = _balance(held)
-        if held.quantity < 0 and held.mark is not None and held.marked_ms is not None:
-            days = _count_days(held.marked_ms, at_ms)
-            due = round_half_up(Fraction(-held.quantity * held.mark * days, 365) * borrow_rate, CENT)
-            self.cash -= due
-            self.borrow += due
-        held.mark, held.marked_ms = price, at_ms
-        self._settle(held, before)
+    def book_close(self, held: Holding, bar: PriceBar, borrow_rate: Fraction | None) -> None:
+        """Value a position at the close of a bar; a short one pays for the days since the close before.
+
+        At the close of a bar without volume nobody traded: the value stays that of the close before.
+        """
+        if bar.volume == 0:
+            return
+        price = bar.close
+        if quantity := held.quantity:
+            if quantity < 0 and borrow_rate is not None:
+                self._book_borrow(held, bar.end_ms, borrow_rate)
+            mark = held.mark
+            if isinstance(mark, int):
+                self.value += quantity * (price - mark)
+            else:
+                self.value += quantity * price - held.value
+            if quantity < 0 or price < 0 or (mark or 0) < 0:
+                self.below_zero += min(0, quantity * price) - min(0, held.value)
+        held.mark = price
+        held.marked_ms = bar.end_ms
+        if self.cash + self.cost != self.settled:
+            self._raise()
+
+    def _book_borrow(self, held: Holding, at_ms: int, rate: Fraction) -> None:
+        if held.mark is None or held.marked_ms is None:
+            return
+        days = at_ms // DAY_MS - held.marked_ms // DAY_MS  # of dates in UTC
+        due = round_half_up(-held.quantity * held.mark * days * rate / 365, CENT)
+        self.cash -= due
+        self.borrow += due
+        self._settle()
 
     def book_split(self, symbol: str, ratio: Fraction, lot: int) -> None:
         """Book a split: whole lots stay, and the part below a lot is paid at the last mark, by the ratio."""
         held = self.holding_of(symbol)
-        before = _balance(held)
         if held.mark is not None:
-            exact_mark, exact = held.mark / ratio, held.quantity * ratio
-            kept = floor_to_lot(exact, lot)
+            exact_mark, exact = Fraction(held.mark) / ratio, held.quantity * ratio
+            kept, cost = floor_to_lot(exact, lot), held.cost
             if exact != kept:
                 paid = round_half_up((exact - kept) * exact_mark, CENT)
-                removed = held.cost - round(held.cost * Fraction(kept) / exact)
+                cost = round(cost * Fraction(kept) / exact)
                 self.cash += paid
-                self.realised += paid - removed
-                held.cost -= removed
-            held.quantity, held.mark = kept, round(exact_mark)
-        self._settle(held, before)
+                self.realised += paid - (held.cost - cost)
+            mark = exact_mark.numerator if exact_mark.denominator == 1 else exact_mark
+            self._carry(held, kept, cost, mark)
+        self._settle()
 
     def book_dividend(self, symbol: str, per_share: int) -> None:
         """Book a dividend, which a short position pays."""
-        held = self.holding_of(symbol)
-        paid = held.quantity * per_share
+        paid = self.holding_of(symbol).quantity * per_share
         self.cash += paid
         self.dividends += paid
-        self._settle(held, _balance(held))
+        self._settle()
 
-    def _settle(self, held: Holding, before: tuple[int, int]) -> None:
-        """Carry a changed position over to the totals, and check that the books are balanced."""
-        value, cost = _balance(held)
-        self.value += value - before[0]
-        self.gross += abs(value) - abs(before[0])
-        self.cost += cost - before[1]
-        earned = self.realised + self.unrealised + self.dividends - self.fees - self.borrow
-        if self.equity != self.start + earned or (not held.quantity and held.cost):
-            raise LedgerError(f"out of balance by {self.equity - self.start - earned} units")
+    def _carry(self, held: Holding, quantity: int, cost: int, mark: int | Fraction) -> None:
+        """Change a position, and carry it over to the totals."""
+        before, value = held.value, _value_at(quantity, mark)
+        self.value += value - before
+        self.below_zero += min(0, value) - min(0, before)
+        self.cost += cost - held.cost
+        held.quantity, held.cost, held.mark = quantity, cost, mark
+        if cost and not quantity:
+            raise LedgerError(f"a position of nothing cost {cost} units of money")
+
+    def _settle(self) -> None:
+        """Check that the books are balanced after an entry other than a close."""
+        self.settled = self.start + self.realised + self.dividends - self.fees - self.borrow
+        if self.cash + self.cost != self.settled:
+            self._raise()
+
+    def _raise(self) -> None:
+        raise LedgerError(f"out of balance by {self.cash + self.cost - self.settled} units of money")
 
     def check_totals(self) -> None:
-        """Raise LedgerError if the totals are not those of the single positions."""
+        """Raise LedgerError if the totals are not those of the positions, or the books are out of balance."""
         held = self.holdings.values()
-        totals = (sum(each.value for each in held), sum(abs(each.value) for each in held))
-        if (self.value, self.gross) != totals or self.cost != sum(each.cost for each in held):
+        values = [each.value for each in held]
+        totals = (sum(values), sum(map(abs, values)), sum(each.cost for each in held))
+        if (self.value, self.gross, self.cost) != totals:
             raise LedgerError("the totals are not those of the positions")
+        self._settle()
 
 
-def _balance(held: Holding) -> tuple[int, int]:
-    return held.value, held.cost
+def _value_at(quantity: int, mark: int | Fraction | None) -> int:
+    """Return a position's value, rounded to a unit of money where a split left a share of a price."""
+    return quantity * mark if isinstance(mark, int) else round(quantity * (mark or 0))
 
 
 def _share_of(amount: int, part: int, whole: int) -> int:
     """Return the share of an amount, rounded to a unit of money; all of it for the whole."""
     return amount if part == whole else round(Fraction(amount * part, whole))
-
-
-def _count_days(since_ms: int, until_ms: int) -> int:
-    """Return the days between the dates, in UTC, of two times."""
-    since, until = (datetime.fromtimestamp(ms / 1000, UTC).date() for ms in (since_ms, until_ms))
-    return (until - since).days

@@ -6,6 +6,9 @@ Prices, quantities and money are whole numbers of the units of `units`; times ar
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
+from typing import NamedTuple
+
+from services.signals.engine.units import CENT, round_ratio
 
 
 class Side(StrEnum):
@@ -47,6 +50,12 @@ class RefusalReason(StrEnum):
     """The quantity is not a whole number of lots, or less than one."""
     EXPIRED = "expired"
     """It was a DAY order when its session closed, or an IOC order that did not fill at once."""
+    CANCELLED = "cancelled"
+    """It was cancelled while it was working."""
+    NOT_WORKING = "not_working"
+    """It was to be cancelled, and was not working: filled, ended, or never submitted."""
+    DUPLICATE = "duplicate"
+    """An order with this id was submitted before; that one is as it was."""
 
 
 class LimitFill(StrEnum):
@@ -56,6 +65,15 @@ class LimitFill(StrEnum):
     """Once the price went beyond its limit."""
     TOUCH = "touch"
     """Once the price was at its limit: as if nobody had waited there before."""
+
+
+class FillSource(StrEnum):
+    """Name what fills the orders of an account: one of the two, so that nothing fills twice."""
+
+    BARS = "bars"
+    """The open of a bar, and its range."""
+    QUOTES = "quotes"
+    """The ask for purchases, the bid for sales; bars value the positions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +89,15 @@ class FeeSchedule:
     per_share: int = 0
     rate: Fraction = Fraction(0)
     min_per_order: int = 0
+
+    def find_fee(self, quantity: int, price: int) -> int:
+        """Return the fee of a quantity at a price, half up to cents, without the least one of an order."""
+        rate = self.rate
+        amount = self.per_share * quantity
+        if rate:
+            divisor = rate.denominator
+            return round_ratio(amount * divisor + abs(quantity * price) * rate.numerator, divisor, CENT)
+        return round_ratio(amount, 1, CENT) if amount else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +120,10 @@ class AccountRules:
         limit_fill: when limit orders fill within a bar.
         volume_share: the share of a bar's volume that may be ours at the most; None: any.
         borrow_rate: what a short position costs for a year, as a share of its value.
+        slippage: what market and stop orders pay more than the price that they find, as a share of it: 0.0005
+            for 5 basis points.
+        slippage_ticks: the same in ticks of the instrument, added to it.
+        fills_by: whether bars or quotes fill orders.
     """
 
     cash: int
@@ -100,6 +131,9 @@ class AccountRules:
     limit_fill: LimitFill = LimitFill.THROUGH
     volume_share: Fraction | None = None
     borrow_rate: Fraction = Fraction(0)
+    slippage: Fraction = Fraction(0)
+    slippage_ticks: int = 0
+    fills_by: FillSource = FillSource.BARS
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +151,21 @@ class PriceBar:
     low: int
     close: int
     volume: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """Hold what was bid and asked at `at_ms`: prices, None for a side that nobody offers.
+
+    The sizes are quantities: with 0 nothing fills on that side, None is unknown and limits nothing.
+    """
+
+    symbol: str
+    at_ms: int
+    bid: int | None
+    ask: int | None
+    bid_size: int | None = None
+    ask_size: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,8 +197,7 @@ class Order:
     oco: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Fill:
+class Fill(NamedTuple):
     """Hold what was bought or sold within the bar that begins at `at_ms`; `fee` is money."""
 
     order: str

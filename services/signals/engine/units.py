@@ -50,7 +50,13 @@ def format_units(units: int, digits: int, least_decimals: int = 0) -> str:
 
 def round_half_up(amount: Fraction, unit: int = 1) -> int:
     """Return the multiple of `unit` next to `amount`; of two equally near ones that away from zero."""
-    steps = (2 * abs(amount.numerator) + amount.denominator * unit) // (2 * amount.denominator * unit)
+    return round_ratio(amount.numerator, amount.denominator, unit)
+
+
+def round_ratio(amount: int, divisor: int, unit: int = 1) -> int:
+    """Return what `round_half_up` returns of `amount / divisor`, whose divisor is above 0."""
+    whole = divisor * unit
+    steps = (2 * abs(amount) + whole) // (2 * whole)
     return -steps * unit if amount < 0 else steps * unit
 
 

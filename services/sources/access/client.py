@@ -139,6 +139,7 @@ class _Found:
         """Return the answer to the parts that are done."""
         kept = keep_asked(question, self.records)
         since = min((part.start for part in done), default=None) if question.is_history else None
+        is_bars = question.kind is RecordKind.BARS
         return SourceAnswer(
             asked.source.name,
             AnswerStatus.OK if kept else AnswerStatus.EMPTY,
@@ -154,6 +155,7 @@ class _Found:
             delay_sec=asked.endpoint.delay_sec,
             is_utc_days=asked.endpoint.days == "utc",
             adjustment=asked.endpoint.adjustment or Adjustment.RAW,
+            volume_kind=asked.endpoint.find_volume(question.asset) if is_bars else None,
             is_untimed=asked.endpoint.kind is RecordKind.QUOTES and "at" not in asked.endpoint.fields,
             unknown_actions=self.unknown_actions,
         )

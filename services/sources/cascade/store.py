@@ -94,7 +94,9 @@ BUCKETS_PER_READ: Final = 100
 WRITER: Final = "sources"
 """The name of this writer of the stream of bars, which has others."""
 _IDENTITY: Final = re.compile(rb"([0-9a-f]{1,32})\|([^|;]{1,20})\|[^|;]{1,20};")
-_PROVENANCE: Final = frozenset({"source", "asked_at", "digest", "replay", "played_at", "rank", "adjustment"})
+_PROVENANCE: Final = frozenset(
+    {"source", "asked_at", "digest", "replay", "played_at", "rank", "adjustment", "volume_kind"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -435,6 +437,7 @@ def encode_records(
         played_at=served.answer.played_at,
         rank=rank,
         adjustment=served.answer.adjustment if series.asset is AssetClass.STOCKS else Adjustment.RAW,
+        volume_kind=served.answer.volume_kind,
     )
     records = sorted([*served.records, *withdrawn], key=lambda each: (time_of(each), find_known(each)))
     for record, following in zip_longest(records, records[1:]):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from services.market.records import Adjustment, Record
+from services.market.records import Adjustment, Record, VolumeKind
 
 NO_KEY: Final = "no_key"
 """The reason of an answer that FAILED, since the source needs a key and there is none."""
@@ -79,6 +79,7 @@ class SourceAnswer:
         is_untimed: whether its quotes have no time but that at which they were asked for.
         is_utc_days: whether days end at midnight of UTC, by the source's file.
         adjustment: how its bars of stocks are adjusted, by the source's file.
+        volume_kind: whose trades the volume of its bars counts, by the source's file.
     """
 
     source: str
@@ -98,6 +99,7 @@ class SourceAnswer:
     delay_sec: float | None = None
     is_utc_days: bool = False
     adjustment: Adjustment = Adjustment.RAW
+    volume_kind: VolumeKind | None = None
     is_untimed: bool = False
     lacks_optional: bool = False
     unknown_actions: Mapping[str, int] = field(default_factory=dict)

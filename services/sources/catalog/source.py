@@ -464,6 +464,11 @@ class MarketSource(FilePart):
         is_stock = asset is AssetClass.STOCKS
         return {(is_stock and each.adjustment) or Adjustment.RAW for each in endpoints}
 
+    def find_volume_kind(self, asset: AssetClass, symbol: str, timeframe: str) -> VolumeKind | None:
+        """Return whose trades the volume of its bars of a symbol counts; None if it does not serve them."""
+        endpoint = next(self.find_endpoints(RecordKind.BARS, asset, symbol, timeframe), None)
+        return None if endpoint is None else endpoint.find_volume(asset)
+
     def find_limits(self, *, has_key: bool) -> LimitSettings:
         return self.limits if has_key or self.limits_without_key is None else self.limits_without_key
 

@@ -12,7 +12,7 @@ import orjson
 from pydantic import Field, ValidationError
 
 from services.market.massive import ProtocolMachine
-from services.market.records import AssetClass, Bar, RecordKind
+from services.market.records import AssetClass, Bar, RecordKind, VolumeKind
 from services.sources.catalog.source import FilePart
 
 NAME: Final = "massive_frames"
@@ -56,7 +56,10 @@ def _make_header(bars: list[tuple[int, Bar]]) -> bytes:
     }
     origin = {"what": "frames of massive's stream", "repository": "", "licence": ""}
     header = {"format": "marketswarm-recording", "version": 1, "name": NAME, "zone": "UTC"}
-    return orjson.dumps({**header, "origins": [origin], "reels": [reel]})
+    kinds = {
+        AssetClass.STOCKS.value: VolumeKind.CONSOLIDATED
+    }  # an aggregate counts the trades of all exchanges
+    return orjson.dumps({**header, "origins": [origin], "volume_kinds": kinds, "reels": [reel]})
 
 
 def _make_rows(bars: list[tuple[int, Bar]]) -> Iterator[dict[str, object]]:

@@ -13,7 +13,7 @@ import io
 import zlib
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from pathlib import Path
@@ -33,6 +33,7 @@ from services.market.records import (
     Quote,
     Record,
     RecordKind,
+    VolumeKind,
 )
 from services.sources.catalog.answer import Misfit
 from services.sources.catalog.source import FilePart
@@ -88,6 +89,8 @@ class Header(FilePart):
     name: Name
     origins: Annotated[tuple[Origin, ...], Field(min_length=1, max_length=100)]
     zone: Literal["UTC"]
+    volume_kinds: Mapping[AssetClass, VolumeKind] = {}
+    """Whose trades the volume of its bars counts, where that is known."""
     reels: Annotated[tuple[Reel, ...], Field(min_length=1, max_length=100)]
 
 

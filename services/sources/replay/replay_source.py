@@ -23,7 +23,7 @@ from marketswarm.bus.circuit_breaker import CircuitBreaker
 from marketswarm.bus.scripts import Script
 from marketswarm.keys import replay_clock_key, source_breaker_key
 from services.market.entries import format_number
-from services.market.records import ActionKind, Record, RecordKind
+from services.market.records import ActionKind, Record, RecordKind, VolumeKind
 from services.sources.access.client import OnRequest
 from services.sources.catalog.answer import NOT_SERVED, AnswerStatus, SentRequest, SourceAnswer
 from services.sources.catalog.request import Question
@@ -147,10 +147,15 @@ class ReplaySource:
             digest=hashlib.sha256(body).hexdigest() if lines else "",
             is_replay=True,
             played_at=time_ms / 1000,
+            volume_kind=self._find_volume(question),
         )
         if on_request is not None:
             on_request(self._make_request(moved, answer, body, time.monotonic() - begun))
         return answer
+
+    def _find_volume(self, question: Question) -> VolumeKind | None:
+        kinds = self.recording.header.volume_kinds
+        return kinds.get(question.asset) if question.kind is RecordKind.BARS else None
 
     def _find_records(self, question: Question, time_ms: int) -> tuple[list[bytes], tuple[Record, ...]]:
         """Return the lines of the recording, too."""

@@ -10,7 +10,13 @@ from dataclasses import replace
 
 import pytest
 
-from marketswarm.agent.worker_process import WorkerError, WorkerFailure, WorkerLimits, WorkerProcess
+from marketswarm.agent.worker_process import (
+    PROGRESS_SEC,
+    WorkerError,
+    WorkerFailure,
+    WorkerLimits,
+    WorkerProcess,
+)
 from support.rig.process import alive
 from support.waiting import until
 
@@ -20,10 +26,19 @@ LIMITS = WorkerLimits(request_sec=30, start_sec=60, answer_bytes=1000, cpu_sec=1
 
 WORKER = f"""
 import os, sys
-from marketswarm.agent.worker_process import WorkerLimits, serve_requests
+from marketswarm.agent.worker_process import WorkerLimits, serve_with_progress
 
-def answer(request):
+def answer(request, send_progress):
     word = request.decode()
+    if word == "steps":
+        for step in range(3):
+            send_progress(str(step).encode())
+    if word == "score":
+        return open("/proc/self/oom_score_adj", "rb").read()
+    while word == "chatter":
+        send_progress(b"still here")
+    if word == "long_step":
+        os.write(1, bytes([3, 0, 0, 8, 0]) + bytes(2048))
     if word == "hang":
         sys.stdin.buffer.read()
     while word == "spin":
@@ -31,7 +46,7 @@ def answer(request):
     if word == "memory":
         return bytes(2 << 30)
     if word == "deep":
-        return answer(request)
+        return answer(request, send_progress)
     if word == "die":
         os._exit(3)
     if word == "long":
@@ -44,7 +59,7 @@ def answer(request):
     return request
 
 if __name__ == "__main__":
-    serve_requests(answer, {LIMITS!r})
+    serve_with_progress(answer, {LIMITS!r})
 """
 
 
@@ -69,6 +84,40 @@ async def test_requests_are_answered_by_one_process_that_ends_with_its_owner(mod
         assert pid != os.getpid()
     assert not alive(pid)
     assert worker.pid is None
+
+
+async def test_a_worker_says_how_far_it_is_before_it_answers(module):
+    steps: list[bytes] = []
+    async with aclosing(WorkerProcess(module, LIMITS)) as worker:
+        assert await worker.ask(b"steps", parse, steps.append) == "steps"
+        assert steps == [b"0", b"1", b"2"]
+        assert await worker.ask(b"steps", parse) == "steps", "and one that did not ask may ignore it"
+
+
+async def test_a_worker_that_only_reports_progress_is_late_and_costs_the_agent_little(module):
+    steps: list[bytes] = []
+    async with aclosing(WorkerProcess(module, replace(LIMITS, request_sec=1.5))) as worker:
+        await worker.ask(b"a", parse)
+        with pytest.raises(WorkerError) as raised:
+            await worker.ask(b"chatter", parse, steps.append)
+    assert raised.value.failure in {WorkerFailure.LATE, WorkerFailure.DEAD}
+    assert 0 < len(steps) <= 1.5 / PROGRESS_SEC + 1
+
+
+async def test_a_report_of_progress_that_is_wrong_kills_its_worker(module):
+    async with aclosing(WorkerProcess(module, LIMITS)) as worker:
+        with pytest.raises(WorkerError) as raised:
+            await worker.ask(b"steps", parse, lambda step: str(bytes.fromhex(step.decode())))
+        assert raised.value.failure is WorkerFailure.BAD_ANSWER
+        with pytest.raises(WorkerError) as raised:
+            await worker.ask(b"long_step", parse)
+        assert (raised.value.failure, worker.pid) == (WorkerFailure.DEAD, None)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no other system has it")
+async def test_the_kernel_kills_a_worker_before_its_agent(module):
+    async with aclosing(WorkerProcess(module, LIMITS)) as worker:
+        assert await worker.ask(b"score", parse) == "1000\n"
 
 
 async def test_it_holds_no_secret(module, monkeypatch):

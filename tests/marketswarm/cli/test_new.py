@@ -198,3 +198,45 @@ def test_a_compose_file_is_left_alone_and_its_entry_is_printed(shell, text):
         }
     }
     assert (shell.folder / "compose.yaml").read_text(encoding="utf-8") == text
+
+
+def test_a_strategy_is_written_with_its_test_which_is_green(empty):
+    ended = empty("new", "strategy", "my_idea")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert files(empty.folder) == {"strategies/my_idea.py", "tests/strategies/test_my_idea.py"}
+    done(empty, "ruff", "check", "--no-cache", "--isolated", "strategies", "tests")
+    done(
+        empty,
+        "ruff",
+        "format",
+        "--check",
+        "--no-cache",
+        "--config",
+        str(ROOT / "pyproject.toml"),
+        "strategies",
+    )
+    options = ("-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-c", os.devnull, "--rootdir", ".")
+    assert "2 passed" in done(empty, "pytest", *options, "tests/strategies")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("strategy",), "small letters, digits and _, such as my_idea"),
+        (("strategy", "My-Idea"), "'My-Idea' is no name"),
+        (("strategy", "../up"), "'../up' is no name"),
+        (("strategy", "class"), "'class' is no name"),
+        (("strategy", "mine"), "strategies/mine.py is there already: it is not touched"),
+        (("prices", "mine"), "only `new strategy` has a second name"),
+    ],
+)
+def test_a_strategy_that_is_there_or_has_no_name_is_refused(shell, monkeypatch, words, said):
+    (shell.folder / "strategies").mkdir()
+    (shell.folder / "strategies/mine.py").write_text("mine", encoding="utf-8")
+    before = files(shell.folder)
+    monkeypatch.chdir(shell.folder)
+    ended = CliRunner().invoke(app, ["new", *words])
+    assert isinstance(ended.exception, SystemExit | Exit)
+    assert ended.exception.code == 2
+    assert said in plain(f"{ended.output} {ended.exception}")
+    assert files(shell.folder) == before

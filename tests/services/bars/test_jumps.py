@@ -66,6 +66,22 @@ def test_a_next_bar_that_does_not_jump_refutes_it(timeframe):
     assert scene.bars[timeframe, start_of(timeframe, CALM)]["close"] == "100.5"
 
 
+@pytest.mark.parametrize("timeframe", ["1m", *LONGER])
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_what_was_a_jump_over_a_hole_is_taken_once_the_hole_is_filled(timeframe, is_restarted):
+    scene = play_calm(timeframe)
+    rise = [100.0 * 1.06**number for number in range(1, 7)]
+    give(scene, bar(timeframe, CALM + 5, rise[5]))  # of a stream, after an outage
+    assert list_checks(scene) == ["jump"]
+    if is_restarted:
+        scene.restart()
+    for number, price in enumerate(rise[:5]):  # the hole is asked for
+        give(scene, bar(timeframe, CALM + number, price), at=start_of(timeframe, CALM + 6) + 5_000)
+    give(scene, bar(timeframe, CALM + 6, rise[5]))
+    assert [each.close for each in scene.shown(timeframe)][-7:] == pytest.approx([*rise, rise[5]])
+    assert scene.state.suspects == {}
+
+
 @pytest.mark.parametrize("timeframe", LONGER)
 def test_the_same_bar_of_another_source_confirms_it_and_that_of_its_own_does_not(timeframe):
     scene = play_calm(timeframe)

@@ -20,6 +20,7 @@ from support.scenes.bars import (
     MINUTE,
     SymbolScene,
     arrival,
+    values_of,
     walk,
 )
 
@@ -196,3 +197,16 @@ def test_state_stays_small_however_long_the_history_is():
     stored = [name for name in scene.stored if name.startswith(b"1m:")]
     assert len(stored) <= 2 * 180
     assert TIMEFRAMES[0] not in {frame for frame, _ in scene.bars}
+
+
+@pytest.mark.parametrize("count", [300, 560])
+def test_each_older_minute_that_comes_later_has_indicators(count):
+    """A source's history is asked for in parts, the newest first: 800 minutes can be revised one by one."""
+    minutes = walk(MIDNIGHT + number * MINUTE for number in range(count + 303))
+    scene = SymbolScene(CRYPTO, timeframes=("1m",))
+    scene.play(arrival(bar) for bar in minutes[303:])
+    late_ms = minutes[-1].start_ms + 2 * MINUTE
+    scene.play(arrival(bar, seen_ms=late_ms) for bar in minutes[:303])
+    whole = SymbolScene(CRYPTO, timeframes=("1m",))
+    whole.play(arrival(bar) for bar in minutes)
+    assert values_of(scene.indicators, "1m") == values_of(whole.indicators, "1m")

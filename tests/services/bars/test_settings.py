@@ -1,5 +1,7 @@
 """Which symbols bars takes: what sources loads, unless its own section says otherwise."""
 
+from types import MappingProxyType
+
 import orjson
 import pytest
 
@@ -17,11 +19,16 @@ LOADED = [
 ]
 
 
-def make_truth(*groups, loaded=LOADED, key="market:bars", disabled=(), **settings):
+def make_truth(
+    *groups, others=MappingProxyType({}), loaded=LOADED, key="market:bars", disabled=(), **settings
+):
     points = {"publish_to": [{"bus": "market-redis", "key": key}]}
     sources = {"access_points": points, "endpoints": loaded, "settings": {"disabled": list(disabled)}}
     bars = {"endpoints": list(groups), "settings": settings}
-    return parse_truth(orjson.dumps({"services": {"sources": sources, "bars": bars}})).truth
+    return parse_truth(orjson.dumps({"services": {"sources": sources, "bars": bars, **others}})).truth
+
+
+WRITER = {"access_points": {"publish_to": [{"bus": "market-redis", "key": "market:bars"}]}}
 
 
 def complete(*groups, **more):
@@ -79,6 +86,14 @@ def warn(*groups, **settings):
     truth = make_truth(*groups, **settings)
     config = require_config(BarsSettings, "bars", truth.services["bars"])
     return [str(each) for each in list_warnings(config, "bars", truth)]
+
+
+def test_a_stock_that_another_writer_brings_has_minutes_alone_and_is_a_warning():
+    groups = [{"symbols": ["SPY", "IBM"]}, {"symbols": ["BTC/USD"], "asset": "crypto"}]
+    (found,) = warn(*groups, others={"massive": WRITER})
+    assert found.startswith("services.bars.endpoints[0].symbols: IBM: minutes without a series of days: ")
+    assert warn({"symbols": ["IBM"], "quotes": True}, others={"massive": WRITER}) == []
+    assert warn(*groups) == []
 
 
 def test_a_symbol_of_another_class_than_in_sources_and_one_left_out_for_nothing_are_warnings():

@@ -18,7 +18,7 @@ from services.bars.state import (
     restore_days,
     restore_state,
 )
-from services.market.records import Adjustment, Bar, Provenance
+from services.market.records import Adjustment, Bar, Provenance, VolumeKind
 
 ORIGIN = Provenance("alpaca", 1_700_000_000.25, "ab" * 32, is_replay=True, played_at=1_600_000_000.5)
 STORED = (
@@ -31,7 +31,8 @@ STORED = (
 )
 """The field `rest` as it has been written since the first release that had all of it, without its end."""
 SUSPECTS = b',"suspects":{"1d":[0,140000,1.0,2.0,0.5,1.5,null,1.25,7,"alpaca",0.0,"",false,0.0]}'
-SPLITS = b',"adjusted":{"1d":"splits"},"splits":[["2024-06-10",10.0]],"applied":[]}'
+SPLITS = b',"adjusted":{"1d":"splits"},"splits":[["2024-06-10",10.0]],"applied":[]'
+VOLUMES = b',"volume_kinds":{"1d":"venue"}}'
 """What has come later: without it the field is still read."""
 
 
@@ -46,7 +47,7 @@ def make_state():
     state.suspects["1d"] = SuspectBar(
         replace(suspect, timeframe="1d", start_ms=0),
         140_000,
-        Provenance("alpaca", adjustment=Adjustment.SPLITS),
+        Provenance("alpaca", adjustment=Adjustment.SPLITS, volume_kind=VolumeKind.VENUE),
     )
     state.splits = ((date(2024, 6, 10), 10.0),)
     state.covered["5m"] = Covered(0, 300_000, 600_000)
@@ -60,7 +61,7 @@ def store(state):
 def test_the_state_is_stored_as_before_and_read_again_whole():
     state = make_state()
     stored = store(state)
-    assert stored[REST.encode()] == STORED + SUSPECTS + SPLITS
+    assert stored[REST.encode()] == STORED + SUSPECTS + SPLITS + VOLUMES
     found = restore_state("SPY", stored)
     for name in ("epoch", "first_ms", "newest_ms", "is_replay", "open_bars", "ticks", "suspects", "covered"):
         assert getattr(found, name) == getattr(state, name), name
@@ -76,11 +77,13 @@ def test_a_state_of_a_release_that_knew_suspects_of_minutes_alone_is_read():
     known = restore_state("SPY", store(state) | {REST.encode(): STORED + SUSPECTS + b"}"})
     assert known.splits == ()
     assert known.suspects["1d"].provenance.adjustment is Adjustment.RAW
+    known = restore_state("SPY", store(state) | {REST.encode(): STORED + SUSPECTS + SPLITS + b"}"})
+    assert known.suspects["1d"].provenance == Provenance("alpaca", adjustment=Adjustment.SPLITS)
 
 
 @pytest.mark.parametrize("damage", ["epoch", "open", "ticks", "suspect", "covered"])
 def test_a_state_that_lacks_something_or_has_another_form_is_unreadable(damage):
-    stored, rest = store(make_state()), orjson.loads(STORED + SUSPECTS + SPLITS)
+    stored, rest = store(make_state()), orjson.loads(STORED + SUSPECTS + SPLITS + VOLUMES)
     others = {name: value for name, value in rest.items() if name != damage}
     for wrong in (others, {**rest, damage: "x"}, {**rest, damage: [[1]]}):
         damaged = {**stored, REST.encode(): orjson.dumps(wrong)}
@@ -90,7 +93,7 @@ def test_a_state_that_lacks_something_or_has_another_form_is_unreadable(damage):
 
 
 def test_what_is_open_of_a_timeframe_that_is_unknown_is_left_out():
-    rest = orjson.loads(STORED + SUSPECTS + SPLITS)
+    rest = orjson.loads(STORED + SUSPECTS + SPLITS + VOLUMES)
     rest["open"].append(["2m", *rest["open"][0][1:]])
     rest["covered"]["2m"] = [0, 0, 0]
     found = restore_state("SPY", store(make_state()) | {REST.encode(): orjson.dumps(rest)})

@@ -3,8 +3,15 @@
 import pytest
 
 from marketswarm.truth import Heartbeat, Service
+from services.bars.settings import SymbolGroup
 from services.market.records import AssetClass
-from services.market.universe import LoadedSymbol, list_loaded_symbols
+from services.market.universe import (
+    DAY_SHARE,
+    LoadedSymbol,
+    find_default_share,
+    list_day_shares,
+    list_loaded_symbols,
+)
 
 
 def load(*endpoints, **settings):
@@ -40,3 +47,35 @@ def test_what_is_no_series_is_left_out_since_its_own_service_refuses_it(odd):
     assert load({"symbol": "SPY", "asset": "moon"}) == load({"symbol": "SPY", "session": 5}) == {}
     assert load({"symbol": "SPY", "asset": ["stocks"]}) == {}
     assert list(load({"symbol": "SPY"}, disabled=5)) == ["SPY"]
+
+
+def test_the_shares_of_days_are_those_of_groups_and_what_is_wrong_in_them_counts_as_unsaid():
+    wrong = [True, "0.5", -0.1, 1.5, float("nan"), None, [0.5]]
+    groups = [{"symbols": [f"W{n}"], "checks": {"day_share": share}} for n, share in enumerate(wrong)]
+    section = Service(
+        heartbeat=Heartbeat(),
+        endpoints=[
+            {"symbols": ["SPY", "AAPL", ["no"]], "checks": {"day_share": 0.5}},
+            {"symbols": ["EUR/USD"], "asset": "forex", "quotes": True},
+            {"symbols": ["QQQ"], "checks": "x"},
+            {"asset": "crypto", "checks": {"day_share": 0}},
+            {"asset": ["crypto"], "checks": {"day_share": 1}},
+            {"asset": "rocks", "checks": {"day_share": 1}},
+            "x",
+            *groups,
+        ],
+    )
+    shares = list_day_shares(section)
+    named = {"SPY": 0.5, "AAPL": 0.5, "EUR/USD": 0.0, "QQQ": DAY_SHARE}
+    assert shares.by_symbol == named | {f"W{n}": DAY_SHARE for n in range(len(wrong))}
+    assert shares.by_asset == {"options": 0.0, "crypto": 0.0}
+    assert list_day_shares(None).by_asset == {"options": 0.0}
+
+
+@pytest.mark.parametrize("asset", list(AssetClass))
+@pytest.mark.parametrize("quotes", [True, False])
+def test_bars_and_the_readers_of_its_section_have_the_same_default(asset, quotes):
+    group = {"asset": asset.value, "quotes": quotes}
+    section = Service(heartbeat=Heartbeat(), endpoints=[group])
+    assert list_day_shares(section).by_asset[asset] == SymbolGroup(**group).day_share
+    assert find_default_share(asset, quotes=quotes) == SymbolGroup(**group).day_share

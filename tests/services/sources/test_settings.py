@@ -299,13 +299,20 @@ def test_a_session_that_no_calendar_has_is_a_warning():
 def warn():
     """The warnings of a truth with these symbols of sources and of bars, and the points of other services."""
 
-    def list_of(ours, theirs, kind="bars", subscribe_to=(), *, entry=(), settings=(), **others):
+    def list_of(
+        ours, theirs, kind="bars", subscribe_to=(), *, entry=(), settings=(), more=None, without=(), **others
+    ):
+        days = [{"symbols": ours, "timeframe": "1d", "from": ["yahoo"]}] if kind == "bars" else []
         sources = {
             "access_points": {"publish_to": [{"bus": "market-redis", "key": "market:bars"}]},
-            "endpoints": [{"symbols": ours, "kind": kind, "from": ["yahoo"], **dict(entry)}],
+            "endpoints": [
+                {"symbols": ours, "kind": kind, "from": ["yahoo"], **dict(entry)},
+                *(days if more is None else more),
+            ],
             "settings": dict(settings),
         }
-        bars = {"access_points": {"subscribe_to": list(subscribe_to)}, "endpoints": theirs}
+        points = {"subscribe_to": list(subscribe_to)}
+        bars = {"access_points": points, "endpoints": theirs, "settings": {"without": list(without)}}
         document = {"services": {"sources": sources, "bars": bars, **others}}
         truth = parse_truth(orjson.dumps(document)).truth
         config = require_config(SourcesSettings, "sources", truth.services["sources"])
@@ -323,6 +330,31 @@ def test_a_symbol_that_only_bars_names_is_a_warning_and_one_that_only_sources_na
     assert warn(["SPY"], [{"symbols": ["SPY"]}], kind="actions") == [
         "services.sources.endpoints: bars names SPY, and no series here brings their bars"
     ]
+
+
+CLOSE = (
+    "minutes without a series of days: the close of a day is that of its last minute, and not the official "
+    "one of the closing auction; add a series of 1d"
+)
+
+
+def test_a_stock_with_minutes_and_no_days_is_a_warning_once_for_each_cascade(warn):
+    days = {"symbols": ["IBM"], "timeframe": "1d", "from": ["yahoo"]}
+    named = ["SPY", "IBM", *(f"S{n}" for n in range(100))]
+    single = [{"symbol": f"T{n}", "from": ["yahoo"]} for n in range(100)]
+    other = {"symbols": ["QQQ", "DIA"], "from": ["tiingo"]}
+    assert warn(named, [], more=[days, *single, other]) == [
+        f"services.sources.endpoints[0]: SPY, S0, S1, S2, S3 and 196 more: {CLOSE}",
+        f"services.sources.endpoints[102]: QQQ, DIA: {CLOSE}",
+    ]
+    for fine in (
+        {"entry": {"timeframe": "1h"}},
+        {"entry": {"asset": "crypto", "from": ["kraken"]}, "ours": ["BTC/USD"]},
+        {"settings": {"disabled": ["SPY"]}},
+        {"without": ["SPY"]},
+    ):
+        assert warn(**{"ours": ["SPY"], "theirs": [], "more": [], **fine}) == [], fine
+    assert len(warn(["SPY"], [], more=[{**days, "symbols": ["SPY"], "kind": "actions"}])) == 1
 
 
 def test_a_disabled_symbol_is_not_loaded_and_named_in_vain_nowhere(warn):

@@ -33,7 +33,8 @@ from services.sources.dispatcher import SeriesDispatcher
 from services.sources.metrics import SourcesMetrics
 from services.sources.settings import WorkSettings
 from services.sources.streams import SourceStream, find_stream_url, group_streamed
-from services.sources.websocket import MAX_STREAMS
+from services.sources.websocket import MAX_STREAMS, StreamedBar
+from support.waiting import auntil
 
 CATALOG = shipped_catalog()
 BINANCE = CATALOG["binance"]
@@ -272,3 +273,34 @@ async def test_a_stream_that_ends_with_an_error_of_ours_is_logged_once_and_tried
     assert logged == [("source_stream.error", "binance")]
     assert degraded[0] == ("the stream of binance is away: error (KeyError)", "stream binance")
     assert metrics.stream_ends_total["binance", "error"] >= 2
+
+
+async def test_a_streamed_minute_says_whose_volume_it_has(monkeypatch, bus):
+    await bus.client.hset(MARKET_SERIES, COIN.id, SERVED.encode(COIN))
+    tasks = []
+
+    async def stream(_reader, on_bars, _on_end, **_more):
+        bar = Bar("BTC/USDT", "1m", MINUTE, 10.0, 12.0, 9.0, 11.0, 5.0)
+        await on_bars([StreamedBar(bar, is_final=True)])
+        await asyncio.gather(*tasks)
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(streams_module, "stream_klines", stream)
+    me = SimpleNamespace(
+        log=SimpleNamespace(info=lambda _event, **_fields: None),
+        set_degraded=lambda _why, *, part: part,
+        task=lambda work, *, name: tasks.append(asyncio.create_task(work, name=name)),
+    )
+    reader = SourceReader(None, SeriesStore(lambda: bus), CATALOG, WorkSettings, now=lambda: NOW)
+    dispatcher = SimpleNamespace(
+        me=me,
+        loader=SeriesLoader(reader),
+        metrics=SourcesMetrics(),
+        update_streamed=lambda _series, _result: None,
+        load_now=lambda _series: None,
+    )
+    running = asyncio.create_task(SourceStream(dispatcher, "binance", "ws://x", {"BTCUSDT": COIN}).run())
+    await auntil(lambda: bus.client.xlen(MARKET_BARS))
+    await end_tasks(running)
+    [(_, fields)] = await bus.client.xrange(MARKET_BARS)
+    assert (fields[b"volume"], fields[b"volume_kind"]) == (b"5", b"venue")

@@ -3,7 +3,7 @@
 import dataclasses
 import re
 from dataclasses import replace
-from datetime import date
+from datetime import date, datetime
 
 import orjson
 import pytest
@@ -62,7 +62,7 @@ def test_a_bar_keeps_every_number_its_revision_and_where_it_came_from():
     row, symbol = make_bar_row(ENTRY, bar_fields())
     assert row[:12] == ("SPY", "5m", START_MS, 10.0, 12.5, 9.0, 11.0, 5.0, None, 3, True, 2)
     assert row[12:17] == (9, "yahoo", START_MS + 125, "ab" * 32, False)
-    assert row[17:] == (*(None,) * 3, START_MS + 300_000, "raw", None, to_stream_position(ENTRY))
+    assert row[17:] == (*(None,) * 3, START_MS + 300_000, "raw", None, None, to_stream_position(ENTRY))
     assert dict(zip(BAR_CELLS, row.cells, strict=True)).items() <= row._asdict().items()
     assert symbol == SymbolRow("SPY", "stocks", START_MS, START_MS, False)
 
@@ -85,6 +85,49 @@ def test_an_adjusted_bar_says_for_what_and_up_to_which_day():
             make_bar_row(ENTRY, bar_fields(adjustment="all", adjusted_to=wrong))
     with pytest.raises(EntryError, match="adjustment"):
         make_bar_row(ENTRY, bar_fields(adjustment="some", adjusted_to="2026-10-26"))
+
+
+@pytest.mark.parametrize("kind", [None, "venue", "consolidated", "none"])
+def test_a_bar_keeps_whose_volume_it_has_and_without_a_word_that_is_unknown(kind):
+    assert make_bar_row(ENTRY, bar_fields(volume_kind=kind))[0].volume_kind == kind
+
+
+def test_a_kind_of_volume_that_is_not_known_is_refused():
+    with pytest.raises(EntryError, match="volume_kind: unknown"):
+        make_bar_row(ENTRY, bar_fields(volume_kind="all"))
+
+
+# 2026-10-26 is a Monday; a week or a month may begin on any of its days, and forex on the evening before
+@pytest.mark.parametrize(
+    ("timeframe", "start", "day", "is_right"),
+    [
+        ("1w", "2026-10-25T21:00Z", "2026-10-26", True),
+        ("1w", "2026-10-26T13:30Z", "2026-10-26", True),
+        ("1w", "2026-10-30T13:30Z", "2026-10-26", True),
+        ("1w", "2026-10-26T13:30Z", "2026-10-27", False),
+        ("1w", "2026-10-26T13:30Z", "2026-10-19", False),
+        ("1w", "2026-11-01T14:30Z", "2026-10-26", True),
+        ("1w", "2026-10-22T13:30Z", "2026-10-26", False),
+        ("1mo", "2026-10-31T21:00Z", "2026-11-01", True),
+        ("1mo", "2026-11-02T14:30Z", "2026-11-01", True),
+        ("1mo", "2026-11-02T14:30Z", "2026-11-02", False),
+        ("1mo", "2026-12-01T14:30Z", "2026-11-01", False),
+        ("1mo", "2026-10-28T14:30Z", "2026-11-01", False),
+        ("1w", "2026-10-26T13:30Z", "2026-13-01", False),
+        ("1w", "2026-10-26T13:30Z", "9999-10-26", False),
+        ("1h", "2026-10-26T13:30Z", "2026-10-26", None),
+    ],
+)
+def test_a_week_has_the_date_of_its_monday_and_a_month_that_of_its_first(timeframe, start, day, is_right):
+    start_ms = round(datetime.fromisoformat(start).timestamp() * 1000)
+    fields = bar_fields(timeframe=timeframe, start=start_ms, day=day)
+    if is_right is False:
+        with pytest.raises(EntryError, match="day"):
+            make_bar_row(ENTRY, fields)
+    else:
+        assert make_bar_row(ENTRY, fields)[0].day == (day if is_right else None)
+    del fields[b"day"]
+    assert make_bar_row(ENTRY, fields)[0].day is None
 
 
 def test_a_minute_of_massive_that_names_neither_timeframe_nor_class_is_one_of_a_stock():

@@ -223,6 +223,24 @@ class Requests:
         )
 
 
+class RequestPipeline:
+    """Stands for a pipeline of `Redis`, with what the length of a stream is computed from."""
+
+    def __init__(self) -> None:
+        self._requests: list[Callable[[Server, float], Any]] = []
+
+    def xinfo_stream(self, _stream: str) -> None:
+        self._requests.append(lambda _server, _now: {"last-generated-id": b"1-0", "entries-added": 1})
+
+    def hgetall(self, key: str) -> None:
+        self._requests.append(
+            lambda server, _: {name.encode(): value for name, value in server.hash(key).items()}
+        )
+
+    def execute(self) -> Callable[[Server, float], list[Any]]:
+        return lambda server, now: [request(server, now) for request in self._requests]
+
+
 class Link:
     """One process's way to one server, with the surface of `marketswarm.bus.Bus`."""
 
@@ -255,7 +273,16 @@ class Link:
     ) -> Any:
         return await self.ask(lambda server, now: server.run(script, keys, args, now), within_sec)
 
-    async def ask(self, do: Callable[[Server, float], Any], within_sec: float | None = None) -> Any:
+    @staticmethod
+    def pipeline() -> RequestPipeline:
+        return RequestPipeline()
+
+    async def ask(
+        self,
+        do: Callable[[Server, float], Any],
+        within_sec: float | None = None,
+        max_bytes: int | None = None,  # noqa: ARG002 - as `Bus` has it
+    ) -> Any:
         if self.gone:
             raise BusError(self.name, "refused")
         answer: asyncio.Future[Any] = self.loop.create_future()

@@ -11,9 +11,7 @@ from services.board.app import add_errors, answer_head, answer_kept
 from services.board.market.api import find_kept_chart, make_market_api
 from services.board.market.feed import MarketStates
 from services.board.market.live import NEVER
-from services.board.market.many_rows import list_values
 from services.board.market.market import Market
-from services.board.market.query import QueryError, TableQuery
 from services.board.market.states import StoredSeries
 from services.board.templates import TEMPLATES
 from services.market.computed import FEATURE_NAMES, INDICATOR_NAMES
@@ -218,10 +216,6 @@ async def test_a_chart_as_of_an_instant_has_no_bar_of_the_stream_that_was_known_
     assert await list_minutes(60_000 * (first + 1)) == [1]
     assert await list_minutes(60_000 * (first + 3)) == [1, 2]
     assert await list_minutes("0d") == [0, 1, 2]
-    for more in ("adjust=all", "adjust=splits"):  # up to today
-        assert (await client.get(f"/api/v1/bars/BTC/USD?as_of=1d&{more}")).status_code == 422
-    with pytest.raises(QueryError, match="one symbol"):
-        list_values(["BTC/USD", "SPY"], TableQuery(as_of_ms=1), None)
     refused = await client.get("/api/v1/bars/BTC/USD?as_of=soon")
     assert (refused.status_code, "as_of" in refused.text) == (422, True)
 

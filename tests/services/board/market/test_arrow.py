@@ -44,7 +44,9 @@ READ = [
 )
 def test_the_pieces_are_one_stream_with_every_row_and_type(pieces, count):
     encoder = ArrowEncoder(COLUMNS)
-    frame = pl.read_ipc_stream(io.BytesIO(b"".join(map(encoder.encode, pieces)) + END))
+    frame = pl.read_ipc_stream(
+        io.BytesIO(b"".join(encoder.encode(encoder.parse(piece)) for piece in pieces) + END)
+    )
     assert frame.rows() == READ[:count]
     assert frame.schema == {
         "symbol": pl.String(), "start": pl.Datetime("ms", "UTC"), "close": pl.Float64(), "trades": pl.Int64(),
@@ -72,6 +74,20 @@ class Connection:
     @property
     def is_whole(self):
         return bool(self.sent) and not self.sent[-1].get("more_body", True)
+
+
+async def test_a_head_of_a_stream_runs_no_statement_and_takes_no_place():
+    connection = Connection()
+    places = StreamPlaces()
+    response = ArrowResponse(refuse, COLUMNS, places.take("a"), {})
+    await response({"type": "http", "is_head": True}, connection.receive, connection.send)
+    assert connection.sent[0]["status"] == 200
+    assert dict(connection.sent[0]["headers"])[b"content-type"].decode() == STREAM_TYPE
+    assert (connection.is_whole, connection.body, len(places)) == (True, b"", 0)
+
+
+async def refuse(_take_rows):
+    raise AssertionError("the statement of a HEAD was run")
 
 
 async def answer(copy_rows, connection=None, place=None):
@@ -189,6 +205,9 @@ def test_a_page_begins_after_the_last_row_of_the_page_before():
     following = TableQuery(from_ms=10, to_ms=90, limit=2, cursor=cursor)
     assert list_values(["A", "B", "C"], following, None) == [["B", "C"], [21, 10], 90, 2]
     assert find_many_cursor([("A", 80)], query) is None
+    past = TableQuery(from_ms=10, to_ms=90, limit=2, as_of_ms=85)
+    assert list_values(["A"], past, "1d")[4:] == ["1d", 85]
+    assert list_values(["A"], past, None)[4:] == [85]
     stream = TableQuery(from_ms=10, limit=2, format=TableFormat.ARROW)
     assert list_values(["A"], stream, None) == [["A"], [10], None, None], "a stream has no pages"
 

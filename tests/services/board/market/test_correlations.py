@@ -16,10 +16,11 @@ class Archive:
     async def limit_answer(self):
         yield
 
-    async def read_correlated_symbols(self, limit):
+    async def read_correlated_symbols(self, limit, _as_of_ms=None):
         return self.names[:limit]
 
-    async def read_correlations(self, _day, symbols, _limit):
+    async def read_correlations(self, _day, symbols, _limit, *, as_of_ms):
+        assert as_of_ms is None
         return [("2026-01-05", symbols[0], other, 0.5, 60, False) for other in symbols[1:]]
 
 

@@ -5,11 +5,14 @@ import pytest
 
 from marketswarm.keys import CHECKED_BARS, MARKET_SERIES
 from marketswarm.truth import parse_truth
+from services.board.market import names
 from services.board.market.archive_reader import DatabaseAwayError
 from services.board.market.feed import MarketStates
+from services.board.market.live import LiveMarket
 from services.board.market.names import NameDirectory, UnknownNameError, find_matches
 from services.board.market.states import StoredSeries
 from services.market.names import KnownName, list_truth_names
+from services.tables.rows import BarRow
 
 
 def make_section(key, *endpoints, **settings):
@@ -54,8 +57,9 @@ class Archive:
         return next((row[1] for row in self.rows if row[0] == symbol), None)
 
 
-def make_directory(*rows, states=NONE_LOADED, is_away=False):
-    return NameDirectory(Archive(*rows, is_away=is_away), lambda: TRUTH, lambda: states)
+def make_directory(*rows, states=NONE_LOADED, is_away=False, live=None):
+    archive = Archive(*rows, is_away=is_away)
+    return NameDirectory(archive, lambda: TRUTH, lambda: states, live or LiveMarket())
 
 
 def test_the_truth_names_symbols_series_and_what_else_they_are_called():
@@ -88,6 +92,47 @@ async def test_while_the_archive_is_away_only_names_of_the_truth_are_certain():
         await directory.require_symbols(["SPY"])
     found, away = await directory.search("apple", 10)
     assert ([one.symbol for one in found], away) == (["AAPL"], "away")
+
+
+def make_live(*symbols):
+    """A market whose stream of bars was read, and had these symbols."""
+    live = LiveMarket()
+    live.began_at = 0.0
+    for symbol in symbols:
+        live.take_bar(
+            BarRow(symbol, "1m", 0, 1, 1, 1, 1, 5, None, None, True, 0, 1, "x", None, None, False), 1.0
+        )
+    return live
+
+
+async def test_while_the_archive_is_away_the_truth_the_bus_and_what_it_had_are_known_and_no_others(
+    monkeypatch,
+):
+    monkeypatch.setattr(names, "NAMES_SEC", 0.0)
+    states = MarketStates(series=(StoredSeries(id="a", symbol="QQQ"),), read_at=5.0)
+    archive = Archive(("GE", "stocks", 5, 9, False))
+    directory = NameDirectory(archive, lambda: TRUTH, lambda: states, make_live("NVDA"))
+    await directory.require_symbols(["NVDA"])
+    archive.is_away = True
+    await directory.require_symbols_without_archive(["AAPL", "QQQ", "NVDA"])
+    with pytest.raises(
+        UnknownNameError, match=r"archive is away there is no symbol NVDB; did you mean NVDA\?"
+    ):
+        await directory.require_symbols_without_archive(["AAPL", "NVDB"])
+    archive.is_away = False
+    await directory.list_all()
+    archive.is_away = True
+    await directory.require_symbols_without_archive(["GE"])
+
+
+@pytest.mark.parametrize("read_at", [None, 5.0])
+async def test_nothing_is_refused_before_the_bus_was_read(read_at):
+    live = LiveMarket() if read_at else make_live()
+    directory = make_directory(is_away=True, states=MarketStates(read_at=read_at), live=live)
+    await directory.require_symbols_without_archive(["NVDB"])
+    directory = make_directory(is_away=True, states=MarketStates(read_at=5.0), live=make_live())
+    with pytest.raises(UnknownNameError):
+        await directory.require_symbols_without_archive(["NVDB"])
 
 
 @pytest.mark.parametrize(

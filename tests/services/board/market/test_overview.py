@@ -23,10 +23,10 @@ class Archive:
     async def limit_answer(self):
         yield
 
-    async def read_newest(self, symbols, _timeframe, _points):
+    async def read_newest(self, symbols, _timeframe, _points, _as_of_ms):
         return [row for row in self.closes if row[0] in symbols]
 
-    async def read_latest_quotes(self, symbols):
+    async def read_latest_quotes(self, symbols, _as_of_ms):
         return [row for row in self.quotes if row[0] in symbols]
 
 

@@ -9,7 +9,7 @@ from services.bars.indicators import INDICATORS
 from services.board import market
 from services.board.market.conversation import is_topic
 from services.board.market.overview import TileView
-from services.board.market.site import OVERLAYS, MarketPage, TileGroup
+from services.board.market.site import OVERLAYS, MarketNotice, MarketPage, TileGroup
 
 TEMPLATE = Path(market.__file__).parents[1] / "templates" / "market_correlations.html"
 NUMBERS = {5: "five"}
@@ -26,7 +26,7 @@ def test_every_value_of_every_indicator_is_drawn_by_one_box(name):
 @pytest.mark.parametrize("count", [1, MAX_TOPICS, MAX_TOPICS + 1, 5000])
 def test_a_page_follows_all_of_its_symbols_with_no_more_topics_than_a_client_may_have(count):
     tiles = tuple(TileView(f"S{number}") for number in range(count))
-    page = MarketPage(SimpleNamespace(), SimpleNamespace(), (TileGroup("stocks", tiles),))
+    page = MarketPage(SimpleNamespace(), MarketNotice(), (TileGroup("stocks", tiles),))
     topics = page.topics.split()
     assert all(map(is_topic, topics))
     assert len(topics) <= MAX_TOPICS

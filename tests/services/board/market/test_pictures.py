@@ -142,6 +142,23 @@ def test_a_price_is_compared_with_the_last_day_that_ended(begins, price_at, comp
     assert tile.compared_at == 10 * DAY + round(compared * hour)
 
 
+@pytest.mark.parametrize(
+    ("price_at", "price", "shown", "compared"),
+    [
+        (20.0, 645.57, 92.22, 91.0),  # the last trade before the day of a split: 7 for 1
+        (44.0, 92.5, 92.5, 92.22),  # the first one on it
+    ],
+)
+def test_the_last_price_before_a_split_is_adjusted_as_the_closes_are(price_at, price, shown, compared):
+    hour = DAY // 24
+    daily = tuple((10 * DAY + round(begin * hour), close) for begin, close in [(-10.5, 91.0), (13.5, 92.22)])
+    live = LiveMarket()
+    live.take_quote(make_quote(10 * DAY + round(price_at * hour))._replace(price=price))
+    tile = make_tile(make_series(), SeriesPast(daily=daily, later_splits=1 / 7), live)
+    assert tile.price == pytest.approx(shown, abs=0.005)
+    assert tile.change == pytest.approx(shown - compared, abs=0.011)
+
+
 def test_an_age_of_days_is_a_date():
     now = 1_381_363_200.0  # 2013-10-10
     assert format_recency(1_381_363_190_000, now) == "10 s ago"

@@ -13,17 +13,12 @@ from services.signals.engine.engine import (
     FillModelError,
     OrdersDecided,
     SessionsEnd,
-    open_account,
-    step,
 )
 from services.signals.engine.fills import Execution
 from services.signals.engine.orders import (
-    AccountRules,
     CashDividend,
     FeeSchedule,
-    Instrument,
     LimitFill,
-    Order,
     OrderType,
     PriceBar,
     RefusalReason,
@@ -31,71 +26,21 @@ from services.signals.engine.orders import (
     Side,
     TimeInForce,
 )
-from services.signals.engine.units import CENT, MONEY, PRICE, QUANTITY
-
-DAY = 86_400_000
-HOUR = 3_600_000
-BUY, SELL = Side.BUY, Side.SELL
-MARKET, LIMIT, STOP = OrderType.MARKET, OrderType.LIMIT, OrderType.STOP
-
-
-def price(number):
-    return round(Fraction(str(number)) * PRICE)
-
-
-def money(number):
-    return round(Fraction(str(number)) * MONEY)
-
-
-class Market:
-    """An account in a market whose bars are days; `day` plays one of them."""
-
-    def __init__(self, cash=100_000, *, lot=1, tick="0.01", fee=None, fill=None, symbols=("A", "B"), **rules):
-        instrument = Instrument(price(tick), round(lot * QUANTITY), fee or FeeSchedule())
-        rules = AccountRules(money(cash), **rules)
-        self.state = open_account(rules, dict.fromkeys(symbols, instrument), fill)
-        self.now = 0
-        self.fills, self.refusals = [], []
-
-    @property
-    def ledger(self):
-        return self.state.ledger
-
-    def play(self, event):
-        self.state, fills, refusals = step(self.state, event)
-        self.fills += fills
-        self.refusals += refusals
-        self.ledger.check_totals()
-
-    def decide(self, *orders):
-        self.play(OrdersDecided(self.now, orders))
-
-    def day(self, volume=None, **bars):
-        """Play the next day: of each symbol open, high, low, close."""
-        start, self.now = self.now, self.now + DAY
-        made = [
-            PriceBar(
-                symbol, start, self.now, *map(price, four), None if volume is None else volume * QUANTITY
-            )
-            for symbol, four in bars.items()
-        ]
-        self.play(BarsOpen(start, made))
-        self.play(BarsClose(self.now, made))
-
-    def told(self):
-        return [(each.order, each.quantity / QUANTITY, each.price / PRICE) for each in self.fills]
-
-    def refused(self):
-        return [(each.order, each.reason) for each in self.refusals]
-
-    def held(self, symbol="A"):
-        return self.ledger.holding_of(symbol).quantity / QUANTITY
-
-
-def order(ident, side=BUY, kind=MARKET, *, qty=100, at=None, symbol="A", **more):
-    quantity = None if qty is None else round(qty * QUANTITY)
-    named = None if at is None else price(at)
-    return Order(ident, symbol, 0, side, kind, quantity=quantity, price=named, **more)
+from services.signals.engine.units import CENT
+from support.engine_market import (
+    BUY,
+    DAY,
+    HOUR,
+    LIMIT,
+    MARKET,
+    SELL,
+    STOP,
+    Market,
+    bracket,
+    money,
+    order,
+    price,
+)
 
 
 def test_an_order_fills_at_the_open_of_the_next_bar_of_its_own_symbol():
@@ -128,14 +73,6 @@ def test_nothing_fills_in_a_bar_without_volume():
     assert market.fills == []
     market.day(A=(100, 101, 100, 100), volume=1000)
     assert market.told() == [("a", 100, 100)]
-
-
-def bracket(**entry):
-    return (
-        order("entry", **entry),
-        order("target", SELL, LIMIT, at=110, parent="entry", oco="exit"),
-        order("stop", SELL, STOP, at=95, parent="entry", oco="exit"),
-    )
 
 
 def test_of_stop_and_target_in_one_bar_the_stop_fills():
@@ -387,7 +324,7 @@ def test_who_waits_for_a_parent_that_never_fills_ends_with_it():
     market.decide(*bracket())
     market.day(A=(100, 101, 94, 100))
     assert market.refused() == [("entry", RefusalReason.NO_CASH)]
-    assert not any(market.state.working.values())
+    assert not any(market.state.book.working.values())
     market.day(A=(100, 120, 80, 100))
     assert market.fills == []
 

@@ -11,7 +11,7 @@ import orjson
 import pytest
 from structlog.testing import capture_logs
 
-from services.market.records import ActionKind, AssetClass, Bar, CorporateAction, RecordKind
+from services.market.records import ActionKind, AssetClass, Bar, CorporateAction, RecordKind, VolumeKind
 from services.sources.access import client as module
 from services.sources.catalog.answer import AnswerStatus, Misfit
 from services.sources.catalog.request import Question
@@ -42,6 +42,20 @@ async def test_an_answer_has_its_records_and_where_they_are_from(ask, site):
     [request] = site.seen
     assert request.path == f"/bars/AAPL?from={START.timestamp():.0f}&to={START.timestamp() + 14400:.0f}"
     assert request.headers["user-agent"].startswith("marketswarm-sources/")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "kind"),
+    [
+        ({}, VolumeKind.NONE),  # it has no volume
+        ({"fields": {"volume": {"path": "[4]"}}}, VolumeKind.CONSOLIDATED),
+        ({"fields": {"volume": {"path": "[4]"}}, "volume": "venue"}, VolumeKind.VENUE),
+    ],
+)
+async def test_an_answer_says_whose_volume_its_bars_have_by_the_file_of_its_source(ask, endpoint, kind):
+    usual = make_source().serves["bars"].fields
+    fields = {name: rule.model_dump() for name, rule in usual.items()} | endpoint.pop("fields", {})
+    assert (await ask(make_source(**endpoint, fields=fields))).volume_kind is kind
 
 
 async def test_rows_that_do_not_fit_are_named_and_the_others_are_kept(ask, site):

@@ -27,11 +27,13 @@ from services.market.records import (
     Observation,
     Quote,
     RecordKind,
+    VolumeKind,
 )
 from services.sources.cascade import store as store_module
 from services.sources.cascade.series import Series
 from services.sources.cascade.state import WAITING, SourceFinding, SourceVerdict, conclude_load
 from services.sources.cascade.store import BUCKET_RECORDS, Load, SeriesStore
+from services.sources.catalog.answer import AnswerStatus, SourceAnswer
 from services.sources.settings import WorkSettings
 
 NOW_MS = 1_795_000_020_000
@@ -46,11 +48,15 @@ QUOTES = replace(MINUTES, kind=RecordKind.QUOTES, timeframe="", sources=("kraken
 def publish(bus):
     store = SeriesStore(lambda: bus)
 
-    async def publish_records(series, *records, source=None, remember_from_ms=0, withdrawn=()):
+    async def publish_records(
+        series, *records, source=None, remember_from_ms=0, withdrawn=(), volume_kind=None
+    ):
         """Publish records as a load does; return how many were new."""
         claim, _ = await store.claim(series.id)
+        name = source or series.sources[0]
+        answer = SourceAnswer(name, AnswerStatus.OK, volume_kind=volume_kind)
         served = SourceFinding(
-            source or series.sources[0], SourceVerdict.FRESH, records=records, newest_ms=1, asked_at=1.0
+            name, SourceVerdict.FRESH, records=records, newest_ms=1, asked_at=1.0, answer=answer
         )
         state = conclude_load(series, WAITING, [served], 1.0)
         load = Load(
@@ -90,6 +96,14 @@ async def test_after_a_reseed_that_puts_another_source_in_front_the_old_one_stil
     assert await publish(reseeded, Observation("US.CPI", 0, 101.0), source="bls") == 1
     assert await publish(reseeded, Observation("US.CPI", 0, 102.0), source="bls") == 1
     assert await values(bus, MARKET_OBSERVATIONS, b"value") == [b"100", b"101", b"102"]
+
+
+async def test_a_bar_says_whose_volume_it_has_and_the_same_bar_of_another_kind_is_no_change(bus, publish):
+    assert await publish(MINUTES, minute(NOW_MS), volume_kind=VolumeKind.VENUE) == 1
+    assert await publish(MINUTES, minute(NOW_MS), volume_kind=VolumeKind.CONSOLIDATED) == 0
+    assert await publish(MINUTES, minute(NOW_MS, 2.5), volume_kind=None) == 1
+    entries = [fields for _, fields in await bus.client.xrange(MARKET_BARS)]
+    assert [fields.get(b"volume_kind") for fields in entries] == [b"venue", None]
 
 
 async def test_each_value_that_a_period_ever_had_is_published_once(bus, publish):

@@ -11,7 +11,7 @@ import pytest
 from marketswarm.bus.circuit_breaker import DEFAULT_LIMITS, CircuitBreaker
 from marketswarm.keys import source_breaker_key
 from services.market.entries import encode_entry, parse_bar, parse_entry
-from services.market.records import AssetClass, Provenance, RecordKind
+from services.market.records import AssetClass, Provenance, RecordKind, VolumeKind
 from services.sources.cascade.loader import SeriesLoader
 from services.sources.cascade.series import Series
 from services.sources.cascade.source_reader import SourceReader
@@ -28,7 +28,18 @@ from services.sources.replay.replay_source import (
     open_replays,
 )
 from services.sources.settings import WorkSettings
-from support.recordings import COIN_FROM_MS, MINUTE_MS, PLAY_FROM, PLAY_FROM_MS, TO_MS, bar, coin, iso, write
+from support.recordings import (
+    COIN_FROM_MS,
+    MINUTE_MS,
+    PLAY_FROM,
+    PLAY_FROM_MS,
+    TO_MS,
+    bar,
+    coin,
+    header,
+    iso,
+    write,
+)
 
 STILL = 1e-6
 """A speed at which a clock stands where it was set, for as long as a test takes."""
@@ -53,6 +64,14 @@ def play(recording, bus):
         return ReplaySource(name, recording, bus, speed=STILL, start=at)
 
     return make
+
+
+async def test_an_answer_says_whose_volume_its_bars_have_if_the_recording_does(tmp_path, play, bus):
+    assert (await play(60).ask(ALL)).volume_kind is None
+    path = write(tmp_path, *ROWS, *COINS, head=header(volume_kinds={"stocks": "consolidated"}))
+    source = ReplaySource("replay_b", read_recording(path), bus, speed=STILL, start=START)
+    assert (await source.ask(ALL)).volume_kind is VolumeKind.CONSOLIDATED
+    assert (await source.ask(replace(ALL, kind=RecordKind.QUOTES))).volume_kind is None
 
 
 @pytest.mark.parametrize("minute", [0, 1, 59, 118])

@@ -1,0 +1,160 @@
+"""Write the entries of the log in one form, so that the same content always has the same hash. Pure.
+
+An entry is canonical JSON (RFC 8785) of text, whole numbers, lists and objects; numbers with a point are
+decimal text. Each says its own place in the log (`n`), so none can be moved. A tick has one place for every
+symbol that the truth had, by name: its entry has the root of the tree of these places, so none can be left
+out. Places that say "as before" follow from the ones before them and need not be stored.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Final
+
+import rfc8785
+
+from services.signals.log.merkle import hash_entry, hash_tree
+
+VERSION: Final = 1
+
+
+class LogEntryKind(StrEnum):
+    """What an entry of the log says."""
+
+    TICK = "tick"
+    """What was decided of all symbols at one instant."""
+    GAP = "gap"
+    """Ticks that were not decided, and why."""
+    KEY = "key"
+    """That another key signs from here on: signed by the old and the new one."""
+
+
+class PlaceOutcome(StrEnum):
+    """What a place says of its symbol."""
+
+    SIGNAL = "signal"
+    UNCHANGED = "unchanged"
+    CLOSED = "closed"
+    ABSTAINED = "abstained"
+    FAILED = "failed"
+
+
+FOLLOWING: Final = (PlaceOutcome.UNCHANGED, PlaceOutcome.CLOSED)
+"""The outcomes of places that need not be stored: `since` names the tick that they follow from."""
+
+
+class LogEntryError(ValueError):
+    """An entry can't be written: it has a float, or two places of one symbol."""
+
+
+@dataclass(frozen=True, slots=True)
+class TickPlaces:
+    """Hold the places of a tick by symbol, ready to be hashed; the names are in the order of the tree."""
+
+    symbols: tuple[str, ...]
+    texts: tuple[bytes, ...]
+
+    @property
+    def hashes(self) -> list[bytes]:
+        return [hash_entry(text) for text in self.texts]
+
+
+def encode_entry(content: Mapping[str, Any]) -> bytes:
+    """Return canonical JSON. Raises LogEntryError for a float, and for a key that is no text."""
+    _refuse_floats(content)
+    try:
+        return rfc8785.dumps(content)
+    except rfc8785.CanonicalizationError as error:
+        raise LogEntryError(str(error)) from None
+
+
+def _refuse_floats(value: Any) -> None:
+    if isinstance(value, float):
+        raise LogEntryError("a number with a point must be decimal text")
+    if isinstance(value, Mapping):
+        for each in value.values():
+            _refuse_floats(each)
+    elif isinstance(value, list | tuple):
+        for each in value:
+            _refuse_floats(each)
+
+
+def make_place(symbol: str, outcome: PlaceOutcome, **content: Any) -> bytes:
+    """Return the text of a symbol's place. A following outcome has `since`, a tick, and nothing else."""
+    if outcome in FOLLOWING and content.keys() != {"since"}:
+        raise LogEntryError(f"{outcome} has since, and nothing else")
+    return encode_entry({"v": VERSION, "symbol": symbol, "outcome": str(outcome), **content})
+
+
+def join_places(places: Mapping[str, bytes]) -> TickPlaces:
+    """Return the places of a tick in the order of their tree: by the code points of the symbol."""
+    symbols = tuple(sorted(places))
+    return TickPlaces(symbols, tuple(places[symbol] for symbol in symbols))
+
+
+def make_tick(
+    number: int, tick: int, at_ms: int, places: TickPlaces, *, code: str, truth: str, consensus: str
+) -> bytes:
+    """Return the entry of a tick, `number` in the log.
+
+    Args:
+        tick: its number among ticks; wall clocks go back, this never does.
+        at_ms: the wall time, in epoch milliseconds.
+        code: the version of the program, `truth` the revision of its configuration.
+    """
+    return encode_entry(
+        {
+            "v": VERSION,
+            "kind": str(LogEntryKind.TICK),
+            "n": number,
+            "tick": tick,
+            "at": format_time(at_ms),
+            "places": len(places.texts),
+            "root": hash_tree(places.hashes).hex(),
+            "symbols": hash_entry(encode_entry({"symbols": list(places.symbols)})).hex(),
+            "code": code,
+            "truth": truth,
+            "consensus": consensus,
+        }
+    )
+
+
+def make_gap(number: int, first: int, last: int, at_ms: int, reason: str) -> bytes:
+    """Return the entry of ticks that were not decided, from `first` to `last`, both among them."""
+    return encode_entry(
+        {
+            "v": VERSION,
+            "kind": str(LogEntryKind.GAP),
+            "n": number,
+            "first": first,
+            "last": last,
+            "at": format_time(at_ms),
+            "reason": reason,
+        }
+    )
+
+
+def make_key_change(number: int, at_ms: int, old: str, new: str, signatures: Sequence[str]) -> bytes:
+    """Return the entry that another key signs from here on; `signatures` are lines of both keys."""
+    return encode_entry(
+        {
+            "v": VERSION,
+            "kind": str(LogEntryKind.KEY),
+            "n": number,
+            "at": format_time(at_ms),
+            "old": old,
+            "new": new,
+            "signatures": list(signatures),
+        }
+    )
+
+
+def make_key_statement(origin: str, number: int, old: str, new: str) -> bytes:
+    """Return what both keys sign when the key of a log changes, as the text of a note."""
+    return f"marketswarm key change\n{origin}\n{number}\n{old}\n{new}\n".encode()
+
+
+def format_time(at_ms: int) -> str:
+    moment = datetime.fromtimestamp(at_ms // 1000, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{at_ms % 1000:03}Z"
