@@ -293,11 +293,11 @@ def store_states(client: "redis.Redis", symbols: Sequence[str], history: Sequenc
         written_ms = int(fields["start"]) + MINUTE_MS
         builder.take(Arrival(RecordKind.BARS, f"{written_ms}-0".encode(), raw))
         builder.flush(written_ms)
-    stored, _ = builder.pack_changes()
+    stored: dict[Any, Any] = {**builder.pack_changes()[0], VERSION: b"1"}
     for page in split_pages(symbols, STATES_AT_ONCE):
         pipe = client.pipeline(transaction=False)
         for symbol in page:
-            pipe.hset(bars_state_key(symbol), mapping={**stored, VERSION: b"1"})
+            pipe.hset(bars_state_key(symbol), mapping=stored)
         pipe.execute()
 
 

@@ -187,7 +187,7 @@ def read_stock_minutes(lean: Path, reel: Reel) -> Iterator[Row]:
 
 
 def read_stock_days(lean: Path, reel: Reel) -> Iterator[Row]:
-    """Yield the days of a reel's stocks, each stamped with the opening of its exchange, known at its close."""
+    """Yield the days of a reel's stocks, stamped with the opening of the exchange and known at its close."""
     for sym in DAILY_STOCKS[reel]:
         for row in read_zip(lean / f"equity/usa/daily/{sym.lower()}.zip"):
             day = datetime.strptime(row[0], "%Y%m%d %H:%M").date()  # noqa: DTZ007 - a day of the exchange
@@ -197,7 +197,7 @@ def read_stock_days(lean: Path, reel: Reel) -> Iterator[Row]:
 
 
 def read_actions(lean: Path, reel: Reel) -> Iterator[Row]:
-    """Yield the dividends and splits of a reel's stocks, each by its ex day, as the origin's factors have them.
+    """Yield dividends and splits of a reel's stocks, each by its ex day, as the origin's factors have them.
 
     A row of the origin has the factors of all days up to its own, and the close of that day. A dividend is
     what its factor takes from the close, to a tenth of a cent, since the factor has seven digits; so has that

@@ -146,7 +146,8 @@ class BarBuilder:
         days = self._publisher.publish(SOURCE_TIMEFRAMES, self._changed, border_ms, outputs)
         days, self._past_days = self._past_days + days, []
         days += self._list_days_near(self._publisher.take_moved_splits())
-        if days or self._known_days != self._find_known_days():
+        is_restarted = self._publisher.is_outdated(PERIODS)  # other splits are in effect
+        if days or is_restarted or self._known_days != self._find_known_days():
             self._known_days = self._find_known_days()
             for timeframe in PERIODS:
                 self._build_periods(timeframe, days)

@@ -80,6 +80,10 @@ class BarPublisher:
         self.find_first_close()
         return self._final_days
 
+    def is_outdated(self, timeframes: Sequence[Timeframe]) -> bool:
+        """Return True if indicators of one of these timeframes are to be computed anew."""
+        return any(live.is_outdated for name, live in self.live_indicators.items() if name in timeframes)
+
     def _apply_splits(self) -> None:
         """Have indicators and features computed anew if other splits are in effect than were before."""
         in_effect = self._splits.find_not_applied()

@@ -18,6 +18,7 @@ from marketswarm.bus.stream import FIRST_ID, entry_sort_key
 from marketswarm.bus.stream_length import write_positions
 from marketswarm.due_queue import NEVER, DueQueue
 from marketswarm.keys import BARS_POSITIONS, CHECKED_BARS, INDICATORS
+from marketswarm.pages import split_pages
 from services.bars.bar_table import EARLIEST_MS, LATEST_MS
 from services.bars.builder import BarBuilder
 from services.bars.calendars import compute_session
@@ -46,6 +47,8 @@ POSITIONS_SEC: Final = 2.0
 """How often it is stored up to where all symbols of this instance are, for the writers of the streams."""
 SYMBOLS_AT_ONCE: Final = 20
 """The symbols that are built, and then committed in one step."""
+TAKEN_AT_ONCE: Final = 100
+"""The symbols whose stored states are read, and in memory, at once."""
 SHARE: Final = 0.5
 """The share of `keep` that may be unread; the rest is for what all instances write before they look again."""
 JUMP_TOLD_SEC: Final = 4 * 86_400.0
@@ -322,11 +325,20 @@ class BarsWorker:
         codes = {symbol: group.find_session(symbol) for symbol, group in groups.items()}
         found = {code: await self._open_grid(code) for code in set(codes.values())}
         grids = {symbol: grid for symbol, code in codes.items() if (grid := found[code]) is not None}
-        stored, read_at_ms = await self._store.load(list(grids))
-        newest = await self._reader.read_newest() if grids else {}
-        options = self._settings_now().settings
-        for symbol, grid in grids.items():
-            group, fields = groups[symbol], stored[symbol]
+        for page in split_pages(grids, TAKEN_AT_ONCE):
+            await self._restore_page({symbol: (groups[symbol], grids[symbol]) for symbol in page})
+            self._me.progress()  # ten thousand states take longer than the watchdog waits
+        if self._followed and groups:
+            first = zip(*(each.builder.state.positions for each in self._followed.values()), strict=True)
+            await self._reader.rewind(min(each, key=entry_sort_key) for each in first)
+
+    async def _restore_page(self, symbols: Mapping[str, tuple[SymbolGroup, Grid]]) -> None:
+        """Follow some symbols by their stored states. Raises BusError."""
+        stored, read_at_ms = await self._store.load(list(symbols))
+        # after the states: positions of other instances move on, and must not seem ahead of the stream
+        newest, options = await self._reader.read_newest(), self._settings_now().settings
+        for symbol, (group, grid) in symbols.items():
+            fields = stored[symbol]
             try:
                 state = restore_state(symbol, fields)
             except ValueError as error:
@@ -346,9 +358,6 @@ class BarsWorker:
             self._followed[symbol] = followed
             self._due.add_played(symbol)  # a bar may be due since it was stored
             self._find_suspects(symbol, followed)
-        if self._followed and groups:
-            first = zip(*(each.builder.state.positions for each in self._followed.values()), strict=True)
-            await self._reader.rewind(min(each, key=entry_sort_key) for each in first)
 
     def _drop_lost_positions(self, state: SymbolState, newest: Mapping[str, bytes]) -> None:
         """Have a symbol read each stream from its start whose newest entry is older than its position."""

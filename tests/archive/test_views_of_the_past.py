@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from fastapi import FastAPI
 
-from services.archive.correlations import compute_correlations
+from services.archive.correlations import Compared, compute_correlations
 from services.archive.universes import UniverseName, write_universe
 from services.archive.writer import TypedEntry, Writer
 from services.board.app import add_errors
@@ -298,7 +298,7 @@ async def test_yields_of_a_day_are_those_that_were_printed_by_then(client, fille
 
 async def test_correlations_are_known_since_the_last_of_their_closes_was(client, filled):
     last = DAYS[-1]
-    await compute_correlations(filled, last, days=60, symbols=10, made_of="")
+    await compute_correlations(filled, last, Compared(60, 10), "")
     found = (await ask(client, "correlations"))["correlations"]
     close_ms, corrected_ms = NYSE.find_date(last).close_ms, round(1000 * CORRECTED.timestamp())
     assert {(one["a"], one["b"]): one["known_at"] for one in found} == {

@@ -14,12 +14,18 @@ from services.board.market.pictures import (
     format_day,
     format_price,
 )
-from services.market.records import DAY_MS
+from services.market.records import DAY_MS, VolumeKind
 from support.market_board import NOW
 from support.rig.browser import Tabs, needs_chromium
 from support.waiting import PATIENT_SEC, Patience, until
 
 pytestmark = needs_chromium
+WHOSE_VOLUME = {
+    None: "(of unknown exchanges)",
+    VolumeKind.VENUE: "of one exchange",
+    VolumeKind.CONSOLIDATED: "of all exchanges",
+    VolumeKind.NONE: "changes of a quote, no trades",
+}
 
 
 def drawn_bars(page: Page) -> None:
@@ -49,6 +55,9 @@ def test_a_chart_follows_its_bars_and_says_what_each_is(market, new_tab: Tabs):
     market.publish_bar("XLK", "1m", NOW, 242.5, rev=1, epoch=1)  # counted anew after a loss
     expect(legend).to_contain_text("C 242.50")
     expect(legend).to_contain_text("final · revision 1")
+    for rev, (kind, words) in enumerate(WHOSE_VOLUME.items(), 2):
+        market.publish_bar("XLK", "1m", NOW, 242.5, rev=rev, epoch=1, volume_kind=kind)
+        expect(legend).to_contain_text(f" · volume 100 {words} · final")
     assert page.locator("#gaps").is_hidden()
     page.click('[data-timeframe="1d"]')
     expect(page.locator("#chart")).to_have_attribute("aria-label", re.compile("^Chart of XLK, 1d: "))

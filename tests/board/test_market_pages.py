@@ -51,15 +51,18 @@ def test_a_chart_of_the_past_has_no_bar_of_later_and_follows_nothing(market, new
     day = datetime.fromtimestamp(NOW / 1000 - 5 * 86_400, UTC).date().isoformat()
     tab, asked, sockets = new_tab(), [], []
     tab.context.on("request", lambda request: asked.append(request.url))
-    tab.context.on("websocket", lambda socket: sockets.append(socket.url))
+    tab.context.on("page", lambda page: page.on("websocket", lambda socket: sockets.append(socket.url)))
     page = tab.open(f"{market.url}/market/symbol/BTC/USD?timeframe=1d&as_of={day}")
     expect(page.locator("#legend")).to_contain_text(f"{day}")
     expect(page.locator("#market-notes .past")).to_contain_text("as it was known at")
-    assert all(f"as_of={day}" in url for url in asked if "/api/v1/" in url)
-    assert not [url for url in sockets if url.endswith("/ws")]
+    prices = [url for url in asked if re.search("/api/v1/(bars|indicators|actions)/", url)]
+    assert len(prices) == 3
+    assert all(f"as_of={day}" in url for url in prices)
+    assert sockets == []
     page.get_by_role("link", name="Back to now").click()
     expect(page.locator("#market-notes .past")).to_have_count(0)
     assert page.url == f"{market.url}/market/symbol/BTC/USD?timeframe=1d"
+    until(lambda: sockets, what="the page of now to follow the market")
 
 
 def test_a_tile_follows_the_market_with_the_source_and_the_age_of_its_price(market, new_tab: Tabs):

@@ -167,12 +167,13 @@ def read_rss(pid):
     return int(re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text("ascii"))[1]) / 1024
 
 
-def test_a_long_answer_takes_the_memory_of_a_part_of_it(market, client):
+@pytest.mark.parametrize("more", [{}, {"adjust": "splits", "as_of": "2099-01-01"}])
+def test_a_long_answer_takes_the_memory_of_a_part_of_it(market, client, more):
     """300,000 bars are 60 MB as the database sends them, before they are parsed and encoded."""
-    client.bars("SPY", "1d")  # the library is imported
+    client.bars("SPY", "1d", **more)  # the library is imported
     board = market.fleet.agents["board"]
     before = read_rss(board.pid)
-    bars = client.bars([MANY_SYMBOL, "SPY"], "1m")
+    bars = client.bars([MANY_SYMBOL, "SPY"], "1m", **more)
     assert bars.filter(symbol=MANY_SYMBOL).height == MANY
     assert bars.filter(symbol=MANY_SYMBOL)["volume"].to_list() == list(range(MANY, 0, -1))
     assert read_rss(board.pid) - before < 60

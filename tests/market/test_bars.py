@@ -328,10 +328,10 @@ def test_a_symbol_whose_bars_can_not_be_built_is_set_aside_and_the_others_go_on(
     field, key = chunk_field("5m", chunk), bars_state_key("ETH/USD")
     scene.client.hset(key, mapping=broken.stored | {field.encode(): raw})
     seed(scene.buses, truth(["BTC/USD", "ETH/USD"]), 1)
-    worker = scene.module("services.bars")
     bars = walk([MIDNIGHT, MIDNIGHT + MINUTE])
     after = walk([MIDNIGHT + 3 * MINUTE], 1, "ETH/USD")
-    scene.publish([bars[0], *after])
+    scene.publish([bars[0], *after])  # before it starts: without an entry, the state can be committed once
+    worker = scene.module("services.bars")
     scene.wait_for(bars[:1])
     assert "ETH/USD" in scene.wait_beat(svc="bars", status="degraded")["detail"]
     scene.publish(bars[1:])

@@ -5,8 +5,8 @@ import pytest
 from marketproof.plan import Fault, Plan
 from marketproof.run import Proof
 
-DAILY_ROWS = 280 + 280 + 400
-"""About how many days of the three symbols with a year of days there are."""
+DAILY_ROWS = 4 * 280 + 400
+"""About how many days of the five symbols with a year of days there are."""
 
 
 pytestmark = pytest.mark.nightly(
@@ -26,7 +26,8 @@ def test_killed_anywhere_while_two_days_play_the_database_has_what_a_batch_compu
     assert rows["values of features"] == 60 * rows["features"], report
     assert rows["correlations"] >= 3, report
     assert rows["observations"] > 900, report
-    assert rows["symbols"] == 8, report
+    assert rows["symbols"] == 9, report
+    assert rows["actions"] > 10, report
     assert rows["downloads"] > 50, report
     assert rows["alerts"] > 0, report
 

@@ -11,11 +11,11 @@ import time
 from datetime import date
 from pathlib import Path
 
-from marketproof.plan import FEEDS, Plan
+from marketproof.plan import AUTUMN_WEEK, FEEDS, Plan
 from marketproof.run import Proof
 from support.market_prices import DST_WEEK
 
-WEEKS = {"dst": DST_WEEK, "early-close": date(2025, 11, 24)}
+WEEKS = {"dst": AUTUMN_WEEK, "spring": DST_WEEK, "early-close": date(2025, 11, 24)}
 """The first days of weeks that are over: no record may be younger than the entry that brings it."""
 
 
@@ -48,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--kills", type=int, default=100, help="how many (100)")
     parser.add_argument("--seed", type=int, default=7, help="of all chance (7)")
     parser.add_argument("--every", type=float, default=6.0, help="mean seconds between two of them (6)")
-    parser.add_argument("--week", default="dst", help="dst, early-close, or its first day as a date (dst)")
+    parser.add_argument("--week", default="dst", help=f"{', '.join(WEEKS)}, or its first day as a date (dst)")
     parser.add_argument("--days", type=int, default=7, help="days of the week that are played (7)")
     parser.add_argument("--symbols", type=int, default=len(FEEDS), help=f"of {len(FEEDS)} (all)")
     parser.add_argument(

@@ -37,12 +37,15 @@ class PlayedClock:
         return round(1000 * (time.time() + self._offset_sec))
 
     def __enter__(self) -> Self:
-        self._thread.start()
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self._over.set()
-        self._thread.join(10)
+        self._end_thread()
+
+    def play(self) -> None:
+        """Begin to play; until then the clock goes as any other does, from the beginning of the week on."""
+        self._begin_ms, self._begun = self(), time.time()
+        self._thread.start()
 
     @property
     def is_at_end(self) -> bool:
@@ -51,9 +54,13 @@ class PlayedClock:
 
     def jump(self, at_ms: int) -> None:
         """Go to a time, and on from there as fast as any other clock."""
-        self._over.set()
-        self._thread.join(10)
+        self._end_thread()
         self._write(at_ms / 1000 - time.time())
+
+    def _end_thread(self) -> None:
+        self._over.set()
+        if self._thread.is_alive():
+            self._thread.join(10)
 
     def _run(self) -> None:
         """Move the clock until the week is over, or somebody makes it jump; then it goes as any other."""

@@ -6,26 +6,49 @@ from dataclasses import dataclass, field
 from math import isclose
 from pathlib import Path
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 import orjson
 import polars as pl
 
 from marketproof import batch
 from marketproof.features import build_correlations, build_features, find_correlated_days
-from marketproof.plan import AFTER_MS, BENCHMARK, COLUMNS, OBSERVED, OBSERVED_DAYS, Plan
+from marketproof.plan import AFTER_MS, BENCHMARK, COLUMNS, OBSERVED, OBSERVED_DAYS, VINTAGED, Plan
 from services.market.records import DAY_MS, MINUTE_MS
-from support.market_prices import Market, begin_bar, find_instrument, published_ms
+from support.market_prices import (
+    Market,
+    Vintage,
+    begin_bar,
+    find_instrument,
+    make_vintages,
+    midnight_ms,
+    published_ms,
+)
 from support.postgres import query
 
 MINUTES_FILE: Final = "minutes.csv"
 DAYS_FILE: Final = "days.csv"
+ACTIONS_FILE: Final = "actions.csv"
 """The names of the raw files."""
 EXAMPLES: Final = 5
+CHICAGO: Final = ZoneInfo("America/Chicago")
+"""The zone of the days that FRED names."""
 CLOSE_ENOUGH: Final = 1e-9
 """How far sums of fractions may differ, which depend on the order in which they are added."""
 SUMS: Final = frozenset({"volume", "vwap", "obv", "mfi_14"})
 _MS: Final = "round(extract(epoch FROM {}) * 1000)::bigint"
-_BAR_COLUMNS: Final = ("open", "high", "low", "close", "volume", "vwap", "trades")
+_BAR_COLUMNS: Final = (
+    "open",
+    "high",
+    "low",
+    "close",
+    "volume",
+    "vwap",
+    "trades",
+    "minutes",
+    "missing",
+    "day",
+)
 
 
 @dataclass(slots=True)
@@ -70,18 +93,22 @@ class Comparison:
 
 
 def compare_records(found: Comparison, url: str, plan: Plan, folder: Path) -> pl.DataFrame:
-    """Compare what came of records with the raw files of the market; return the bars that there must be."""
+    """Compare what came of records with the raw files of the market.
+
+    Return the bars that there must be, adjusted for splits up to the newest day of each symbol.
+    """
     bars = _read_bars(url)
     minutes = _mask_minutes(batch.read_minutes(folder / MINUTES_FILE), bars, plan, found)
-    expected = pl.concat(
-        [batch.build_bars(minutes), batch.read_days(folder / DAYS_FILE)], how="diagonal"
-    ).sort(batch.KEY)
-    _compare_bars(found, bars, expected)
+    splits = batch.read_splits(folder / ACTIONS_FILE)
+    given = batch.build_bars(minutes, batch.read_days(folder / DAYS_FILE), splits)
+    _compare_bars(found, bars, given)
+    expected = batch.adjust_to_newest(given, splits)
     _count_streamed(found, url, plan)
+    _compare_actions(found, url, folder / ACTIONS_FILE)
     _compare_indicators(found, url, expected, plan)
     market = plan.market
     _compare_observations(found, url, market)
-    _compare_quotes(found, url, market)
+    _compare_quotes(found, url, plan)
     _compare_symbols(found, url, plan)
     return expected
 
@@ -89,7 +116,8 @@ def compare_records(found: Comparison, url: str, plan: Plan, folder: Path) -> pl
 def compare_derived(url: str, expected: pl.DataFrame) -> Comparison:
     """Compare what is computed of days some time after they came: features and correlations."""
     found = Comparison()
-    days = expected.filter(pl.col("timeframe") == "1d", pl.col("final")).drop("opens", "parts", "final")
+    days = expected.filter(pl.col("timeframe") == "1d", pl.col("final"))
+    days = days.select("symbol", "start", "day", "closes", *_BAR_COLUMNS[:-1])
     _compare_features(found, url, days)
     _compare_correlations(found, url, days)
     return found
@@ -132,7 +160,8 @@ def _compare_bars(
     found: Comparison, bars: Mapping[tuple[str, str, int], Mapping[str, Any]], expected: pl.DataFrame
 ) -> None:
     """Compare the bars of every timeframe."""
-    wanted = {tuple(row[name] for name in batch.KEY): row for row in expected.to_dicts()}
+    dated = expected.with_columns(day=pl.when(timeframe="1d").then("day"))  # the others have none there
+    wanted = {tuple(row[name] for name in batch.KEY): row for row in dated.to_dicts()}
     found.compare_keys("bars", bars, wanted)
     for key in sorted(wanted.keys() & bars.keys()):
         row, right = bars[key], wanted[key]
@@ -201,10 +230,10 @@ def _describe(row: Mapping[str, Any]) -> str:
     return f"; rev {row['rev']}, from {row['source']}" if "rev" in row else ""
 
 
-def _is_same(got: float | None, right: float | None, *, is_exact: bool) -> bool:
+def _is_same(got: Any, right: Any, *, is_exact: bool) -> bool:
     """Return True if two values are the same."""
     if got is None or right is None or is_exact:
-        return got == right
+        return bool(got == right)
     return isclose(got, right, rel_tol=CLOSE_ENOUGH, abs_tol=CLOSE_ENOUGH)
 
 
@@ -240,28 +269,84 @@ def _compare_correlations(found: Comparison, url: str, days: pl.DataFrame) -> No
         _compare_values(found, "correlations", key, got[key], wanted[key], ("value", "n"), ("value",))
 
 
+def _compare_actions(found: Comparison, url: str, path: Path) -> None:
+    """Compare the splits and dividends, those that were withdrawn, too."""
+    rows = query(url, "SELECT symbol, ex_day, kind, ratio, amount, withdrawn FROM actions")
+    names = ("ratio", "amount", "withdrawn")
+    got = {row[:3]: dict(zip(names, row[3:], strict=True)) for row in rows}
+    raw = pl.read_csv(path, schema_overrides={"ex_day": pl.Date, "value": pl.Float64})
+    wanted = {}
+    for symbol, kind, ex_day, value, is_withdrawn in raw.rows():
+        numbers = {"ratio": None, "amount": None}
+        if not is_withdrawn:
+            numbers["ratio" if kind == "split" else "amount"] = value
+        wanted[symbol, ex_day, kind] = {**numbers, "withdrawn": bool(is_withdrawn)}
+    found.compare_keys("actions", got, wanted)
+    for key in sorted(wanted.keys() & got.keys()):
+        _compare_values(found, "actions", key, got[key], wanted[key], names)
+
+
 def _compare_observations(found: Comparison, url: str, market: Market) -> None:
     """Compare the observations with all that were published in the week's end."""
     since_ms = market.end_ms + AFTER_MS - OBSERVED_DAYS * DAY_MS  # whenever they were loaded first
     rows = query(url, f"SELECT symbol, {_MS.format('start')}, value FROM observations")  # noqa: S608 - our own names
     rows = [row for row in rows if row[1] >= since_ms]
     got = {row[:2]: row[2] for row in rows}
+    over_ms = market.end_ms + AFTER_MS
     wanted = {
         (symbol, each.start_ms): each.value
         for symbol in OBSERVED
         for each in market.observations(symbol)
-        if each.start_ms >= since_ms and published_ms(each, market.series[symbol]) <= market.end_ms + AFTER_MS
+        if symbol not in VINTAGED and each.start_ms >= since_ms
+        if published_ms(each, market.series[symbol]) <= over_ms
     }
+    vintages = [
+        (symbol, vintage)
+        for symbol in VINTAGED
+        for each in market.observations(symbol)
+        for vintage in make_vintages(each, market.series[symbol])
+        if each.start_ms >= since_ms and vintage.shown_ms <= over_ms
+    ]
+    wanted |= {(symbol, each.start_ms): each.value for symbol, each in vintages}  # the last one counts
+    _compare_vintages(found, url, vintages, wanted, since_ms)
     found.compare_keys("observations", [row[:2] for row in rows], wanted)
     for key in sorted(wanted.keys() & got.keys()):
         _compare_values(found, "observations", key, {"value": got[key]}, {"value": wanted[key]}, ["value"])
 
 
-def _compare_quotes(found: Comparison, url: str, market: Market) -> None:
+def _compare_vintages(
+    found: Comparison,
+    url: str,
+    vintages: Iterable[tuple[str, Vintage]],
+    wanted: Mapping[tuple[str, int], float],
+    since_ms: int,
+) -> None:
+    """Compare each value that a period ever had, and since when; of other series there is one of each."""
+    columns = f"symbol, {_MS.format('start')}, {_MS.format('known_at')}, value"
+    rows = query(url, f"SELECT {columns} FROM observation_vintages")  # noqa: S608 - our own names
+    rows = [row for row in rows if row[1] >= since_ms]
+    got = {row[:3]: row[3] for row in rows if row[0] in VINTAGED}
+    right = {
+        (symbol, each.start_ms, midnight_ms(each.day, CHICAGO) + DAY_MS): each.value
+        for symbol, each in vintages
+    }
+    found.compare_keys("vintages", got, right)
+    for key in sorted(right.keys() & got.keys()):
+        _compare_values(found, "vintages", key, {"value": got[key]}, {"value": right[key]}, ["value"])
+    others = {key: value for key, value in wanted.items() if key[0] not in VINTAGED}
+    single = [row for row in rows if row[0] not in VINTAGED]
+    found.compare_keys("vintages of series without days", [row[:2] for row in single], others)
+    for symbol, start_ms, _, value in single:
+        if others.get((symbol, start_ms), value) != value:
+            found.find("vintages: value", f"{symbol} {start_ms}: {value}")
+
+
+def _compare_quotes(found: Comparison, url: str, plan: Plan) -> None:
     """Hold each quote against the market: which ones there are depends on when it was asked."""
     rows = query(url, f"SELECT symbol, {_MS.format('at')}, source, price FROM quotes")  # noqa: S608 - our own names
     found.rows["quotes"] += len(rows)
-    if not rows:
+    market = plan.market
+    if not rows and plan.quoted:
         found.find("quotes: missing", "all of them")
     for symbol, at, source, price in rows:
         if price not in _list_prices(market, symbol, at):

@@ -15,6 +15,8 @@ import talib
 
 Row = dict[str, float | None]
 UNIVERSE: Final = ("breadth_up_1", "breadth_sma_50", "breadth_high_20", "dispersion_1", "rank_ret_20")
+DAY_SHARE: Final = 0.25
+WEEK_MS: Final = 7 * 86_400_000
 CORRELATED_DAYS: Final = 60
 FEWEST_DAYS: Final = 5
 _RET: Final = pl.col("ret_1")
@@ -23,15 +25,23 @@ _RET: Final = pl.col("ret_1")
 def build_features(days: pl.DataFrame, market: str) -> Iterator[tuple[tuple[str, int], Row]]:
     """Yield the key (symbol, start) and the features of every day.
 
-    `days` has the final bars of `1d` of all symbols, and of each the date of its trading day and the asset
-    class of its symbol; `market` is the symbol that others are compared with.
+    `days` has the final bars of `1d` of all symbols, and of each the date of its trading day, when that
+    closes, and the asset class of its symbol; `market` is the symbol that others are compared with. A day is
+    compared with what had closed by its own close.
     """
-    series = {str(name): part.sort("start") for (name,), part in days.group_by("symbol")}
-    closes = series[market].select("day", pl.col("close").log().alias("market_close"))
-    whole = pl.concat(_build_series(part.join(closes, "day", "left")) for part in series.values())
-    for row in _add_universe(whole).drop("day", "asset").iter_rows(named=True):
+    series = {str(name): part.sort("start") for (name,), part in drop_thin_days(days).group_by("symbol")}
+    known = series[market].select("closes", pl.col("close").log().alias("market_close"), market_day="day")
+    joined = (part.sort("closes").join_asof(known.sort("closes"), on="closes") for part in series.values())
+    whole = pl.concat(_build_series(part) for part in joined)
+    for row in _add_universe(whole).drop("asset", "closes").iter_rows(named=True):
         key = (row.pop("symbol"), row.pop("start"))
         yield key, {name: None if value is None or value != value else value for name, value in row.items()}  # noqa: PLR0124 - NaN
+
+
+def drop_thin_days(days: pl.DataFrame) -> pl.DataFrame:
+    """Return days without those that were built of less than DAY_SHARE of their minutes."""
+    built = pl.col("minutes")
+    return days.filter(built.is_null() | (built >= DAY_SHARE * (built + pl.col("missing"))))
 
 
 def _build_series(days: pl.DataFrame) -> pl.DataFrame:
@@ -66,13 +76,17 @@ def _build_series(days: pl.DataFrame) -> pl.DataFrame:
         volume_ratio_5_20=pl.col("volume_5") / pl.col("volume_20"),
     )
     helpers = {"ret_before", "log_close", "turnover", "number", "volume_5", "volume_20"}
-    return found.drop(helpers | set(days.columns) - {"symbol", "start", "day", "asset"})
+    found = found.drop(helpers | set(days.columns) - {"symbol", "start", "closes", "asset"})
+    return found.with_columns(pl.exclude("symbol", "start", "closes", "asset").fill_nan(None))
 
 
 def _compare(base: pl.DataFrame) -> pl.DataFrame:
-    """Return what compares a symbol with the market, by the bars of the days that both have."""
+    """Return what compares a symbol with the market, by the days with a new close of the market."""
     ratio = pl.col("log_close") - pl.col("market_close")
-    both = base.filter(pl.col("market_close").is_not_null()).with_columns(
+    new = pl.col("market_day").is_not_null() & (
+        pl.col("market_day") != pl.col("market_day").shift().fill_null(pl.date(1970, 1, 1))
+    )
+    both = base.filter(new).with_columns(
         own=pl.col("log_close").diff(), market=pl.col("market_close").diff(), place=pl.int_range(pl.len())
     )
     own, market = pl.col("own"), pl.col("market")
@@ -155,20 +169,40 @@ def _compute_talib(base: pl.DataFrame) -> dict[str, pl.Series]:
 
 
 def _add_universe(whole: pl.DataFrame) -> pl.DataFrame:
-    """Add the features of UNIVERSE to those of all symbols: of two bars or more of a class and day."""
+    """Add the features of UNIVERSE: of two bars or more of a class.
+
+    They are of the last day of each symbol that closed after the close before the day's own, a week before it
+    at most, and not later than it.
+    """
+    reach = pl.col("closes").shift().over("symbol", order_by="closes").fill_null(0)
+    spans = whole.select(
+        "symbol", "closes", "asset", since=pl.max_horizontal(reach, pl.col("closes") - WEEK_MS)
+    )
+    others = whole.select(
+        "asset", "ret_1", "dist_sma_50", "dist_high_20", "ret_20", other="symbol", at="closes"
+    )
+    pairs = spans.join(others, "asset").filter(
+        pl.col("at") > pl.col("since"), pl.col("at") <= pl.col("closes")
+    )
+    newest = pairs.sort("at").group_by("symbol", "closes", "other").last()
 
     def share(name: str, flag: pl.Expr) -> pl.Expr:
         known = pl.col(name).is_not_null()
-        return pl.when(known.sum() > 1).then((known & flag).sum() / known.sum()).over("asset", "day")
+        return pl.when(known.sum() > 1).then((known & flag).sum() / known.sum())
 
+    own = pl.col("ret_20").filter(pl.col("other") == pl.col("symbol")).first()
     ranked = pl.col("ret_20")
-    return whole.with_columns(
+    lower, equal = (ranked < own).sum(), (ranked == own).sum()
+    found = newest.group_by("symbol", "closes").agg(
         breadth_up_1=share("ret_1", pl.col("ret_1") > 0),
         breadth_sma_50=share("dist_sma_50", pl.col("dist_sma_50") > 0),
         breadth_high_20=share("dist_high_20", pl.col("dist_high_20") >= 0),
-        dispersion_1=pl.col("ret_1").std().over("asset", "day"),
-        rank_ret_20=((ranked.rank() - 1) / (ranked.count() - 1)).over("asset", "day"),
+        dispersion_1=pl.col("ret_1").std(),
+        rank_ret_20=pl.when(ranked.count() > 1, own.is_not_null()).then(
+            (lower + (equal - 1) / 2) / (ranked.count() - 1)
+        ),
     )
+    return whole.join(found, ["symbol", "closes"])
 
 
 # -- correlations

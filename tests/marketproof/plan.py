@@ -7,9 +7,9 @@ from datetime import date
 from enum import StrEnum
 from typing import Any, Final
 
-from marketproof.market import DAILY, HISTORY_DAYS, PlayedMarket
+from marketproof.market import ACTED, DAILY, HISTORY_DAYS, PlayedMarket
 from services.market.records import DAY_MS, MINUTE_MS, TIMEFRAME_SEC
-from support.market_prices import DST_WEEK, find_instrument
+from support.market_prices import find_instrument
 from support.market_view import Vice, ViceKind
 
 SERVICES: Final = ("sources", "bars", "archive", "healer")
@@ -38,20 +38,30 @@ CUTS: Final[tuple[Cut, ...]] = (
     # while others work: an archive that has nothing to write does not know that it can't
     dict.fromkeys((("archive", DATABASE), (BOARD, DATABASE)), Fault.CUT),
 )
+AUTUMN_WEEK: Final = date(2025, 10, 30)
+"""A Thursday: Stockholm closes early on Friday, the month ends, and clocks in New York go back on Sunday.
+
+Tokyo rests on Monday.
+"""
 CUT_SEC: Final = 8.0
 """About how long it takes until all services have reported that they are cut off, and that they are not."""
-TIMEOUT_SEC: Final = 12
+TIMEOUT_SEC: Final = 25
 """The silence after which a service counts as gone, and another one takes over its share."""
 AFTER_MS: Final = 2 * DAY_MS
 """How long after its end the week is asked for, and every bar of it is over."""
 LOADED_DAYS: Final = 12
 """How far back the first load of minutes goes."""
+LATE_DAYS: Final = 3.5
+"""When the truth gets the series that come after others of their symbols."""
 LOAD_SEC: Final = 60.0
 """The time limit of a load, from its first request to the step in which it is published.
 
 The first one of a process computes the calendar of its exchange meanwhile.
 """
-LONGEST_STALL_SEC: Final = 22.0
+LONGEST_STALL_SEC: Final = 35.0
+SLOW_SHARE: Final = 0.55
+"""The part of the week in which sources have rows a day late."""
+SLOW_MINUTES: Final = 20 * 60
 REVISED_BARS: Final = 400
 OBSERVED_DAYS: Final = 700
 _HOUR_MS: Final = 60 * MINUTE_MS
@@ -60,17 +70,26 @@ _LATE: Final = Vice(ViceKind.LATE, minutes=8)
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """Hold where the bars of a symbol come from: the sources in their order, and whether by a stream, too."""
+    """Hold where the bars of a symbol come from: the sources in their order, and whether by a stream, too.
+
+    One that `is_late` is named in the truth LATE_DAYS after the week's beginning.
+    """
 
     symbol: str
     sources: tuple[str, ...]
     timeframe: str = "1m"
     is_streamed: bool = False
+    is_late: bool = False
 
     @property
     def asset(self) -> str:
         """The class of the symbol."""
         return str(find_instrument(self.symbol).asset)
+
+    @property
+    def session(self) -> str:
+        """The session of the symbol."""
+        return find_instrument(self.symbol).session
 
     @property
     def series(self) -> str:
@@ -83,6 +102,7 @@ class Feed:
         return {
             "symbol": self.symbol,
             "asset": self.asset,
+            "session": self.session,
             "kind": "bars",
             "timeframe": self.timeframe,
             "from": self.sources,
@@ -95,16 +115,22 @@ FEEDS: Final = (
     Feed("EUR/USD", ("oanda",)),
     Feed("BTC/USDT", ("binance", "okx"), is_streamed=True),
     Feed("ETH/USDT", ("bybit", "okx")),
-    Feed("BRK.B", ("alpaca",)),
+    Feed("BRK.B", ("alpaca",), is_late=True),  # its days come first, SPY's minutes do
+    Feed("VOLV.ST", ("alpaca",)),
+    Feed("7203.T", ("alpaca",)),
+    Feed("CL", ("yahoo",)),
 )
 # the days of coins of alpaca are New York's, which are none of ours
 DAILY_FEEDS: Final = tuple(
-    Feed(symbol, ("massive" if "/" in symbol else "alpaca",), "1d") for symbol in DAILY
+    Feed(symbol, ("massive" if "/" in symbol else "alpaca",), "1d", is_late=symbol == "SPY")
+    for symbol in DAILY
 )
 BENCHMARK: Final = "AAPL"
 """The symbol that features compare the others with: one that has a year of days."""
 QUOTED: Final = (("BTC/USDT", "binance"), ("ETH/USDT", "okx"))
-OBSERVED: Final = ("US.10Y", "US.2Y")
+OBSERVED: Final = ("US.10Y", "US.2Y", "US.UNRATE", "US.CPI")
+VINTAGED: Final = ("US.UNRATE", "US.CPI")
+"""The series that are revised, and of which each value has the day from which on it was known."""
 OBSERVER: Final = "fred"
 COLUMNS: Final[Mapping[str, frozenset[str]]] = {
     "alpaca": frozenset({"volume", "vwap", "trades"}),
@@ -112,6 +138,7 @@ COLUMNS: Final[Mapping[str, frozenset[str]]] = {
     "binance": frozenset({"volume", "trades"}),
     "bybit": frozenset({"volume"}),
     "okx": frozenset({"volume"}),
+    "yahoo": frozenset({"volume"}),
 }
 """What each source of minutes gives beside the prices."""
 
@@ -134,7 +161,7 @@ class Plan:
     kills: int = 100
     seed: int = 7
     every_sec: float = 6.0
-    week: date = DST_WEEK
+    week: date = AUTUMN_WEEK
     days: int = 7
     symbols: int = len(FEEDS)
     torn: float = 0.0
@@ -151,6 +178,11 @@ class Plan:
         return (*self.minute_feeds, *DAILY_FEEDS)
 
     @property
+    def late_ms(self) -> int:
+        """Return when the late feeds are named, by the week's clock, in epoch milliseconds."""
+        return self.market.begin_ms + round(min(LATE_DAYS, self.days / 2) * DAY_MS)
+
+    @property
     def quoted(self) -> tuple[tuple[str, str], ...]:
         """Return the symbols that are played of which quotes are asked for, and of which source."""
         symbols = {feed.symbol for feed in self.minute_feeds}
@@ -165,7 +197,7 @@ class Plan:
     @property
     def market(self) -> PlayedMarket:
         """Return the market of the week."""
-        return PlayedMarket(self.week, self.days)
+        return PlayedMarket(self.week, self.days, has_vintages=True)
 
     @property
     def speed(self) -> float:
@@ -184,27 +216,36 @@ class Plan:
         return frozenset(name for name, length in TIMEFRAME_SEC.items() if late_sec / length > REVISED_BARS)
 
 
-def make_truth(plan: Plan, speed: float) -> dict[str, Any]:
-    """Return the truth of the station, for a clock that is `speed` times as fast.
+def make_truth(plan: Plan, speed: float, *, is_whole: bool = True) -> dict[str, Any]:
+    """Return the truth of the station for a clock that is `speed` times as fast, with late feeds or without.
 
     Minutes and quotes are loaded about once a second, however fast the clock is: what is due is due at once,
     but the service rests for as many seconds of a clock that is not played.
     """
     usual = {"every_sec": 1.0, "max_age_sec": 86_400}
     seldom = {"every_sec": min(86_400, 5 * speed)}
-    series = [feed.entry | usual | {"history_days": LOADED_DAYS} for feed in plan.minute_feeds]
-    series += [feed.entry | usual | seldom | {"history_days": HISTORY_DAYS + 10} for feed in DAILY_FEEDS]
+    days = {"1m": LOADED_DAYS, "1d": HISTORY_DAYS + 10}
+    series = [
+        feed.entry
+        | usual
+        | (seldom if feed.timeframe == "1d" else {})
+        | {"history_days": days[feed.timeframe]}
+        for feed in plan.feeds
+        if is_whole or not feed.is_late
+    ]
+    series.append({"symbols": ACTED, "kind": "actions", "from": ["alpaca"], **seldom})
     series += [
         {"symbol": symbol, "asset": "crypto", "kind": "quotes", "from": [source], **usual}
         for symbol, source in plan.quoted
     ]
     observed = {"kind": "observations", "asset": "economic", "from": [OBSERVER]}
     series.append({"symbols": OBSERVED, **observed, **seldom, "history_days": OBSERVED_DAYS})
-    keep = dict.fromkeys(("bars", "quotes", "observations", "downloads"), 1_000_000)
+    keep = dict.fromkeys(("bars", "quotes", "observations", "actions", "downloads"), 1_000_000)
     load = {"patience_sec": 1, "timeout_sec": LOAD_SEC}
-    # weeks and months have property tests of their own; a day that ends with the week is one all the same
-    usual_bars = {"timeframes": ["1m", "5m", "15m", "1h", "4h", "1d"], "checks": {"day_share": 0}}
-    groups = [{"symbols": [feed.symbol], "asset": feed.asset, **usual_bars} for feed in plan.feeds]
+    groups = [
+        {"symbols": [symbol], "asset": feed.asset, "session": feed.session}
+        for symbol, feed in {feed.symbol: feed for feed in plan.feeds}.items()
+    ]
     sections: dict[str, dict[str, Any]] = {
         "sources": {"endpoints": series, "settings": {"keep": keep, "load": load}},
         "bars": {
@@ -244,10 +285,13 @@ def describe_cut(cut: Cut) -> list[str]:
 def list_vices(plan: Plan) -> dict[str, tuple[Vice, ...]]:
     """Return the vices of each source: what is young will be corrected, and at times no answer is good.
 
-    Binance corrects nothing: its minutes come by a stream, and nobody asks for such a minute again.
+    In the first days of the week some rows also come, or are corrected, a day later, and some are no numbers.
     """
-    vices: dict[str, list[Vice]] = {source: [_LATE] for source in ("bybit", "oanda", "alpaca")}
-    vices |= {"binance": [], "binance_stream": []}
+    slow = _list_slow(plan)
+    vices: dict[str, list[Vice]] = {
+        source: [_LATE, *slow] for source in ("bybit", "oanda", "alpaca", "yahoo")
+    }
+    vices |= {"binance": [*slow], "okx": [*slow], "binance_stream": [*slow]}
     for day in range(plan.days):
         midnight = plan.market.begin_ms + day * DAY_MS
         for source in ("binance", "bybit"):
@@ -269,6 +313,18 @@ def list_vices(plan: Plan) -> dict[str, tuple[Vice, ...]]:
             _between(ViceKind.DUPLICATED, midnight, 18, 20),
         )
     return {source: tuple(found) for source, found in vices.items()}
+
+
+def _list_slow(plan: Plan) -> list[Vice]:
+    """Return the vices of rows that are put right a day later, while bars may still be corrected.
+
+    They end early enough for a source whose market has closed for the weekend when the week is over.
+    """
+    until_ms = plan.market.begin_ms + round(plan.days * SLOW_SHARE * DAY_MS)
+    return [
+        Vice(kind, None, until_ms, minutes=SLOW_MINUTES, every=every)
+        for kind, every in ((ViceKind.HELD, 211), (ViceKind.REVISED, 173), (ViceKind.NOT_A_NUMBER, 97))
+    ]
 
 
 def _between(kind: ViceKind, midnight: int, begin: float, end: float, **more: Any) -> Vice:

@@ -10,8 +10,15 @@ from typing import Final
 
 from marketproof.accounts import compare_alerts, compare_requests, compare_sources
 from marketproof.clock import PlayedClock
-from marketproof.comparison import DAYS_FILE, MINUTES_FILE, Comparison, compare_derived, compare_records
-from marketproof.market import write_days
+from marketproof.comparison import (
+    ACTIONS_FILE,
+    DAYS_FILE,
+    MINUTES_FILE,
+    Comparison,
+    compare_derived,
+    compare_records,
+)
+from marketproof.market import write_actions, write_days
 from marketproof.plan import AFTER_MS, BUSES, LOAD_SEC, Plan, choose_breaks, describe_cut, list_vices
 from marketproof.station import LOOK_SEC, MARKET, SYSTEM, Station
 from support.market_prices import write_truth
@@ -20,8 +27,8 @@ from support.waiting import Patience
 
 LONGEST_AWAY_SEC: Final = 1.5
 STEADY_SEC: Final = 3.0
-SETTLE_SEC: Final = 240.0
-DERIVE_SEC: Final = 120.0
+SETTLE_SEC: Final = 600.0
+DERIVE_SEC: Final = 240.0
 """How long after the last bar features, correlations and the states of sources may come."""
 REPORT_EVERY: Final = 10
 
@@ -46,6 +53,7 @@ class Proof:
         plan, market = self.plan, self.plan.market
         minutes = write_truth(market, self.folder / MINUTES_FILE)
         days = write_days(market, self.folder / DAYS_FILE)
+        write_actions(market, self.folder / ACTIONS_FILE, market.end_ms + AFTER_MS)
         self.say(f"{minutes} minutes and {days} days; a second plays {plan.speed / 60:.1f} minutes")
         with (
             PlayedClock(self.folder, market.begin_ms, market.end_ms, plan.speed) as clock,
@@ -64,9 +72,13 @@ class Proof:
 
     def _play(self, station: Station, clock: PlayedClock) -> None:
         """Break one part after the other, and go on until the week is over."""
+        station.wait_for_loads()
+        clock.play()
         chance = random.Random(self.plan.seed)
+        is_whole = False
         for number, what in enumerate(choose_breaks(self.plan, chance), 1):
             station.watch(chance.uniform(0.1, 1.9) * self.plan.every_sec)
+            is_whole = is_whole or self._name_late(station, clock)
             if isinstance(what, str):
                 is_torn = what in BUSES and chance.random() < self.plan.torn
                 station.kill(what, chance.uniform(0, LONGEST_AWAY_SEC), is_torn=is_torn)
@@ -78,6 +90,14 @@ class Proof:
                 self.say(f"killed {dict(self.kills)}, cut {dict(self.cuts)}")
         while not clock.is_at_end:
             station.watch(1.0)
+            is_whole = is_whole or self._name_late(station, clock)
+
+    def _name_late(self, station: Station, clock: PlayedClock) -> bool:
+        """Name the late feeds in the truth if it is time; return whether it is."""
+        if clock() < self.plan.late_ms:
+            return False
+        station.seed(self.plan.speed)
+        return True
 
     def _settle(self, station: Station, clock: PlayedClock, site: MarketServer) -> None:
         """Let every bar be over, and wait until nothing happens any more."""

@@ -14,7 +14,9 @@ import orjson
 import redis
 
 from marketproof.clock import PlayedClock
+from marketproof.market import ACTED
 from marketproof.plan import (
+    AFTER_MS,
     BOARD,
     BUSES,
     CUTS,
@@ -28,6 +30,7 @@ from marketproof.plan import (
     describe_cut,
     make_truth,
 )
+from support.market_prices import published_ms
 from support.market_server import MarketServer
 from support.postgres import Postgres
 from support.rig import HOST, PLAIN, Proc, Server, TcpProxy, free_port
@@ -42,7 +45,7 @@ REPORT_SEC: Final = 60.0
 CLOCKED: Final = frozenset({"sources", "bars"})
 SYSTEM, MARKET = BUSES
 STREAMS: Final = (
-    *("market:bars", "market:quotes", "market:observations"),
+    *("market:bars", "market:quotes", "market:observations", "market:actions"),
     *("bars:bars", "bars:indicators", "bars:features"),
 )
 """The streams on which nothing comes any more once the market is over."""
@@ -95,7 +98,7 @@ class Station:
             ports[DATABASE] = self.postgres.server.port
             links = {link for cut in CUTS for link in cut} if self._plan.cuts else ()
             self._wires = {link: ends.enter_context(TcpProxy(ports[link[1]])) for link in links}
-            self.seed(self._plan.speed)
+            self.seed(self._plan.speed, is_whole=False)
             for name in (*SERVICES, BOARD) if self._plan.cuts else SERVICES:
                 self.services[name] = ends.enter_context(self._start_service(name))
             self._ends = ends.pop_all()
@@ -104,10 +107,11 @@ class Station:
     def __exit__(self, *_error: object) -> None:
         self._ends.close()
 
-    def seed(self, speed: float) -> None:
-        """Put the truth for a clock of this speed in force."""
+    def seed(self, speed: float, *, is_whole: bool = True) -> None:
+        """Put the truth for a clock of this speed in force, with the late feeds or without."""
         self._revision += 1
-        seed(list(self.buses.values()), make_truth(self._plan, speed), self._revision)
+        truth = make_truth(self._plan, speed, is_whole=is_whole)
+        seed(list(self.buses.values()), truth, self._revision)
 
     def _start_service(self, name: str) -> Proc:
         """Start a service with what `marketswarm up` gives it."""
@@ -216,7 +220,11 @@ class Station:
         for name, service in self.services.items():
             if not service.running:
                 self.exits.append((name, service.exit_code))
+                if service.exit_code == 2:
+                    raise AssertionError(f"{name} refuses its truth")
+                begun = time.monotonic() - REPORT_SEC  # it ended at some time since the last look
                 service.start()
+                self.breaks.append(Break(name, begun, time.monotonic()))
         for bus, server in self.buses.items():
             now = time.monotonic()
             sizes = [(now, path, path.stat().st_size) for path in _list_files(server)]
@@ -245,6 +253,17 @@ class Station:
 
     # -- what is there
 
+    def wait_for_loads(self) -> None:
+        """Wait until each series was asked for once: the first load computes the calendar of its exchange."""
+        wanted = {feed.series for feed in self._plan.feeds if not feed.is_late}
+
+        def is_done() -> bool:
+            with contextlib.suppress(redis.RedisError), self._connect(MARKET) as client:
+                return wanted <= set(client.hkeys("market:series"))
+            return False
+
+        self._wait_for(is_done, "each series to be asked for")
+
     def find_unfinished(self, since_sec: float) -> str | None:
         """Return what is still to be done after the market's end, None if nothing is.
 
@@ -271,7 +290,17 @@ class Station:
         last = {
             feed.series: market.bars(feed.symbol, feed.timeframe)[-1].start_ms for feed in self._plan.feeds
         }
-        last |= {f"{symbol}:observations": market.observations(symbol)[-1].start_ms for symbol in OBSERVED}
+        for symbol in OBSERVED:
+            published = (
+                each.start_ms
+                for each in market.observations(symbol)
+                if published_ms(each, market.series[symbol]) <= market.end_ms + AFTER_MS
+            )
+            last[f"{symbol}:observations"] = max(published)
+        for symbol in ACTED:
+            state = orjson.loads(client.hget("market:series", f"{symbol}:actions") or "{}")
+            if state.get("loaded_at", 0) < since_sec:
+                return f"the actions of {symbol} were loaded before the end"
         for name, start_ms in last.items():
             state = orjson.loads(client.hget("market:series", name) or "{}")
             if state.get("newest_ms") != start_ms:

@@ -35,7 +35,16 @@ from marketswarm.keys import (
     VEXY_NOTES,
 )
 from services.market.entries import encode_entry
-from services.market.records import DAY_MS, MINUTE_MS, TIMEFRAME_SEC, AssetClass, Bar, Provenance, Quote
+from services.market.records import (
+    DAY_MS,
+    MINUTE_MS,
+    TIMEFRAME_SEC,
+    AssetClass,
+    Bar,
+    Provenance,
+    Quote,
+    VolumeKind,
+)
 from support.rig import PLAIN, Fleet, free_port
 from support.waiting import until
 
@@ -254,10 +263,11 @@ class MarketBoard:
         epoch: int = 0,
         replay: bool = False,
         day: str | None = None,
+        volume_kind: VolumeKind | None = None,
     ) -> None:
         """Publish a bar as the service bars does."""
         bar = Bar(symbol, timeframe, start_ms, close, close, close, close, volume=100.0)
-        origin = Provenance("massive", NOW / 1000, "ef" * 32, is_replay=replay)
+        origin = Provenance("massive", NOW / 1000, "ef" * 32, is_replay=replay, volume_kind=volume_kind)
         fields = encode_entry(bar, AssetClass.STOCKS, origin)
         place = {"final": str(int(final)), "rev": str(rev), "epoch": str(epoch)}
         if day is not None:

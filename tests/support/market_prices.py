@@ -24,6 +24,7 @@ DST_WEEK: Final = date(2026, 3, 5)
 EARLY_CLOSE_WEEK: Final = date(2026, 11, 23)
 """A Monday: New York rests on Thursday, and closes at 13:00 on Friday."""
 NEW_YORK: Final = ZoneInfo("America/New_York")
+_ZONES: Final = {"XNYS": "America/New_York", "XSTO": "Europe/Stockholm", "XTKS": "Asia/Tokyo"}
 HISTORY_DAYS: Final = 800
 """How long before the first day the economic series begin."""
 
@@ -35,11 +36,12 @@ class Instrument:
     Attributes:
         symbol: as the product spells it.
         asset: its class.
-        session: XNYS, 24x5 or 24x7.
+        session: XNYS, XSTO, XTKS, us_futures, 24x5 or 24x7.
         price: about what it costs.
         decimals: of its prices.
         quiet: the share of minutes without a trade.
         volatility: the standard deviation of a minute's return.
+        discount: by how much less than that it costs: the price may be negative then.
     """
 
     symbol: str
@@ -49,11 +51,12 @@ class Instrument:
     decimals: int = 2
     quiet: float = 0.0
     volatility: float = 0.0004
+    discount: float = 0.0
 
     @property
     def zone(self) -> ZoneInfo:
         """The time zone of its days."""
-        return NEW_YORK if self.session == "XNYS" else ZoneInfo("UTC")
+        return ZoneInfo(_ZONES.get(self.session, "UTC"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +89,10 @@ INSTRUMENTS: Final = (
     Instrument("ETH/USD", _CRYPTO, "24x7", 3_010.0, 2, quiet=0.05, volatility=0.001),
     Instrument("ETH/USDT", _CRYPTO, "24x7", 3_011.0, 2, volatility=0.001),
     Instrument("VIX", AssetClass.VOLATILITY, "XNYS", 18.4, volatility=0.002),
+    Instrument("VOLV.ST", _STOCK, "XSTO", 274.1),
+    Instrument("7203.T", _STOCK, "XTKS", 3_120.0, 1),
+    # oil cost less than nothing in April 2020
+    Instrument("CL", AssetClass.COMMODITIES, "us_futures", 61.0, discount=60.5),
 )
 SERIES: Final = (
     Series("US.3M", _ECONOMIC, 3.9),
@@ -164,33 +171,70 @@ def early_closes(year: int) -> frozenset[date]:
     )
 
 
+TOKYO_CLOSED: Final = frozenset({date(2025, 11, 3), date(2025, 11, 24), date(2026, 3, 20)})
+"""The holidays of Tokyo in the weeks that are played."""
+STOCKHOLM_EARLY: Final = frozenset({date(2025, 10, 31), date(2026, 10, 30)})
+"""The days on which Stockholm closes at 13:00, in the weeks that are played."""
+_FUTURES_EARLY: Final = frozenset(
+    {date(2025, 11, 27), date(2025, 11, 28), date(2026, 11, 26), date(2026, 11, 27)}
+)
+"""The days on which the futures of the CME are traded until 13:00 in New York, in those weeks."""
+
+
 def session_hours(session: str, day: date) -> tuple[int, int] | None:
     """Return from when until when is traded on a day, in epoch milliseconds; None if nobody trades.
 
-    A day of XNYS is one of New York, any other one of UTC. Currencies are traded from Sunday until Friday,
-    17:00 in New York.
+    A day of an exchange is one of its own, any other one of UTC. Between the two may be a pause: see
+    `session_spans`.
     """
-    if session == "XNYS":
-        if day.weekday() >= 5 or day in closed_days(day.year):
-            return None
-        close = clock_time(13) if day in early_closes(day.year) else clock_time(16)
-        hours = (datetime.combine(day, at, NEW_YORK) for at in (clock_time(9, 30), close))
-        opens, closes = map(epoch_ms, hours)
-        return opens, closes
+    spans = session_spans(session, day)
+    return (spans[0][0], spans[-1][1]) if spans else None
+
+
+def session_spans(session: str, day: date) -> list[tuple[int, int]]:
+    """Return the times of a day between which is traded, in order, in epoch milliseconds.
+
+    Currencies are traded from Sunday until Friday, 17:00 in New York; futures also, but for an hour from
+    17:00 on. Tokyo has a lunch break.
+    """
+    if session in _ZONES:
+        hours = _list_hours(session, day)
+        return [] if day.weekday() >= 5 else _place_spans(day, session, *hours)
     begins = midnight_ms(day, ZoneInfo("UTC"))
     if session == "24x7":
-        return begins, begins + DAY_MS
-    if session != "24x5":
+        return [(begins, begins + DAY_MS)]
+    if session not in ("24x5", "us_futures"):
         raise ValueError(f"no session {session!r}")
-    change = epoch_ms(datetime.combine(day, clock_time(17), NEW_YORK))
-    match day.weekday():
-        case 4:
-            return begins, change
-        case 5:
-            return None
-        case 6:
-            return change, begins + DAY_MS
-    return begins, begins + DAY_MS
+    is_futures = session == "us_futures"
+    close = clock_time(13 if is_futures and day in _FUTURES_EARLY else 17)
+    change = epoch_ms(datetime.combine(day, close, NEW_YORK))
+    resumed = epoch_ms(datetime.combine(day, clock_time(18 if is_futures else 17), NEW_YORK))
+    before, after = (begins, change), (resumed, begins + DAY_MS)
+    if day.weekday() == 5:
+        return []
+    if day.weekday() in (4, 6):
+        return [before if day.weekday() == 4 else after]
+    return [before, after] if resumed > change else [(begins, begins + DAY_MS)]
+
+
+def _list_hours(session: str, day: date) -> tuple[tuple[clock_time, clock_time], ...]:
+    """Return the hours of an exchange on a weekday; none on a holiday."""
+    match session:
+        case "XNYS":
+            close = clock_time(13) if day in early_closes(day.year) else clock_time(16)
+            return () if day in closed_days(day.year) else ((clock_time(9, 30), close),)
+        case "XSTO":
+            return ((clock_time(9), clock_time(13) if day in STOCKHOLM_EARLY else clock_time(17, 30)),)
+    halves = (clock_time(9), clock_time(11, 30)), (clock_time(12, 30), clock_time(15, 30))
+    return () if day in TOKYO_CLOSED else halves
+
+
+def _place_spans(day: date, session: str, *spans: tuple[clock_time, clock_time]) -> list[tuple[int, int]]:
+    zone = ZoneInfo(_ZONES[session])
+    return [
+        (epoch_ms(datetime.combine(day, begin, zone)), epoch_ms(datetime.combine(day, end, zone)))
+        for begin, end in spans
+    ]
 
 
 def week_days(first_day: date, days: int = 7) -> Iterator[date]:
@@ -200,8 +244,11 @@ def week_days(first_day: date, days: int = 7) -> Iterator[date]:
 
 def session_minutes(session: str, first_day: date, days: int = 7) -> list[int]:
     """Return when each minute of a week begins in which a market is open, in epoch milliseconds."""
-    hours = (session_hours(session, day) for day in week_days(first_day, days))
-    return [minute for each in hours if each is not None for minute in range(*each, MINUTE_MS)]
+    begin = midnight_ms(first_day, ZoneInfo("UTC"))
+    end = begin + days * DAY_MS
+    around = week_days(first_day - timedelta(1), days + 2)  # a day of Tokyo begins on the day before in UTC
+    spans = (span for day in around for span in session_spans(session, day))
+    return [minute for span in spans for minute in range(*span, MINUTE_MS) if begin <= minute < end]
 
 
 # -- bars
@@ -223,10 +270,13 @@ def make_bars(instrument: Instrument, first_day: date, days: int = 7) -> tuple[B
     count = len(minutes)
     path = instrument.price * np.exp(np.cumsum(draw.normal(0.0, instrument.volatility, count + 1)))
     path = np.maximum(np.round(path, instrument.decimals), 10.0**-instrument.decimals)
+    path = np.round(path - instrument.discount, instrument.decimals)
     opens, closes = path[:-1], path[1:]
     reach = np.abs(draw.normal(0.0, instrument.volatility, (2, count)))
-    highs = np.round(np.maximum(opens, closes) * (1 + reach[0]), instrument.decimals)
-    lows = np.round(np.minimum(opens, closes) * (1 - reach[1]), instrument.decimals)
+    scale = instrument.price if instrument.discount else np.maximum(opens, closes)
+    highs = np.round(np.maximum(opens, closes) + scale * reach[0], instrument.decimals)
+    scale = instrument.price if instrument.discount else np.minimum(opens, closes)
+    lows = np.round(np.minimum(opens, closes) - scale * reach[1], instrument.decimals)
     trades = draw.integers(1, 900, count)
     volumes = _make_volumes(instrument, draw, count)
     numbers = (column.tolist() for column in (minutes, opens, highs, lows, closes, volumes, trades))
@@ -349,6 +399,47 @@ def published_ms(observation: Observation, series: Series) -> int:
     return epoch_ms(after) + 10 * DAY_MS
 
 
+@dataclass(frozen=True, slots=True)
+class Vintage:
+    """Hold a value that a period had from a day on, and since when its source shows it."""
+
+    start_ms: int
+    value: float
+    day: date
+    shown_ms: int
+
+
+def make_vintages(observation: Observation, series: Series) -> list[Vintage]:
+    """Return the first print of a monthly value and, of two months in three, its revision a month later."""
+    first = datetime.fromtimestamp(published_ms(observation, series) / 1000, UTC).date()
+    days = [first, first + timedelta(days=31)]
+    values = [round(observation.value + 10.0**-series.decimals, series.decimals), observation.value]
+    if datetime.fromtimestamp(observation.start_ms / 1000, UTC).month % 3 == 0:
+        days, values = days[:1], values[1:]
+    chicago = ZoneInfo("America/Chicago")
+    return [
+        Vintage(observation.start_ms, value, day, midnight_ms(day, chicago) + 8 * 3_600_000)
+        for day, value in zip(days, values, strict=True)
+    ]
+
+
+# -- corporate actions
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """Hold a split, by its ratio, or a dividend, by its amount: on which day, and until when it is named.
+
+    `until_ms` is when its source withdraws it; None if never.
+    """
+
+    symbol: str
+    kind: str
+    ex_day: date
+    value: float
+    until_ms: int | None = None
+
+
 # -- the market
 
 
@@ -361,8 +452,12 @@ class Market:
         days: int = 7,
         instruments: Sequence[Instrument] = INSTRUMENTS,
         series: Sequence[Series] = SERIES,
+        actions: Sequence[Action] = (),
+        *,
+        has_vintages: bool = False,
     ) -> None:
-        self.first_day, self.days = first_day, days
+        self.has_vintages = has_vintages
+        self.first_day, self.days, self.actions = first_day, days, tuple(actions)
         self.instruments: Mapping[str, Instrument] = {each.symbol: each for each in instruments}
         self.series: Mapping[str, Series] = {each.symbol: each for each in series}
         self.begin_ms = midnight_ms(first_day, ZoneInfo("UTC"))
@@ -387,6 +482,10 @@ class Market:
         """Return all values of a series, the oldest first. Raise KeyError if there is no such series."""
         return make_observations(self.series[symbol], self.first_day, self.days)
 
+    def list_actions(self, symbol: str) -> tuple[Action, ...]:
+        """Return the splits and dividends of a symbol, announced ones, too."""
+        return tuple(each for each in self.actions if each.symbol == symbol)
+
     def find_known(self, symbol: str, timeframe: str, now_ms: int) -> list[Bar]:
         """Return the bars that have begun until now, the last one as far as it goes."""
         bars, length = self.bars(symbol, timeframe), 1000 * TIMEFRAME_SEC[timeframe]
@@ -398,7 +497,7 @@ class Market:
             known[-1] = begin_bar(known[-1], (now_ms - known[-1].start_ms) / length)
             return known
         minutes = self.find_known(symbol, "1m", now_ms)
-        first = bisect_left(self.starts(symbol, "1m"), known[-1].start_ms)
+        first = bisect_left(minutes, known[-1].start_ms, key=lambda bar: bar.start_ms)
         # a day begins at midnight, and has no bar before its first trade
         return known[:-1] + join_minutes(minutes[first:], timeframe, self.instruments[symbol])
 

@@ -17,17 +17,21 @@ from datetime import UTC, datetime, tzinfo
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 import orjson
 
 from services.market.records import DAY_MS, TIMEFRAME_SEC, Bar
-from support.market_prices import Instrument, epoch_ms
+from support.market_prices import Instrument, epoch_ms, midnight_ms
 from support.market_view import MarketView
 
 PAGE_ROWS: Final = 500
 """The most rows of a page, of the sources that have pages."""
 Words = dict[str, Any]
 """The words of a question, and what is said of a row or of all: the values for the places of a document."""
+
+
+_UTC: Final = ZoneInfo("UTC")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +88,8 @@ class Route:
         newest_first: whether the newest row is the first one; or the word that says `asc` if it is not.
         has_gaps: whether minutes without a trade have a row of nulls, and weekdays without a value a point.
         is_bare: whether a question with any query is wrong.
+        has_vintages: whether rows have every value that a period ever had, if the market has them: `known`.
+        has_actions: whether it is about splits and dividends: the words `splits` and `dividends`.
         unknown, wrong, empty: the answers for another symbol, for another timeframe, and without rows.
     """
 
@@ -105,6 +111,8 @@ class Route:
     newest_first: bool | str = False
     has_gaps: bool = False
     is_bare: bool = False
+    has_vintages: bool = False
+    has_actions: bool = False
     unknown: Answer
     wrong: Answer
     empty: Answer | None = None
@@ -237,6 +245,9 @@ def _find_rows(shape: Shape, route: Route, view: MarketView, words: Words) -> li
         instrument = view.find_symbol(words["asked"], lambda each: _spell(shape, each))
     except KeyError:
         raise NotServedError(route.unknown) from None
+    if route.has_actions:
+        words |= _name_actions(route, view, words, instrument.symbol)
+        return []
     zone = instrument.zone if route.zone == "local" and words.get("zone") != "UTC" else UTC
     words |= _split_symbol(instrument)
     if (quote := view.find_quote(instrument.symbol)) is not None:
@@ -245,6 +256,22 @@ def _find_rows(shape: Shape, route: Route, view: MarketView, words: Words) -> li
     elif not route.frames:
         raise NotServedError(route.unknown)
     return _find_bars(route, view, words, instrument, zone) if route.frames else []
+
+
+def _name_actions(route: Route, view: MarketView, words: Words, symbol: str) -> Words:
+    """Return the splits and dividends between two dates, both included."""
+    start, end = _find_edges(route, words, UTC)
+    found = [
+        each
+        for each in view.find_actions(symbol)
+        if (start or 0) <= midnight_ms(each.ex_day, _UTC) <= (view.now_ms if end is None else end)
+    ]
+    dated = [(each, {"symbol": symbol, "ex_date": each.ex_day.isoformat()}) for each in found]
+    splits = [row | {"new_rate": each.value, "old_rate": 1} for each, row in dated if each.kind == "split"]
+    return {
+        "splits": splits,
+        "dividends": [row | {"rate": each.value} for each, row in dated if each.kind == "dividend"],
+    }
 
 
 def _spell(shape: Shape, instrument: Instrument) -> str | None:
@@ -366,6 +393,11 @@ def _find_values(route: Route, view: MarketView, words: Words) -> list[Words]:
                     "cells": day["cells"] + route.cell.format(name=name, value=each.value),
                 }
         return list(days.values())
+    if route.has_vintages and view.market.has_vintages:
+        return [
+            _name_times(each.start_ms, UTC) | {"value": each.value, "known": each.day}
+            for each in view.find_vintages(symbol, *edges)
+        ]
     found = view.find_observations(symbol, *edges)
     rows = [_name_times(each.start_ms, UTC) | {"value": each.value} for each in found]
     if rows and route.has_gaps and not series.is_monthly:

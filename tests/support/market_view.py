@@ -12,7 +12,17 @@ from enum import StrEnum
 from typing import Final, TypeVar
 
 from services.market.records import DAY_MS, MINUTE_MS, TIMEFRAME_SEC, Bar, Observation, Quote
-from support.market_prices import Instrument, Market, begin_bar, published_ms, session_hours
+from support.market_prices import (
+    Action,
+    Instrument,
+    Market,
+    Vintage,
+    begin_bar,
+    make_vintages,
+    published_ms,
+    session_hours,
+    session_spans,
+)
 
 
 class ViceKind(StrEnum):
@@ -41,6 +51,9 @@ class ViceKind(StrEnum):
     NEGATIVE = "negative"  # one row in `every` has prices below zero
     CROSSED = "crossed"  # one row in `every` has its high below its low
     MISSING = "missing"  # one row in `every` is not there
+    HELD = "held"  # one row in `every` is not there until it is `minutes` old
+    REVISED = "revised"  # one row in `every` has another close until it is `minutes` old
+    NOT_A_NUMBER = "not_a_number"  # one row in `every` has no number for its close until it is `minutes` old
     DUPLICATED = "duplicated"  # each row is there twice
     UNORDERED = "unordered"  # every second row comes first
 
@@ -102,7 +115,7 @@ class MarketView:
         edges = (begin - _WIDEST_SHIFT_MS, end + _WIDEST_SHIFT_MS)
         near = known[slice(*(bisect_left(known, edge, key=lambda bar: bar.start_ms) for edge in edges))]
         spoiled = self._drop_missing(self._spoil_bars(symbol, near))
-        rows = [bar for bar in spoiled if begin <= bar.start_ms <= end]
+        rows = [self._spoil_close(bar) for bar in spoiled if begin <= bar.start_ms <= end]
         rows = rows if first is None else rows[:first]
         return self._spoil_order(rows if last is None else rows[-last:])
 
@@ -123,6 +136,22 @@ class MarketView:
         if (vice := self._vices.get(ViceKind.NEGATIVE)) is not None:
             known = [replace(each, value=-each.value) if _is_hit(each, vice) else each for each in known]
         return self._spoil_order(self._drop_missing(known))
+
+    def find_vintages(self, symbol: str, start_ms: int, end_ms: int) -> list[Vintage]:
+        """Return the values that the periods between two times ever had, and that are shown now."""
+        series = self.market.series[symbol]
+        known = (
+            vintage
+            for each in self.market.observations(symbol)
+            if start_ms <= each.start_ms <= end_ms
+            for vintage in make_vintages(each, series)
+        )
+        return [each for each in known if each.shown_ms <= self.now_ms]
+
+    def find_actions(self, symbol: str) -> list[Action]:
+        """Return the splits and dividends of a symbol that are named now."""
+        named = self.market.list_actions(symbol)
+        return [each for each in named if each.until_ms is None or self.now_ms < each.until_ms]
 
     def find_quote(self, symbol: str) -> Quote | None:
         """Return the latest price; None if nothing was traded yet."""
@@ -150,10 +179,13 @@ class MarketView:
 
     def find_quiet_minutes(self, symbol: str, start_ms: int, end_ms: int) -> list[int]:
         """Return the minutes between two times of one day in which the market was open and nobody traded."""
+        if end_ms - start_ms <= MINUTE_MS:
+            return []
         instrument = self.market.instruments[symbol]
         day = datetime.fromtimestamp(start_ms / 1000, instrument.zone).date()
-        hours = session_hours(instrument.session, day)
-        return [] if hours is None else list(range(start_ms + MINUTE_MS, min(end_ms, hours[1]), MINUTE_MS))
+        spans = session_spans(instrument.session, day)
+        quiet = range(start_ms + MINUTE_MS, end_ms, MINUTE_MS)
+        return [minute for minute in quiet if any(begin <= minute < end for begin, end in spans)]
 
     def _find_day_volume(self, instrument: Instrument) -> float:
         """Return what was traded on the latest day."""
@@ -192,9 +224,22 @@ class MarketView:
                 bar = begin_bar(bar, 0.5)
             elif kind is ViceKind.NEGATIVE and _is_hit(bar, vice):
                 bar = scale_prices(bar, -1.0)
+            elif kind is ViceKind.REVISED and self._is_young_hit(bar, kind):
+                bar = replace(bar, close=bar.low if bar.close > bar.low else bar.high)
             elif kind is ViceKind.CROSSED and _is_hit(bar, vice):
                 bar = replace(bar, high=bar.low, low=bar.high + 0.01)
         return bar
+
+    def _spoil_close(self, bar: Bar) -> Bar:
+        """Return a bar without a close that is a number, if its source has that vice."""
+        return replace(bar, close=float("nan")) if self._is_young_hit(bar, ViceKind.NOT_A_NUMBER) else bar
+
+    def _is_young_hit(self, bar: Bar, kind: ViceKind) -> bool:
+        """Return True if a bar is one of those that a source has late or wrong, and not old enough yet."""
+        vice = self._vices.get(kind)
+        if vice is None or not _is_hit(bar, vice):
+            return False
+        return self.now_ms < bar.start_ms + 1000 * TIMEFRAME_SEC[bar.timeframe] + MINUTE_MS * vice.minutes
 
     def _find_frozen_price(self, symbol: str) -> float | None:
         """Return the price at which the source froze; None if it did not."""
@@ -208,7 +253,12 @@ class MarketView:
     def _drop_missing(self, rows: Sequence[Row]) -> list[Row]:
         """Return rows without those that a source with that vice does not have."""
         vice = self._vices.get(ViceKind.MISSING)
-        return [row for row in rows if vice is None or not _is_hit(row, vice)]
+        return [
+            row
+            for row in rows
+            if not (vice is not None and _is_hit(row, vice))
+            and not (isinstance(row, Bar) and self._is_young_hit(row, ViceKind.HELD))
+        ]
 
     def _spoil_order(self, rows: list[Row]) -> list[Row]:
         """Return rows as often and in such an order as a source with those vices has them."""

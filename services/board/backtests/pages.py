@@ -139,7 +139,7 @@ def _add_list(site: APIRouter, board: FleetBoard, market: Market, backtests: Bac
         if started:
             return redirect(f"{PATH}/{started[0].id}")
         frame = replace(await board.make_session_frame(request, "Backtests", NAV), notice=notice)
-        return board.templates.answer(await _make_list(frame, market, backtests, form.fields), 422)
+        return board.templates.answer(await _make_list(frame, market, backtests, form.fields))
 
 
 def _add_one(site: APIRouter, board: FleetBoard, market: Market, backtests: Backtests) -> None:

@@ -213,8 +213,6 @@ select count(*) from (
   select 1 from bars where symbol = any($1::text[]) and timeframe = $2
   and start >= $3::date and start < $4::date + 1 limit $5
 ) as counted"""
-
-
 _BUILT_DAYS: Final = """
 select wanted.symbol, wanted.open_ms, found.minutes, found.missing
 from unnest($1::text[], $2::bigint[], $3::text[]) as wanted(symbol, open_ms, day)
@@ -524,17 +522,17 @@ class ArchiveReader:
         spans = list(symbols), list(opens_ms), list(untils_ms)
         return [MinuteCount(*row) for row in await self._fetch(_MINUTES, *spans)]
 
-    async def read_built_days(
-        self, symbols: Sequence[str], opens_ms: Sequence[int], days: Sequence[str]
-    ) -> list[BuiltDay]:
-        """Return what final bars of trading days were built of; none for a bar that a source gave whole."""
-        return [BuiltDay(*row) for row in await self._fetch(_BUILT_DAYS, symbols, opens_ms, days)]
-
     async def count_bars(
         self, symbols: Sequence[str], timeframe: str, days: tuple[date, date], most: int
     ) -> int:
         """Return how many bars symbols have from a first to a last day, in UTC, but not more than `most`."""
         return int((await self._fetch(_COUNT_BARS, list(symbols), timeframe, *days, most))[0][0])
+
+    async def read_built_days(
+        self, symbols: Sequence[str], opens_ms: Sequence[int], days: Sequence[str]
+    ) -> list[BuiltDay]:
+        """Return what final bars of trading days were built of; none for a bar that a source gave whole."""
+        return [BuiltDay(*row) for row in await self._fetch(_BUILT_DAYS, symbols, opens_ms, days)]
 
     async def read_downloads(self, limit: int) -> list[Download]:
         """Return the last requests to sources, the newest first."""

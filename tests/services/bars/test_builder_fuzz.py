@@ -187,7 +187,7 @@ def list_published(scene: SymbolScene) -> list[dict[str, str]]:
     matter of batches.
     """
     always = {"epoch", "known_at"}
-    dropped = dict.fromkeys(("1d", *PERIODS), {*always, "rev"})
+    dropped = {frame: {*always, "rev"} for frame in ("1d", *PERIODS)}
     return [
         {name: value for name, value in entry.items() if name not in dropped.get(frame, always)}
         for (frame, _), entry in sorted(scene.bars.items())

@@ -168,12 +168,12 @@ def test_a_history_that_is_older_than_what_is_kept_has_its_weeks_when_it_comes_a
 
 
 def test_a_day_that_was_released_though_the_market_was_closed_is_of_no_week():
-    """Else it would be in the week that is built with the day after it, and not in one that was built before."""
+    """Otherwise it was in a week that was built after it came, and not in one that was built before."""
     days = daily(NEW_YORK, date(2026, 9, 1), 4)
     closed = replace(days[2], start_ms=days[2].start_ms + 12 * 60 * MINUTE, high=1e6)
     entries = [come(bar, NEW_YORK) for bar in days]
     released = arrival(closed, seen_ms=days[-1].start_ms, released="1")
-    for batches in ([entries[:3] + [released] + entries[3:]], [[each] for each in [*entries, released]]):
+    for batches in ([[*entries[:3], released, *entries[3:]]], [[each] for each in [*entries, released]]):
         scene = make_scene(NEW_YORK)
         for some in batches:
             scene.play(some)

@@ -218,6 +218,17 @@ def test_indicators_are_computed_anew_as_of_the_day_of_the_split():
             assert {name: one[name] for name in known} == pytest.approx(known, rel=1e-9)
 
 
+def test_indicators_of_weeks_are_computed_anew_with_the_split_and_not_with_the_next_day():
+    scene, stream = make_scene(timeframes=("1d", "1w"), indicators=("vwap",)), Stream()
+    for day in DAYS:
+        scene.play([stream.write(day_bar(day, CLOSES[day]), evening_of(day), "tiingo")])
+    before = values_of(scene.indicators, "1w")
+    assert before[0]["vwap"] > 900
+    scene.play([stream.split(seen=DAYS[-1])])
+    after = values_of(scene.indicators, "1w")
+    assert after[0]["vwap"] == pytest.approx(before[0]["vwap"] / 10)
+
+
 def raw(entry):
     return {name.encode(): value.encode() for name, value in entry.items()}
 
