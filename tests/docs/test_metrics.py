@@ -26,7 +26,7 @@ from sentinel.fallback import collect_skipped
 from services.archive.metrics import ArchiveMetrics
 from services.bars.metrics import BarsMetrics
 from services.board.fleet.recorder import HistoryRecorder
-from services.board.metrics import collect_board, collect_market
+from services.board.metrics import collect_backtests, collect_board, collect_market
 from services.board.site_rules import SITE_RULES
 from services.massive.market.status import MarketStatus
 from services.massive.probes.monitor import ProbeMonitor
@@ -129,7 +129,10 @@ def collect_of_its_market():
         feed=SimpleNamespace(has_market=True, problem=None),
         archive=SimpleNamespace(is_configured=True, problem=None),
     )
-    return collect_market(market)
+    queue = SimpleNamespace(
+        waiting=0, running=0, finished={}, took_sec=0.0, store=SimpleNamespace(set_aside=0)
+    )
+    return [*collect_market(market), *collect_backtests(queue)]
 
 
 TOLD = {

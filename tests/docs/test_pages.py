@@ -23,6 +23,7 @@ WITHOUT_TRUTH = {
         "backtest.md",
     ),
     "client.md",
+    "backtests.md",
 }
 SERVICES = sorted((ROOT / "docs/services").glob("*.md"))
 

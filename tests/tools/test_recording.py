@@ -34,14 +34,13 @@ def ms(*when):
 
 
 def test_minutes_of_stocks_are_those_of_regular_hours_in_utc_and_in_dollars(tool, tmp_path, monkeypatch):
-    monkeypatch.setattr(tool, "MINUTE_STOCKS", ("SPY",))
-    monkeypatch.setattr(tool, "MINUTE_STOCK_DAYS", (date(2013, 10, 11),))
+    monkeypatch.setattr(tool, "MINUTE_STOCKS", {tool.STOCKS: (("SPY",), (date(2013, 10, 11),))})
     rows = [(OPEN_MS - 60_000, 1), (OPEN_MS, 2), (OPEN_MS + 60_000, 3), (OPEN_MS + 390 * 60_000, 4)]
     text = "".join(f"{at},1689500,1690000,1689000,1689{at % 7}50,{volume}\n" for at, volume in rows)
     write_zip(tmp_path / "equity/usa/minute/spy/20131011_trade.zip", text)
     quote = f"{OPEN_MS},1,2,0,1689400,10,3,4,2,1689600,20\n"
     write_zip(tmp_path / "equity/usa/minute/spy/20131011_quote.zip", quote)
-    first, second = tool.read_stock_minutes(tmp_path)
+    first, second = tool.read_stock_minutes(tmp_path, tool.STOCKS)
     # New York is four hours behind UTC in October
     assert (first["start"], second["start"]) == (ms(2013, 10, 11, 13, 30), ms(2013, 10, 11, 13, 31))
     assert (first["open"], first["high"], first["volume"]) == (168.95, 169, 2)
@@ -73,7 +72,7 @@ def test_the_trading_days_of_a_pair_are_put_together_from_seventeen_to_seventeen
 def test_a_dividend_is_what_its_factor_takes_from_the_close_before_and_a_split_has_a_factor_of_its_own(
     tool, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(tool, "DAILY_STOCKS", ("AAPL", "FB"))  # FB has no such file
+    monkeypatch.setattr(tool, "DAILY_STOCKS", {tool.STOCKS: ("AAPL", "FB")})  # FB has no such file
     folder = tmp_path / "equity/usa/factor_files"
     folder.mkdir(parents=True)
     rows = (
@@ -84,7 +83,7 @@ def test_a_dividend_is_what_its_factor_takes_from_the_close_before_and_a_split_h
         "20501231,1,1,0",
     )
     (folder / "aapl.csv").write_text("\n".join(rows))
-    dividend, split = tool.read_actions(tmp_path)
+    dividend, split = tool.read_actions(tmp_path, tool.STOCKS)
     assert (dividend["ex_day"], dividend["action"], dividend["amount"]) == ("2012-08-13", "dividend", 2.65)
     assert (split["ex_day"], split["action"], split["ratio"]) == ("2013-06-10", "split", 2)
     assert split["known"] == tool.known_ms(split) == ms(2013, 6, 10)

@@ -54,7 +54,7 @@ async def test_a_symbol_that_has_only_quotes_in_the_database_has_their_price():
 
 @pytest.mark.parametrize(("at_ms", "price"), [(59_000, 1.5), (61_000, 7.5)])
 async def test_of_a_quote_and_a_bar_of_the_database_the_newer_one_counts(at_ms, price):
-    archive = Archive([("SPY", 60_000, 1.5, "yahoo", False, 1.5)], [make_quote("SPY", at_ms, 7.5)])
+    archive = Archive([("SPY", 60_000, 1.5, "yahoo", False, 1.5, 1.0)], [make_quote("SPY", at_ms, 7.5)])
     one = StoredSeries(id="a", symbol="SPY", kind="quotes")
     tiles, _ = await make_tiles(make_parts(archive), [one])
     assert [tile.price for tile in tiles] == [price]
