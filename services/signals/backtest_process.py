@@ -119,7 +119,7 @@ def _describe_installed() -> bytes:
 def _play(document: dict[str, Any], send_progress: SendProgress) -> tuple[PlayOutcome, bytes]:
     from marketswarm.postgres.errors import PostgresAwayError  # noqa: PLC0415 - as above
     from services.signals.history import HistoryError  # noqa: PLC0415
-    from services.signals.run import run_backtest  # noqa: PLC0415
+    from services.signals.run import complete_request, run_backtest  # noqa: PLC0415
     from services.signals.strategy import INSTALLED, load_installed  # noqa: PLC0415
 
     request = BacktestRequest.from_document(document["request"])
@@ -130,7 +130,7 @@ def _play(document: dict[str, Any], send_progress: SendProgress) -> tuple[PlayOu
     try:
         strategy = load_installed(request.strategy)
         history = asyncio.run(_read_history(document["database_url"], request))
-        whole = request.model_copy(update={"parameters": strategy.complete(request.parameters)})
+        whole = complete_request(request, strategy, history)
         if whole.digest(history.digest, strategy.code) == document["kept"]:
             return PlayOutcome.KEPT, document["kept"].encode()
         report = run_backtest(request, history, strategy=strategy, on_progress=note_progress)

@@ -45,9 +45,6 @@ from services.tables.adjusted_bars import Adjust
 FAILED: Final = 1
 """The exit code if the database can't be read, or an audit found what does not hold."""
 _READ_SEC: Final = 3600.0
-_PERIODS: Final = {"1d": 252, "1w": 52, "1mo": 12}
-"""How many bars a year has, for the Sharpe ratio."""
-_ROUND_THE_CLOCK_DAYS: Final = 365
 _SHOWN_FILLS: Final = 10
 _LEAST_STEP: Final = Decimal("0.00000001")
 _MOST_STEP: Final = Decimal(1_000_000)
@@ -75,6 +72,10 @@ def _make_account(
     volume_share: Annotated[
         str | None, option("--volume-share", "0.1", "The most of a bar's volume that orders fill.")
     ] = None,
+    slippage: Annotated[
+        str, option("--slippage", "0.0005", "What market and stop orders pay more, as a share of the price.")
+    ] = "0",
+    slippage_ticks: Annotated[str, option("--slippage-ticks", "1", "The same in ticks, added to it.")] = "0",
     periods: Annotated[
         str | None,
         option("--periods", "252", "Bars of a year, for the Sharpe ratio; by default by timeframe."),
@@ -82,6 +83,7 @@ def _make_account(
 ) -> dict[str, Any]:
     """Return the account of a request; options that are not given are absent."""
     found = {"cash": cash, "currency": currency, "borrow_rate": borrow_rate, "type": "cash"}
+    found |= {"slippage": slippage, "slippage_ticks": slippage_ticks}
     if leverage is not None:
         found |= {"type": "margin", "leverage": leverage}
     if volume_share is not None:
@@ -236,9 +238,8 @@ def run_strategy(
                 "fee": fee,
             }
         )
-        request = request.model_copy(update={"parameters": loaded.complete(request.parameters)})
+        loaded.complete(request.parameters)  # what is wrong is said before anything is read
         history = _read_history(request, bars, actions, rules, data)
-        request = _complete_periods(request, history)
         with _show_progress() as on_progress, contextlib.redirect_stdout(sys.stderr):
             report = run_backtest(request, history, strategy=loaded, on_progress=on_progress)
     except (ReportError, StrategyError, HistoryError, CaseError) as error:
@@ -287,17 +288,6 @@ def _read_history(
         return event_loop.run(read())
     except PostgresAwayError as error:
         raise Exit(FAILED, str(error)) from None
-
-
-def _complete_periods(request: BacktestRequest, history: BacktestHistory) -> BacktestRequest:
-    """Return the request with the bars of a year, where its timeframe says how many there are."""
-    periods = _PERIODS.get(request.timeframe)
-    if request.account.periods_per_year is not None or periods is None:
-        return request
-    if request.timeframe == "1d" and all(each.has_weekends for each in history.symbols.values()):
-        periods = _ROUND_THE_CLOCK_DAYS
-    account = {**request.to_document()["account"], "periods_per_year": periods}
-    return BacktestRequest.from_document({**request.to_document(), "account": account})
 
 
 @contextlib.contextmanager

@@ -8,10 +8,11 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
+from fractions import Fraction
 from typing import Annotated, Any, ClassVar, Final, Literal, NoReturn, Self
 
 import orjson
@@ -27,7 +28,8 @@ from pydantic import (
 
 from services.market.fields import SYMBOL
 from services.market.records import Timeframe
-from services.signals.cases import AccountModel, FeeModel
+from services.signals.cases import AccountModel, FeeModel, NotNegative
+from services.signals.engine.orders import AccountRules
 from services.tables.adjusted_bars import Adjust
 
 FORM: Final = 1
@@ -66,6 +68,20 @@ def _require_day(value: Any) -> Any:
 Day = Annotated[date, BeforeValidator(_require_day), Field(ge=_FIRST, lt=_END)]
 
 
+class BacktestAccount(AccountModel):
+    """The account of a request: as that of a case, and what orders pay more than the price that they find.
+
+    `slippage` is a share of the price, `slippage_ticks` are ticks of the instrument: both together.
+    """
+
+    slippage: Annotated[NotNegative, Field(le=Decimal("0.5"))] = Decimal(0)
+    slippage_ticks: Annotated[int, Field(ge=0, le=10_000)] = 0
+
+    def make_rules(self) -> AccountRules:
+        rules = super().make_rules()
+        return replace(rules, slippage=Fraction(self.slippage), slippage_ticks=self.slippage_ticks)
+
+
 class BacktestRequest(BaseModel):
     """Ask for a backtest.
 
@@ -96,7 +112,7 @@ class BacktestRequest(BaseModel):
     last_day: Annotated[Day, Field(alias="to")]
     timeframe: Timeframe = "1d"
     adjust: Adjust = Adjust.SPLITS
-    account: AccountModel = AccountModel(cash=Decimal(100_000))
+    account: BacktestAccount = BacktestAccount(cash=Decimal(100_000))
     fee: FeeModel = FeeModel()
 
     @model_validator(mode="after")

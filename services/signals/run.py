@@ -52,6 +52,9 @@ MAX_NAME: Final = 200
 _PROGRESS_STEPS: Final = 200
 _BENCHMARK_LEVERAGE: Final = Fraction(2)
 """What lets buy and hold pay its fees where all of its cash is in shares."""
+_PERIODS: Final = {"1d": 252, "1w": 52, "1mo": 12}
+"""How many bars a year has, for the Sharpe ratio."""
+_ROUND_THE_CLOCK_DAYS: Final = 365
 OnProgress = Callable[[int, int], object]
 """Called with how many closes were played, and how many there are."""
 
@@ -74,7 +77,7 @@ def run_backtest(
         HistoryError: the history lacks a symbol, or has no bar of the days that are asked for.
     """
     strategy = strategy or load_installed(request.strategy)
-    request = request.model_copy(update={"parameters": strategy.complete(request.parameters)})
+    request = complete_request(request, strategy, history)
     histories = [_find_history(history, symbol) for symbol in request.symbols]
     market = _Market.make(request, histories)
     fee = InstrumentModel(tick=Decimal(1), lot=Decimal(1), fee=request.fee).make_instrument().fee
@@ -84,6 +87,22 @@ def run_backtest(
     played = decider.play()
     held = _hold(market, rules, instruments)
     return make_report(request, strategy, history, played=played, held=held, bars=market.bars)
+
+
+def complete_request(
+    request: BacktestRequest, strategy: Strategy, history: BacktestHistory
+) -> BacktestRequest:
+    """Return a request with the defaults of its strategy, and the bars of a year if its timeframe says them.
+
+    Its digest is then that of the report. Raises StrategyError as `run_backtest` does.
+    """
+    account, periods = request.account, _PERIODS.get(request.timeframe)
+    if account.periods_per_year is None and periods is not None:
+        if request.timeframe == "1d" and all(each.has_weekends for each in history.symbols.values()):
+            periods = _ROUND_THE_CLOCK_DAYS
+        account = account.model_copy(update={"periods_per_year": Decimal(periods)})
+    parameters = strategy.complete(request.parameters)
+    return request.model_copy(update={"parameters": parameters, "account": account})
 
 
 def _find_history(history: BacktestHistory, symbol: str) -> SymbolHistory:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from services.market.records import DAY_MS
 from services.signals.backtest import CaseResult, EquityPoint, sum_up
-from services.signals.cases import AccountModel, FeeModel, format_time
+from services.signals.cases import FeeModel, format_time
 from services.signals.engine.engine import EngineState
 from services.signals.engine.orders import Fill, LimitFill, Order, OrderRefusal, PriceBar, RefusalReason, Side
 from services.signals.engine.units import (
@@ -23,6 +23,7 @@ from services.signals.report import (
     FEW_TRADES,
     MAX_POINTS,
     MAX_ROWS,
+    BacktestAccount,
     BacktestReport,
     BacktestRequest,
     ReportCounts,
@@ -234,6 +235,7 @@ def _list_assumptions(
         _ADJUSTED[request.adjust],
         *_describe_account(account),
         _describe_fee(request.fee),
+        _describe_slippage(account),
         f"Orders move no price, and {volume}.",
         f"Tick and lot: {', '.join(sizes)}.",
         "There are no taxes, and no interest on cash.",
@@ -245,7 +247,19 @@ def _list_assumptions(
     return found
 
 
-def _describe_account(account: AccountModel) -> list[str]:
+def _describe_slippage(account: BacktestAccount) -> str:
+    parts = [
+        f"{_percent(account.slippage)} of the price" if account.slippage else "",
+        f"{account.slippage_ticks} tick{'s' * (account.slippage_ticks > 1)}"
+        if account.slippage_ticks
+        else "",
+    ]
+    told = " and ".join(each for each in parts if each)
+    worse = f"Market and stop orders fill worse by {told}."
+    return worse if told else "No slippage: market and stop orders fill at the price that the bar has."
+
+
+def _describe_account(account: BacktestAccount) -> list[str]:
     money = f"{format_decimal(account.cash)} {account.currency}"
     if account.type == "cash":
         return [f"A cash account of {money}: it neither borrows nor is short."]

@@ -93,6 +93,17 @@ def test_costs_and_rules_are_taken_from_the_options(run, tmp_path):
     assert "Tick and lot: SPY 0.05 and 10." in report.assumptions
 
 
+def test_slippage_makes_each_fill_worse_and_is_said(run, tmp_path):
+    words = ("buy_and_hold", "--bars", write_bars(tmp_path / "b.csv"), *SPAN, "--json")
+    plain = BacktestReport.from_json(run(*words).stdout.encode().strip())
+    slipped = run(*words, "--slippage", "0.01", "--slippage-ticks", "2")
+    report = BacktestReport.from_json(slipped.stdout.encode().strip())
+    assert float(report.fills[0].price) == pytest.approx(float(plain.fills[0].price) * 1.01 + 0.02, abs=0.011)
+    assert "Market and stop orders fill worse by 1 % of the price and 2 ticks." in report.assumptions
+    assert any(each.startswith("No slippage") for each in plain.assumptions)
+    assert report.digest != plain.digest
+
+
 def test_a_strategy_of_ones_own_is_a_file(run, tmp_path):
     (tmp_path / "mine.py").write_text('"""Mine."""\ndef decide(view): return {"SPY": 50}\n', encoding="utf-8")
     words = ("--bars", write_bars(tmp_path / "b.csv"), *SPAN, "--json")
@@ -184,6 +195,9 @@ def test_a_file_of_more_than_a_gigabyte_is_refused_before_it_is_read(run, tmp_pa
         (("--cash", "much"), "account.cash"),
         (("--leverage", "0"), "account.leverage"),
         (("--fee-percent", "-1"), "fee.percent"),
+        (("--slippage", "0.6"), "account.slippage"),
+        (("--slippage", "NaN"), "account.slippage"),
+        (("--slippage-ticks", "1.5"), "account.slippage_ticks"),
         (("--fee-min", "inf"), "fee.min_per_order"),
         (("--timeframe", "2d"), "timeframe"),
         (("--adjust", "some"), "--adjust"),
