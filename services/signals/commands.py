@@ -7,6 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Final
 
+import orjson
 import typer
 from pydantic import SecretStr
 
@@ -29,6 +30,7 @@ from services.signals.history import (
     read_archive,
     read_files,
 )
+from services.signals.lookahead import audit_run
 from services.signals.page import describe_played, list_totals, render_page
 from services.signals.report import BacktestReport, BacktestRequest, ReportError
 from services.signals.run import OnProgress, run_backtest
@@ -126,6 +128,9 @@ def _read_step(name: str, text: str | None) -> Decimal | None:
 
 AccountOptions = Annotated[dict[str, Any], OptionGroup.of(_make_account)]
 FeeOptions = Annotated[dict[str, Any], OptionGroup.of(_make_fee)]
+Audit = Annotated[
+    bool, typer.Option("--audit", help="Change the input in twelve ways, and check what must follow.")
+]
 RulesOptions = Annotated[TradingRules, OptionGroup.of(_make_trading_rules)]
 
 
@@ -135,10 +140,7 @@ def orders(
     variant: Annotated[
         str | None, option("--variant", "NAME", "Play it with the account of this variant.")
     ] = None,
-    audit: Annotated[
-        bool,
-        typer.Option("--audit", help="Change the input in twelve ways, and check what must follow."),
-    ] = False,
+    audit: Audit = False,
     as_json: Json = False,
 ) -> None:
     """Fill orders by bars, and show the fills, what was refused and the account.
@@ -154,13 +156,11 @@ def orders(
     answer = describe_result(play_case(case), None if periods is None else float(periods))
     checks = audit_case(case) if audit else []
     if as_json:
-        rows = [{"law": str(each.law), "holds": each.holds, "found": each.found} for each in checks]
-        output.print_json(answer | ({"audit": rows} if audit else {}))
+        output.print_json(answer | _describe_audit(checks))
     else:
         _show_answer(answer)
         _show_audit(checks)
-    if broken := [str(each.law) for each in checks if each.holds is False]:
-        raise Exit(FAILED, f"what must follow does not: {', '.join(broken)}")
+    _require_laws(checks)
 
 
 def _show_answer(answer: dict[str, Any]) -> None:
@@ -173,6 +173,17 @@ def _show_answer(answer: dict[str, Any]) -> None:
     for name, value in answer["totals"].items():
         shown = f"{value:.4f}" if isinstance(value, float) else "unknown" if value is None else value
         output.print_line(f"{name.replace('_', ' '):15} {shown}")
+
+
+def _describe_audit(checks: Sequence[AuditCheck]) -> dict[str, Any]:
+    rows = [{"law": str(each.law), "holds": each.holds, "found": each.found} for each in checks]
+    return {"audit": rows} if rows else {}
+
+
+def _require_laws(checks: Sequence[AuditCheck]) -> None:
+    """Raise Exit, code FAILED, if a law does not hold."""
+    if broken := [str(each.law) for each in checks if each.holds is False]:
+        raise Exit(FAILED, f"what must follow does not: {', '.join(broken)}")
 
 
 def _show_audit(checks: Sequence[AuditCheck]) -> None:
@@ -212,6 +223,7 @@ def run_strategy(
         Path | None, option("--actions", "FILE", "With --bars: their splits and dividends, a list in JSON.")
     ] = None,
     html: Annotated[Path | None, option("--html", "FILE", "Write the report as a page, too.")] = None,
+    audit: Audit = False,
     data: Data = DATA,
     as_json: Json = False,
 ) -> None:
@@ -219,7 +231,7 @@ def run_strategy(
 
     Bars and actions are those of the archive: of DATABASE_URL, or of the fleet in the folder --data. The
     strategy's file is run with your rights. docs/services/backtest.md explains the report, and how to write
-    a strategy.
+    a strategy. With --audit it ends with code 1 if a law does not hold.
     """
     try:
         with contextlib.redirect_stdout(sys.stderr):  # what a strategy prints is no part of the report
@@ -242,16 +254,21 @@ def run_strategy(
         history = _read_history(request, bars, actions, rules, data)
         with _show_progress() as on_progress, contextlib.redirect_stdout(sys.stderr):
             report = run_backtest(request, history, strategy=loaded, on_progress=on_progress)
+            checks = audit_run(request, history, loaded) if audit else []
     except (ReportError, StrategyError, HistoryError, CaseError) as error:
         raise Mistake(str(error)) from None
     except KeyboardInterrupt:
         raise Exit(event_loop.INTERRUPTED, "interrupted: there is no report") from None
     if html is not None:
         _write_page(html, report)
-    if as_json:
+    if as_json and audit:
+        output.print_json({**orjson.loads(report.to_json()), **_describe_audit(checks)})
+    elif as_json:
         output.print_json_bytes(report.to_json())
     else:
         _print_report(report, html)
+        _show_audit(checks)
+    _require_laws(checks)
 
 
 def _load_strategy(name: str) -> Strategy:

@@ -1,10 +1,24 @@
-"""Check that a strategy doesn't look ahead: cut the future off, and nothing before may change."""
+"""Check a run of a strategy: that it doesn't look ahead, and that what must follow from its orders does."""
 
+from services.signals.audit import AuditCheck, Law, audit_case
 from services.signals.cases import format_time
 from services.signals.history import BacktestHistory
 from services.signals.report import BacktestReport, BacktestRequest
-from services.signals.run import run_backtest
+from services.signals.run import make_case, run_backtest
 from services.signals.strategy import Strategy
+
+
+def audit_run(request: BacktestRequest, history: BacktestHistory, strategy: Strategy) -> list[AuditCheck]:
+    """Return which laws hold of a run: for the future that is cut off the strategy decides anew.
+
+    The other changes are of the bars and the orders that it decided: a strategy may rightly decide otherwise
+    on other bars. Raises what `run_backtest` raises.
+    """
+    ahead = find_lookahead(request, history, strategy)
+    return [
+        each._replace(holds=False, found=ahead) if each.law is Law.FUTURE_CUT and ahead else each
+        for each in audit_case(make_case(request, history, strategy))
+    ]
 
 
 def find_lookahead(

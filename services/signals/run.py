@@ -11,7 +11,7 @@ from fractions import Fraction
 from typing import Any, Final
 
 from services.market.sessions import OutsideCalendarError, get_session
-from services.signals.cases import InstrumentModel, format_time
+from services.signals.cases import BacktestCase, InstrumentModel, format_time
 from services.signals.engine.engine import (
     ActionsTaken,
     EngineEvent,
@@ -78,15 +78,37 @@ def run_backtest(
     """
     strategy = strategy or load_installed(request.strategy)
     request = complete_request(request, strategy, history)
-    histories = [_find_history(history, symbol) for symbol in request.symbols]
-    market = _Market.make(request, histories)
-    fee = InstrumentModel(tick=Decimal(1), lot=Decimal(1), fee=request.fee).make_instrument().fee
-    instruments = {each.symbol: replace(each.instrument, fee=fee) for each in histories}
+    market, instruments = _prepare(request, history)
     rules = request.account.make_rules()
     decider = _Decider(request, strategy, market, open_account(rules, instruments), on_progress)
     played = decider.play()
     held = _hold(market, rules, instruments)
     return make_report(request, strategy, history, played=played, held=held, bars=market.bars)
+
+
+def make_case(request: BacktestRequest, history: BacktestHistory, strategy: Strategy) -> BacktestCase:
+    """Play a strategy, and return its orders with the bars that they met: what an audit changes.
+
+    The case has no slippage, and no cancelled order ends before it fills or expires. Raises what
+    `run_backtest` raises.
+    """
+    request = complete_request(request, strategy, history)
+    market, instruments = _prepare(request, history)
+    state = open_account(request.account.make_rules(), instruments)
+    played = _Decider(request, strategy, market, state, None).play()
+    account = request.account.model_copy(update={"slippage": Decimal(0), "slippage_ticks": 0})
+    actions = [action for at_ms in sorted(market.actions) for action in market.actions[at_ms]]
+    return BacktestCase(account, instruments, list(market.bars), list(played.decided.values()), actions)
+
+
+def _prepare(
+    request: BacktestRequest, history: BacktestHistory
+) -> tuple["_Market", Mapping[str, Instrument]]:
+    """Return what happens on the days of a request, and its instruments with their fees."""
+    histories = [_find_history(history, symbol) for symbol in request.symbols]
+    fee = InstrumentModel(tick=Decimal(1), lot=Decimal(1), fee=request.fee).make_instrument().fee
+    instruments = {each.symbol: replace(each.instrument, fee=fee) for each in histories}
+    return _Market.make(request, histories), instruments
 
 
 def complete_request(

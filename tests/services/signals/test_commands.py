@@ -104,6 +104,31 @@ def test_slippage_makes_each_fill_worse_and_is_said(run, tmp_path):
     assert report.digest != plain.digest
 
 
+def test_an_audit_changes_the_input_in_twelve_ways(run, tmp_path):
+    words = ("moving_average", "--bars", write_bars(tmp_path / "b.csv"), *SPAN, "--param", "fast=2")
+    words += ("--param", "slow=5", "--audit")
+    said = run(*words).stdout
+    assert sum(" holds" in line or "does not apply" in line for line in said.splitlines()) == 12
+    checks = orjson.loads(run(*words, "--json").stdout)["audit"]
+    assert len(checks) == 12
+    assert not [each for each in checks if each["holds"] is False]
+    assert sum(each["holds"] is True for each in checks) >= 9
+
+
+def test_a_strategy_that_knows_the_future_from_elsewhere_is_found_by_an_audit(run, tmp_path):
+    bars = write_bars(tmp_path / "b.csv")
+    (tmp_path / "peek.py").write_text(
+        "LEFT = []\n"
+        "def decide(view):\n"
+        "    LEFT.append(view.at)\n"
+        "    return {'SPY': 100 if len(LEFT) % 3 else 0}\n",
+        encoding="utf-8",
+    )
+    done = run("./peek.py", "--bars", bars, *SPAN, "--audit")
+    assert done.code == 1
+    assert "what must follow does not: future_cut" in done.said
+
+
 def test_a_strategy_of_ones_own_is_a_file(run, tmp_path):
     (tmp_path / "mine.py").write_text('"""Mine."""\ndef decide(view): return {"SPY": 50}\n', encoding="utf-8")
     words = ("--bars", write_bars(tmp_path / "b.csv"), *SPAN, "--json")
@@ -228,7 +253,7 @@ def test_without_a_fleet_and_a_file_it_says_what_to_do(run):
 def test_json_has_all_fills(run, tmp_path):
     words = ("reversion", "--bars", write_bars(tmp_path / "b.csv"), *SPAN)
     words += ("--param", "bars=3", "--param", "deviations=0.1")
-    document = orjson.loads(run(*words, "--json").stdout)
+    document = ororjson.loads(run(*words, "--json").stdout)
     assert len(document["fills"]) == document["counts"]["fills"] > 10
 
 
@@ -239,7 +264,7 @@ DIVIDEND = {"kind": "dividend", "symbol": "SPY", "at": "2024-01-04T14:30:00Z", "
 def test_splits_and_dividends_of_a_file_change_the_account(run, tmp_path):
     words = ("buy_and_hold", "--bars", write_bars(tmp_path / "b.csv"), *SPAN, "--json")
     (tmp_path / "a.json").write_bytes(orjson.dumps([SPLIT, DIVIDEND]))
-    plain, changed = (orjson.loads(run(*words, *more).stdout) for more in ((), ("--actions", "a.json")))
+    plain, changed = (ororjson.loads(run(*words, *more).stdout) for more in ((), ("--actions", "a.json")))
     held = int(plain["fills"][0]["qty"])
     assert float(changed["totals"]["dividends"]) == held * 0.5
     assert float(changed["points"][4]["positions"]) == pytest.approx(
