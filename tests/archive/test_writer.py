@@ -76,7 +76,7 @@ ACTION = plain(
     ActionRow("AAPL", "2020-08-07", "dividend", None, 0.82, None, False, "yahoo", START, None, False, 5)
 )
 WRONG_ACTIONS = [
-    {"kind": "merger"},
+    {"kind": "redemption"},
     {"kind": "split"},
     {"ratio": 4.0},
     {"amount": None},

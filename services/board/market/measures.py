@@ -73,7 +73,7 @@ async def read_closes(market: Market, symbols: Sequence[str], as_of_ms: int | No
     async def read() -> Closes:
         found: dict[str, list[DailyClose]] = {symbol: [] for symbol in wanted}
         rows = await market.archive.read_newest(wanted, "1d", CLOSES, as_of_ms)
-        for symbol, start, close, _, replay, _ in rows:
+        for symbol, start, close, _, replay, *_ in rows:
             found[symbol].append(DailyClose(format_day(start), close, replay))
         return {symbol: some[::-1] for symbol, some in found.items()}
 
@@ -106,7 +106,7 @@ async def _read_values(market: Market, names: Iterable[str], as_of_ms: int | Non
 
     async def read() -> Values:
         rows = await market.archive.read_newest(wanted, None, VALUES, as_of_ms)
-        for name, start, value, source, replay, _ in rows:
+        for name, start, value, source, replay, *_ in rows:
             found.setdefault(name, []).append(SeriesValue(start, value, source, replay))
         return {name: some[::-1] for name, some in found.items()}
 

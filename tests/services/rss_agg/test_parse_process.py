@@ -56,7 +56,7 @@ ENTRY = {"id": "1", "link": "", "title": "", "summary": "", "published": "2026-1
     ],
 )
 async def test_a_process_that_a_document_took_over_ends_no_task_by_its_answer(answer, monkeypatch):
-    async def exchange(_self, _request):
+    async def exchange(_self, _request, _on_progress):
         return answer
 
     monkeypatch.setattr(ParseProcess, "_exchange", exchange)
@@ -66,7 +66,7 @@ async def test_a_process_that_a_document_took_over_ends_no_task_by_its_answer(an
 
 
 async def test_an_answer_of_entries_is_taken(monkeypatch):
-    async def exchange(_self, _request):
+    async def exchange(_self, _request, _on_progress):
         return orjson.dumps([ENTRY])
 
     monkeypatch.setattr(ParseProcess, "_exchange", exchange)

@@ -253,7 +253,7 @@ def test_without_a_fleet_and_a_file_it_says_what_to_do(run):
 def test_json_has_all_fills(run, tmp_path):
     words = ("reversion", "--bars", write_bars(tmp_path / "b.csv"), *SPAN)
     words += ("--param", "bars=3", "--param", "deviations=0.1")
-    document = ororjson.loads(run(*words, "--json").stdout)
+    document = orjson.loads(run(*words, "--json").stdout)
     assert len(document["fills"]) == document["counts"]["fills"] > 10
 
 
@@ -264,7 +264,7 @@ DIVIDEND = {"kind": "dividend", "symbol": "SPY", "at": "2024-01-04T14:30:00Z", "
 def test_splits_and_dividends_of_a_file_change_the_account(run, tmp_path):
     words = ("buy_and_hold", "--bars", write_bars(tmp_path / "b.csv"), *SPAN, "--json")
     (tmp_path / "a.json").write_bytes(orjson.dumps([SPLIT, DIVIDEND]))
-    plain, changed = (ororjson.loads(run(*words, *more).stdout) for more in ((), ("--actions", "a.json")))
+    plain, changed = (orjson.loads(run(*words, *more).stdout) for more in ((), ("--actions", "a.json")))
     held = int(plain["fills"][0]["qty"])
     assert float(changed["totals"]["dividends"]) == held * 0.5
     assert float(changed["points"][4]["positions"]) == pytest.approx(

@@ -144,7 +144,7 @@ def test_each_kind_of_row_becomes_its_record(tmp_path):
         (ACTION | {"ex_day": "2026-13-01"}, "ex_day"),
         (ACTION | {"ratio": 1}, "ratio"),
         (ACTION | {"action": "dividend"}, "kind"),
-        (ACTION | {"action": "merger"}, "action"),
+        (ACTION | {"action": "redemption"}, "action"),
         (bar(PLAY_FROM_MS, volumn=3), "volumn"),
         (bar(PLAY_FROM_MS, close="high"), "close"),
         (bar(PLAY_FROM_MS, close=1e300), "close"),
