@@ -35,6 +35,8 @@ CHICAGO: Final = ZoneInfo("America/Chicago")
 """The zone of the days that FRED names."""
 CLOSE_ENOUGH: Final = 1e-9
 """How far sums of fractions may differ, which depend on the order in which they are added."""
+SAY_ZERO: Final = frozenset({"yahoo"})
+"""The sources that say a volume of 0 where they know none, of futures for example."""
 SUMS: Final = frozenset({"volume", "vwap", "obv", "mfi_14"})
 _MS: Final = "round(extract(epoch FROM {}) * 1000)::bigint"
 _BAR_COLUMNS: Final = (
@@ -153,6 +155,8 @@ def _mask_minutes(
             found.find("bars: of a source that nobody asked", f"{row['symbol']} {row['start']} {source}")
         for name in {"volume", "vwap", "trades"} - COLUMNS.get(source, frozenset()):
             row[name] = None
+        if source in SAY_ZERO and row["volume"] is None:
+            row["volume"] = 0.0
     return pl.DataFrame(rows, schema=minutes.schema)
 
 
