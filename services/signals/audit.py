@@ -2,7 +2,8 @@
 
 A backtest has no answer to compare with, but its answers to related questions must agree: without the future
 the past is the same, twice the prices are twice the money. Where a change would move a rounding to cents,
-both plays are without fees and borrowing, so what must follow is exact.
+both plays are without fees and borrowing, so what must follow is exact; only a value of a position
+that was split 3 for 1 may differ by the unit by which the third of its price was rounded.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -49,7 +50,7 @@ class Law(StrEnum):
     DATA_LATE = "data_late"
     """Decisions that are an hour late fill no earlier, and at prices that their bars have."""
     CURRENCY_SCALED = "currency_scaled"
-    """In hundredths of the currency all money is a hundred times as much, to the last unit."""
+    """In hundredths of the currency all money is a hundred times as much."""
     BARS_DOUBLED = "bars_doubled"
     """Bars that are there twice count once."""
     OTHER_ZONE = "other_zone"

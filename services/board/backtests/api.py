@@ -82,6 +82,8 @@ def make_backtest_api(backtests: Backtests, market: Market, verifier: TokenVerif
 
 
 def _add_writes(api: APIRouter, backtests: Backtests, verifier: TokenVerifier) -> None:
+    """Add the routes that start a backtest, and that end it and delete its report."""
+
     @api.post(
         "/backtest",
         status_code=202,

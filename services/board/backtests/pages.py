@@ -143,6 +143,8 @@ def _add_list(site: APIRouter, board: FleetBoard, market: Market, backtests: Bac
 
 
 def _add_one(site: APIRouter, board: FleetBoard, market: Market, backtests: Backtests) -> None:
+    """Add the page of one backtest, and the form on it that ends it and deletes its report."""
+
     @site.get(f"{PATH}/{{ident}}")
     async def show_one(ident: str, request: Request) -> Response:
         frame = await board.make_session_frame(request, "Backtest", NAV)
