@@ -25,7 +25,7 @@ from services.board.market.archive_reader import MAX_ASSETS, DatabaseAwayError
 from services.board.market.arrow_batches import STREAM_TYPE
 from services.board.market.arrow_response import ArrowResponse, TakeRows
 from services.board.market.bar_table import find_cursor
-from services.board.market.charts import EncodedAnswer, make_answer, make_tag
+from services.board.market.charts import ChartRequest, EncodedAnswer, make_answer, make_tag
 from services.board.market.conversation import serve_client
 from services.board.market.limits import AccountView
 from services.board.market.many_adjusted import ManyAdjuster
@@ -260,8 +260,8 @@ def _add_charts(api: APIRouter, market: Market) -> None:
         are left out, because the close before them is not known.
         """
         name, frame = require_symbol(symbol), require_timeframe(timeframe)
-        answer = await market.answer_chart(name, frame, params, fill=fill, adjust=adjust)
-        return send_table(request, answer)
+        asked = ChartRequest((name, frame), params, fill, adjust)
+        return send_table(request, await market.answer_chart(asked))
 
     @api.get("/indicators/{symbol:path}", response_model=TableAnswer, responses=_FORMATS)
     async def read_indicators(
@@ -559,7 +559,7 @@ def _add_overviews(api: APIRouter, market: Market) -> None:
         # when the states were read is left out of the tag: it changes at each look
         tag = make_tag(orjson.dumps(body))
         whole = orjson.dumps({**body, "read_at": states.read_at})
-        return send_table(request, EncodedAnswer(whole, JSON_TYPE, tag))
+        return send_table(request, EncodedAnswer((whole,), JSON_TYPE, tag))
 
     @api.get("/market/{group}", response_model=GroupAnswer)
     async def read_group(group: GroupName, request: Request, as_of: AsOf = None) -> Response:
@@ -573,7 +573,7 @@ def _add_overviews(api: APIRouter, market: Market) -> None:
         tiles, away = await make_group_tiles(market, require_group(states, group), past)
         answer = {"group": group, "symbols": tiles, "away": away}
         body = orjson.dumps(answer if past is None else {**answer, "universe": past.describe()})
-        return send_table(request, EncodedAnswer(body, JSON_TYPE, make_tag(body)))
+        return send_table(request, EncodedAnswer((body,), JSON_TYPE, make_tag(body)))
 
 
 def parse_symbols(text: str) -> list[str]:
@@ -593,7 +593,7 @@ def send_table(request: Request, answer: EncodedAnswer) -> Response:
 
 
 def find_kept_chart(market: Market, request: Request) -> Response | None:
-    """Return the answer to a request for a chart of a client that takes gzip, if it is kept.
+    """Return the answer to a request for a chart of a client that takes gzip, if memory has all of it.
 
     Spends one of the requests of the client's address.
     """
@@ -603,12 +603,13 @@ def find_kept_chart(market: Market, request: Request) -> Response | None:
     if query is None or "gzip" not in request.headers.get("accept-encoding", ""):
         return None
     frame, limit, adjust = query.groups()
-    answer = market.find_kept_chart(
-        request.scope["path"].removeprefix(PREFIX),
-        DEFAULT_TIMEFRAME if frame is None else frame.decode(),
+    symbol = request.scope["path"].removeprefix(PREFIX)
+    asked = ChartRequest(
+        (symbol, DEFAULT_TIMEFRAME if frame is None else frame.decode()),
         TableQuery(limit=ROWS if limit is None else int(limit)),
         adjust=None if adjust is None else Adjust(adjust.decode()),
     )
+    answer = market.find_kept_chart(asked) or market.make_kept_chart(asked)
     if answer is None:
         return None
     quota = market.limiter.take(find_address(request), time.monotonic())
