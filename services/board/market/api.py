@@ -6,7 +6,7 @@ as much as to find the answer, so requests for its newest bars are then answered
 
 import re
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from http import HTTPStatus
@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.websockets import WebSocket
 
 from marketswarm.web.limits import find_quota_headers
-from marketswarm.web.responses import answer_body
+from marketswarm.web.responses import NO_HEADERS, answer_body
 from marketswarm.web.tokens import find_address
 from services.board.market.archive_reader import MAX_ASSETS, DatabaseAwayError
 from services.board.market.arrow_batches import STREAM_TYPE
@@ -582,14 +582,17 @@ def parse_symbols(text: str) -> list[str]:
 
 def send_table(request: Request, answer: EncodedAnswer) -> Response:
     """Return the response with an answer: packed if it is and the client takes that, 304 if it is known."""
-    packed = answer.packed if "gzip" in request.headers.get("accept-encoding", "") else None
-    found = answer_body(request, packed or answer.body, answer.etag, answer.media_type)
-    found.headers.update(find_quota_headers(request))
-    if answer.cursor is not None:
-        found.headers["X-Cursor"] = answer.cursor
-    if packed is not None and found.body:
-        found.headers.update({"Content-Encoding": "gzip", "Vary": "Accept-Encoding"})
-    return found
+    takes_packed = "gzip" in request.headers.get("accept-encoding", "")
+    return _send_answer(request, answer, find_quota_headers(request), takes_packed=takes_packed)
+
+
+def _send_answer(
+    request: Request, answer: EncodedAnswer, quota: Mapping[str, str], *, takes_packed: bool
+) -> Response:
+    packed = answer.packed if takes_packed else None
+    more = quota if answer.cursor is None else {**quota, "X-Cursor": answer.cursor}
+    body = answer.body if packed is None else packed
+    return answer_body(request, body, answer.etag, answer.media_type, more, is_packed=packed is not None)
 
 
 def find_kept_chart(market: Market, request: Request) -> Response | None:
@@ -613,8 +616,6 @@ def find_kept_chart(market: Market, request: Request) -> Response | None:
     if answer is None:
         return None
     quota = market.limiter.take(find_address(request), time.monotonic())
-    if quota is not None:
-        if quota.wait_sec:
-            return None  # nothing was taken: the route refuses it
-        request.state.quota_headers = quota.headers
-    return send_table(request, answer)
+    if quota is not None and quota.wait_sec:
+        return None  # nothing was taken: the route refuses it
+    return _send_answer(request, answer, NO_HEADERS if quota is None else quota.headers, takes_packed=True)
