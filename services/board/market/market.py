@@ -112,6 +112,8 @@ class Market:
         )
         self._texts = Cached[Any, RowTexts](CHART_SEC, MAX_BASES)
         self._adjusters = Cached[str, Adjuster](ADJUSTER_SEC, MAX_ADJUSTERS)
+        self.more_topics: dict[str, Callable[[str], Any]] = {}
+        """By kind, what returns the state of a topic for its symbol, or an empty text: as JSON can say it."""
         self.limiter = RequestLimiter(lambda: settings_now().requests_per_min)
         self.streams = StreamPlaces()
 
@@ -337,6 +339,8 @@ class Market:
         kind, _, rest = topic.partition(":")
         if kind == TopicKind.CELLS:
             return None  # the page has them
+        if kind in self.more_topics:
+            return self.more_topics[kind](rest)
         if kind == TopicKind.SERIES:
             return [one.as_json() for one in self.states.series]
         if kind == TopicKind.QUOTES:
