@@ -160,10 +160,10 @@ class MarketFeed:
             INDICATORS: self._take_values,
         }
         async with asyncio.TaskGroup() as group:
-            for stream, take in takers.items():
-                parse = partial(_parse_row, stream)
-                group.create_task(self._follow(stream, parse, take), name=f"market {stream}")
-            for stream, (parse, take) in self._more.items():
+            streams: dict[str, tuple[Parse, Take]] = {
+                stream: (partial(_parse_row, stream), take) for stream, take in takers.items()
+            }
+            for stream, (parse, take) in (streams | self._more).items():
                 group.create_task(self._follow(stream, parse, take), name=f"market {stream}")
             group.create_task(self._poll(), name="market states")
 
