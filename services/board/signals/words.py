@@ -1,5 +1,6 @@
 """Write the numbers and times of signals for their pages. Pure."""
 
+import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any, Final
@@ -14,12 +15,26 @@ def format_percent_of(share: str | None) -> str:
     return NONE if share is None else f"{round(100 * Decimal(share))} %"
 
 
+def trim_number(number: str | None) -> str:
+    """Return a decimal text without zeros at its end: `0.9`; a dash for None."""
+    if number is None:
+        return NONE
+    return number.rstrip("0").rstrip(".") if "." in number else number
+
+
 def format_bar_time(at: int | str) -> str:
     """Return the time of a bar by ISO 8601 from epoch milliseconds; a text as it is."""
     return format_time(at) if isinstance(at, int) and at < MAX_MS else str(at)
 
 
+def name_file(symbol: str) -> str:
+    """Return a symbol as a part of a file's name: `EUR-USD`."""
+    return re.sub(r"[^A-Za-z0-9.]", "-", symbol)
+
+
 FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "bar_time": format_bar_time,
+    "file_name": name_file,
     "percent_of": format_percent_of,
+    "trimmed": trim_number,
 }
