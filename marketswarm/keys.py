@@ -362,6 +362,28 @@ def replay_clock_key(recording: str) -> str:
     return f"sources:replay:{recording}"
 
 
+# signals: what is kept of the voters that are asked outside, on market-redis.
+
+
+def signal_vote_key(voter: str, symbol: str) -> str:
+    """Return the key of a voter's last vote about a symbol, which expires with the vote."""
+    return f"signals:votes:{voter}:{symbol}"
+
+
+def voter_account_key(voter: str) -> str:
+    """Return the key of the questions that a voter was lately sent."""
+    return f"signals:account:{voter}"
+
+
+def voter_budget_key(voter: str) -> str:
+    """Return the key that counts the questions to a voter in this hour."""
+    return f"signals:budget:{voter}"
+
+
+def voter_breaker_key(voter: str) -> str:
+    return f"signals:breaker:{voter}"
+
+
 # bars: what its instances hand over to each other.
 
 
