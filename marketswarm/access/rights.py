@@ -189,6 +189,7 @@ board operator | getrange | R probe:* {massive/massive:probes}:past:* | {massive
 board operator | lrange | R {massive/massive:probes}:failures:*
 board | xrevrange | R {vexy_ai/vexy:notes}
 board operator | type xrange xrevrange xread xlen xinfo|stream | R {signals/signals:log}
+board operator | type getrange | R signals:shadow | {signals/signals:log}
 board operator | type hstrlen hget | R massive:roster | massive alerts
 operator | type get hget hmget hgetall | R market:sources market:series preload:status | {sources/market:bars}
 operator | hmget hset hdel del pexpire persist fcall | RW sources:breaker:* | {sources/market:bars}

@@ -2,6 +2,7 @@
 
     alerts = SignalAlerts.start(me)
     alerts.follow(has_witness=True)                        # at the start, and after each reseed
+    health = read_health(signer.status, quorum, now)
     alerts.report(evaluate_checks(health, now), now)       # each cycle of the leader
 
 There are three checks (`SignalCheck`). Every process follows the same ones, so that a process that waits for
@@ -19,6 +20,8 @@ from marketswarm.agent.outage_alerts import OutageAlerts
 from marketswarm.agent.outage_state import SIGNALS, Thresholds
 from marketswarm.event import Severity
 from marketswarm.text import extract_line, format_duration
+from services.signals.proofs.signer import SignerStatus
+from services.signals.proofs.witness_client import REFUSALS, WitnessReason
 
 UNWITNESSED_SEC: Final = 300.0
 """For how long there may be no cosignature."""
@@ -120,6 +123,31 @@ def _describe_refusal(refusal: Refusal) -> CheckFailure:
     said, why = extract_line(refusal.text), extract_line(refusal.reason) or "without a reason"
     detail = f"the witness said: {said}" if said else None
     return CheckFailure(refusal.since, f"the witness refuses: {why[:MAX_WORDS_CHARS]}", detail)
+
+
+def read_health(status: SignerStatus | None, quorum: "QuorumClock", now: float) -> LogHealth:
+    """Return what the checks go by. `status` is None without a witness; `now` is in epoch seconds.
+
+    While checkpoints are not signed nothing can be cosigned, so that counts as a missing cosignature, too.
+    """
+    unknown = set[SignalCheck]() if quorum.is_known else {SignalCheck.QUORUM}
+    if status is None:
+        unknown |= {SignalCheck.COSIGNATURE, SignalCheck.WITNESS}
+        return LogHealth(no_quorum_since=quorum.missing_since, unknown=frozenset(unknown))
+    since = status.cosigned_at or status.begun_at
+    is_fresh = status.reason is WitnessReason.COSIGNED and _age_of(since, now) < UNWITNESSED_SEC
+    is_refused = status.reason in REFUSALS
+    if status.reason is not WitnessReason.COSIGNED and not is_refused:
+        unknown.add(SignalCheck.WITNESS)  # it was not reached, so it may refuse still
+    why = status.problem or status.reason
+    words = "" if why in (None, WitnessReason.COSIGNED) else f"{why}: {status.words}".removesuffix(": ")
+    return LogHealth(
+        awaiting_since=None if is_fresh else since,
+        last_attempt=words,
+        refusal=Refusal(since, str(status.reason), status.words) if is_refused else None,
+        no_quorum_since=quorum.missing_since,
+        unknown=frozenset(unknown),
+    )
 
 
 def _age_of(since: float | None, now: float) -> float:

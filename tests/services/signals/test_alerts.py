@@ -24,7 +24,10 @@ from services.signals.alerts import (
     SignalAlerts,
     SignalCheck,
     evaluate_checks,
+    read_health,
 )
+from services.signals.proofs.signer import SignerStatus, SigningProblem
+from services.signals.proofs.witness_client import REFUSALS, WitnessReason
 from support.waiting import auntil
 
 NOW = 1_793_000_000.0
@@ -88,6 +91,54 @@ def test_the_quorum_is_missing_from_the_first_tick_without_until_one_with():
     clock.end()
     assert clock.missing_since is None, "the markets have closed"
     assert clock.missing_sec(NOW + 30) == 0.0
+
+
+def find_checks(status, now=NOW, quorum=None):
+    """Return by check whether it fails (True), holds (False), or is not known (missing)."""
+    found = evaluate_checks(read_health(status, quorum or QuorumClock(), now), now)
+    return {check: failure is not None for check, failure in found.items()}
+
+
+def test_a_witness_that_cosigns_holds_both_of_its_checks():
+    status = SignerStatus(NOW - 9000, cosigned_at=NOW - 60, reason=WitnessReason.COSIGNED)
+    assert find_checks(status) == {COSIGNATURE: False, WITNESS: False}
+
+
+@pytest.mark.parametrize("reason", REFUSALS)
+def test_each_refusal_is_one_and_its_words_are_those_of_the_witness(reason):
+    status = SignerStatus(NOW - 9000, cosigned_at=NOW - 60, reason=reason, words="HTTP 422: no\x1b[2J")
+    assert find_checks(status) == {WITNESS: True}
+    failure = evaluate_checks(read_health(status, QuorumClock(), NOW), NOW)[WITNESS]
+    assert (failure.reason, failure.detail) == (
+        f"the witness refuses: {reason}",
+        "the witness said: HTTP 422: no",
+    )
+
+
+@pytest.mark.parametrize("reason", [None, WitnessReason.AWAY, WitnessReason.OTHER_SIZE])
+def test_a_witness_that_was_not_reached_may_refuse_still_and_is_missed_after_five_minutes(reason):
+    status = SignerStatus(NOW - 9000, cosigned_at=NOW - 299, reason=reason, words="timeout")
+    assert find_checks(status) == {}
+    assert find_checks(status, NOW + 1) == {COSIGNATURE: True}
+
+
+def test_without_a_checkpoint_the_time_counts_from_the_beginning_and_the_reason_is_said():
+    status = SignerStatus(NOW - 300, problem=SigningProblem.NO_KEY)
+    failure = evaluate_checks(read_health(status, QuorumClock(), NOW), NOW)[COSIGNATURE]
+    assert (failure.since, failure.reason) == (NOW - 300, "no cosignature for 5 min: no_key")
+
+
+def test_a_cosignature_that_grows_old_counts_though_the_last_answer_was_one():
+    status = SignerStatus(NOW - 9000, cosigned_at=NOW - 301, reason=WitnessReason.COSIGNED)
+    assert find_checks(status) == {COSIGNATURE: True, WITNESS: False}
+
+
+def test_without_a_witness_the_quorum_alone_is_known():
+    quorum = QuorumClock()
+    quorum.note_tick(NOW - 4000, 0, 1)
+    assert find_checks(None, quorum=quorum) == {QUORUM: True}
+    quorum.note_tick(NOW, 1, 0)
+    assert find_checks(None, quorum=quorum) == {QUORUM: False}
 
 
 class Leader:
