@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
+from marketswarm.keys import SIGNALS_LOG
+from marketswarm.truth import MARKET, AccessPoint, Truth, point_like
 from services.market.fields import (
     MAX_COUNT,
     EntryError,
@@ -23,6 +25,8 @@ from services.market.fields import (
 )
 from services.tables.rows import Time, parse_storable_object
 
+SIGNALS: Final = "signals"
+"""The name of the service."""
 SIGNAL_TABLES: Final = (
     *("signal_epochs", "signal_log", "signal_symbols", "signals", "signal_nodes"),
     *("signal_checkpoints", "signal_cosignatures"),
@@ -257,6 +261,12 @@ select {_CELLS} from (
 ) as found join signal_log as log on log.tick = found.tick
 order by found.tick desc, found.symbol desc"""  # noqa: S608 - our own names
     return sql, values
+
+
+def find_signal_log(truth: Truth) -> AccessPoint | None:
+    """Return the stream to which signals are published; None if the truth has no service `signals`."""
+    section = truth.services.get(SIGNALS)
+    return None if section is None else point_like(section.access_points.publish_to, MARKET, SIGNALS_LOG)
 
 
 def parse_signal_id(text: str) -> str | None:

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import itertools
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -32,7 +32,7 @@ from marketswarm.keys import (
     quote_key,
     source_breaker_key,
 )
-from marketswarm.truth import Truth
+from marketswarm.truth import AccessPoint, Truth
 from marketswarm.web.cache import RedisShelf
 from marketswarm.web.updates import UpdateHub
 from services.board.market.live import (
@@ -75,6 +75,7 @@ PUBLISHED: Final = (CHECKED_BARS, MARKET_QUOTES, MARKET_SERIES)
 NO_MARKET: Final = "the truth has no service that publishes a market"
 ARCHIVE: Final = "archive"  # the service that writes the streams into the database, and its group
 
+FindPoint = Callable[[Truth], AccessPoint | None]
 Parse = Callable[[StreamEntry, float], Any]
 """Returns what an entry says, as of now (epoch seconds). Raises EntryError for one that is malformed."""
 Take = Callable[[Any, float], None]
@@ -99,13 +100,8 @@ class MarketStates:
 
 def list_market_buses(truth: Truth) -> list[str]:
     """Return the names of the buses on which a service publishes a market, in the order of the truth."""
-    return list_buses_of(truth, PUBLISHED)
-
-
-def list_buses_of(truth: Truth, keys: Collection[str]) -> list[str]:
-    """Return the names of the buses on which a service publishes one of these keys, in the same order."""
     points = (point for section in truth.services.values() for point in section.access_points.publish_to)
-    return list(dict.fromkeys(point.bus for point in points if point.key in keys))
+    return list(dict.fromkeys(point.bus for point in points if point.key in PUBLISHED))
 
 
 def find_archive_group(truth: Truth) -> str:
@@ -129,7 +125,7 @@ class MarketFeed:
             self.find_bus, quote_key, encode_quote, parse_quote, QUOTE_SEC
         )
         self._fresh_quotes: dict[str, Cells] = {}
-        self._more: dict[str, tuple[Parse, Take]] = {}
+        self._more: dict[str, tuple[FindPoint, Parse, Take]] = {}
         self._unread: dict[str, str] = {}
         self._logged: set[tuple[str, str]] = set()
         self._known_series = StateCache(StoredSeries)
@@ -149,9 +145,9 @@ class MarketFeed:
         except BusError:
             return None
 
-    def add_stream(self, stream: str, parse: Parse, take: Take) -> None:
-        """Have one more stream followed by `run`, while a service of the truth publishes it."""
-        self._more[stream] = parse, take
+    def add_stream(self, stream: str, find: FindPoint, parse: Parse, take: Take) -> None:
+        """Have one more stream followed by `run`, where the truth has it by `find`."""
+        self._more[stream] = find, parse, take
 
     async def run(self) -> None:
         takers: dict[str, Take] = {
@@ -163,32 +159,37 @@ class MarketFeed:
             streams: dict[str, tuple[Parse, Take]] = {
                 stream: (partial(_parse_row, stream), take) for stream, take in takers.items()
             }
-            for stream, (parse, take) in (streams | self._more).items():
+            streams |= {stream: (parse, take) for stream, (_, parse, take) in self._more.items()}
+            for stream, (parse, take) in streams.items():
                 group.create_task(self._follow(stream, parse, take), name=f"market {stream}")
             group.create_task(self._poll(), name="market states")
 
-    def _find_bus_of(self, stream: str) -> Bus | None:
+    def _find_place(self, stream: str) -> tuple[Bus, str] | None:
+        """Return on which bus a stream is, and its key there; None if the truth or the bus is missing."""
         if stream not in self._more:
-            return self.find_bus()
-        return self._find_first(list_buses_of(self._me.truth, (stream,)))
+            bus, key = self.find_bus(), stream
+        else:
+            point = self._more[stream][0](self._me.truth)
+            bus, key = (None, "") if point is None else (self._find_first([point.bus]), point.key)
+        return None if bus is None else (bus, key)
 
     async def _follow(self, stream: str, parse: Parse, take: Take) -> None:
         """Take each entry of a stream, from the newest at the start on, for ever."""
-        known: Bus | None = None
+        known: tuple[Bus, str] | None = None
         follower: StreamFollower | None = None
         while True:
-            bus = self._find_bus_of(stream)
-            if bus is not known:
-                known, follower = bus, None
+            place = self._find_place(stream)
+            if place != known:
+                known, follower = place, None
                 self._unread.pop(stream, None)
                 if stream == CHECKED_BARS:  # it was not read yet on this bus
                     self._live.began_at, self._live.archived_at = float("inf"), NEVER
-            if bus is None:
+            if place is None:
                 await asyncio.sleep(POLL_SEC)
                 continue
             try:
                 if follower is None:
-                    follower = await self._seed(bus, stream, parse, take)
+                    follower = await self._seed(*place, parse, take)
                 entries, loss = await follower.read(BATCH, BLOCK_SEC)
             except BusError as error:
                 self._unread[stream] = f"bus {error.bus} does not let {stream} be read: {error.reason}"

@@ -5,13 +5,12 @@ from collections.abc import Callable, Sequence
 from marketswarm.keys import SIGNALS_LOG
 from marketswarm.truth import Truth
 from marketswarm.web.limits import require_found
-from services.board.market.feed import list_buses_of
 from services.board.market.market import Market
 from services.board.market.topics import TopicKind
 from services.board.signals.live import LiveSignals, parse_entry
 from services.board.signals.reader import SignalReader
 from services.board.signals.views import SignalSum, SignalView, TickOrigin, list_weights, weigh_place
-from services.tables.signals import SignalCursor, SignalQuery
+from services.tables.signals import SIGNALS, SignalCursor, SignalQuery, find_signal_log
 
 
 class SignalBoard:
@@ -21,21 +20,17 @@ class SignalBoard:
         self.market, self._truth_now = market, truth_now
         self.reader = SignalReader(market.archive)
         self.live = LiveSignals(market.hub)
-        market.feed.add_stream(SIGNALS_LOG, parse_entry, self.live.take)
+        market.feed.add_stream(SIGNALS_LOG, find_signal_log, parse_entry, self.live.take)
         market.more_topics[TopicKind.SIGNALS] = self.live.find_snapshot
 
     @property
     def is_published(self) -> bool:
-        """Whether a service of the truth publishes signals."""
-        return bool(list_buses_of(self._truth_now(), (SIGNALS_LOG,)))
+        """Whether the truth has the service that publishes signals."""
+        return find_signal_log(self._truth_now()) is not None
 
     def weigh(self, view: SignalView) -> SignalSum | None:
         """Return the sum of a signal's votes; None if its place can't be read."""
-        services = self._truth_now().services.values()
-        writers = (
-            one for one in services if any(each.key == SIGNALS_LOG for each in one.access_points.publish_to)
-        )
-        section = next(writers, None)
+        section = self._truth_now().services.get(SIGNALS)
         weights = {} if section is None else list_weights(section.endpoints)
         return None if view.place is None else weigh_place(view.place, weights)
 

@@ -26,12 +26,11 @@ from marketswarm.cli.local_time import format_date, format_time
 from marketswarm.cli.options import Data, Json, flag, option, time_option
 from marketswarm.cli.tables import show
 from marketswarm.exit import Mistake
-from marketswarm.keys import SIGNALS_LOG
 from marketswarm.tasks import run_until_first
 from marketswarm.text import escape_text
 from services.market.fields import SYMBOL, EntryError
 from services.tables.signal_places import parse_place
-from services.tables.signals import PublishedSignal, parse_signal_fields
+from services.tables.signals import SIGNALS, PublishedSignal, find_signal_log, parse_signal_fields
 
 _PAPER: Final = "paper, no advice"
 _MARKS: Final = {
@@ -109,11 +108,10 @@ async def _show_past(fleet: FleetView, since_sec: float, symbol: str | None, as_
 
 def _make_reader(fleet: FleetView, since_sec: float | None, symbol: str | None) -> LogReader:
     """Return a reader of the signals of a fleet. Raises Exit if its truth has none."""
-    for section in fleet.truth.services.values():
-        for point in section.access_points.publish_to:
-            if point.key == SIGNALS_LOG:
-                return LogReader(fleet.bus(point.bus), since_sec, SIGNALS_LOG, partial(_parse, symbol))
-    raise Mistake(f"no service of the truth publishes {SIGNALS_LOG}: this fleet has no signals")
+    point = find_signal_log(fleet.truth)
+    if point is None:
+        raise Mistake(f"the truth has no service {SIGNALS}: this fleet has no signals")
+    return LogReader(fleet.bus(point.bus), since_sec, point.key, partial(_parse, symbol))
 
 
 def _parse(symbol: str | None, entry: StreamEntry) -> list[LoggedEvent]:
@@ -121,7 +119,7 @@ def _parse(symbol: str | None, entry: StreamEntry) -> list[LoggedEvent]:
     try:
         one = parse_signal_fields(entry.fields or {})
     except EntryError as error:
-        output.print_aside(f"skipped: entry {entry.id.decode()} of {SIGNALS_LOG}: {error}")
+        output.print_aside(f"skipped: entry {entry.id.decode()} of the log: {error}")
         return []
     if symbol not in (None, one.symbol):
         return []
