@@ -11,13 +11,14 @@ import orjson
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from marketswarm.text import escape_text
-from services.market.fields import MAX_COUNT, SYMBOL
+from services.market.fields import MAX_COUNT, MAX_MS, MIN_MS, SYMBOL
 from services.tables.signals import MAX_PLACE_BYTES
 
 MAX_VOTES: Final = 100
 MAX_REASONS: Final = 10  # of a vote; what comes after them is left out
 MAX_WORDS: Final = 300  # characters of a reason
 _NUMBER: Final = r"^-?[0-9]{1,20}(\.[0-9]{1,20})?$"
+_PRICE: Final = r"^[0-9]{1,25}(\.[0-9]{1,25})?(e[+-]?[0-9]{1,3})?$"
 _DIGEST: Final = r"^[0-9a-f]{64}$"
 _NAME: Final = r"^[A-Za-z0-9_.:-]{1,64}$"
 
@@ -33,6 +34,9 @@ Word = Annotated[str, Field(strict=True, max_length=MAX_WORDS), AfterValidator(e
 """A short text; it is read with characters only that can be printed."""
 DecimalText = Annotated[str, Field(strict=True, pattern=_NUMBER)]
 Whole = Annotated[int, Field(strict=True, ge=0, le=MAX_COUNT)]
+PriceText = Annotated[str, Field(strict=True, pattern=_PRICE)]
+"""The shortest text of a price, of a very small one with an exponent."""
+Moment = Annotated[int, Field(strict=True, ge=MIN_MS, le=MAX_MS)]
 VoterName = Annotated[str, Field(strict=True, pattern=_NAME)]
 SideWord = Literal["long", "short", "flat"]
 OutcomeWord = Literal["signal", "unchanged", "closed", "abstained", "failed"]
@@ -42,6 +46,17 @@ class _Part(BaseModel):
     """The base of the parts of a place: frozen, and tolerant of what a later version adds."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class PlacedBars(_Part):
+    """The bars that votes were made of: how many, of which source, from when to when, and their digest."""
+
+    timeframe: Word | None = None
+    source: Word | None = None
+    first: Moment | None = None
+    last: Moment | None = None
+    count: Whole | None = None
+    digest: Annotated[str, Field(strict=True, pattern=_DIGEST)] | None = None
 
 
 class PlacedVote(_Part):
@@ -54,21 +69,12 @@ class PlacedVote(_Part):
     expires: Whole | None = None
     reasons: Annotated[tuple[Word, ...], BeforeValidator(_cut_reasons)] = ()
     abstained: Word | None = None
+    bars: PlacedBars | None = None
+    """Its own bars, if it sees those of one source alone."""
 
     @property
     def has_voted(self) -> bool:
         return self.abstained is None and None not in (self.direction, self.strength, self.confidence)
-
-
-class PlacedBars(_Part):
-    """The bars that votes were made of: how many, of which source, from when to when, and their digest."""
-
-    timeframe: Word | None = None
-    source: Word | None = None
-    first: Whole | Word | None = None
-    last: Whole | Word | None = None
-    count: Whole | None = None
-    digest: Annotated[str, Field(strict=True, pattern=_DIGEST)] | None = None
 
 
 class SignalPlace(_Part):
@@ -85,7 +91,9 @@ class SignalPlace(_Part):
     conflict: DecimalText | None = None
     participation: DecimalText | None = None
     effective: DecimalText | None = None
-    price: DecimalText | None = None
+    price: PriceText | None = None
+    as_of: Moment | None = None
+    """The time of the market as of which it was decided, in epoch milliseconds."""
     replay: Annotated[bool, Field(strict=True)] = False
     why: Word | None = None
     votes: Annotated[Mapping[VoterName, PlacedVote], Field(max_length=MAX_VOTES)] = Field(

@@ -12,12 +12,13 @@ import pytest
 from playwright.sync_api import expect
 from websockets.sync.client import connect
 
-from marketswarm.keys import SIGNALS_LOG
+from marketswarm.keys import SIGNALS_LOG, SIGNALS_SHADOW
 from support.market_board import open_market, publishes, run_apart
 from support.postgres import Postgres
 from support.rig.browser import PHONE, find_violations, needs_chromium
 from support.signal_rows import (
     CONFLICT,
+    ENDPOINTS,
     NOW_MS,
     PARTICIPATION,
     SCORE,
@@ -44,12 +45,7 @@ TICKS = (
     make_tick(5, make_content("SPY", 5, "flat", score="0.050000000000", confidence="0.050000000000")),
 )
 COSIGNED = 3
-SIGNALS = {
-    "signals": {
-        **publishes(SIGNALS_LOG),
-        "endpoints": [{"voter": name, "weight": float(one["weight"])} for name, one in VOTES.items()],
-    }
-}
+SIGNALS = {"signals": {**publishes(SIGNALS_LOG), "endpoints": ENDPOINTS}}
 IDS = {(tick.number, row.symbol): row.ident for tick in TICKS for row in make_rows(tick)}
 
 
@@ -285,6 +281,23 @@ def test_pages_need_no_script_and_say_what_they_show(market):
     assert (IDS[1, "SPY"] in past, IDS[2, "SPY"] in past, 'data-topics=""' in past) == (True, False, True)
     assert [market.get(f"/market/signals/{one}").status_code for one in ("x", "0" * 64)] == [404, 404]
     assert market.get(f"/market/signals/{IDS[1, 'SPY']}?as_of=2026-01-01").status_code == 422
+
+
+def test_a_revision_in_the_shadow_is_shown_and_a_report_that_is_none_is_not(market):
+    one = {"tick": 5, "at": NOW_MS, "symbol": "GLD", "live": "long", "shadow": "flat", "live_score": SCORE}
+    report = {"name": "7.0-trial", "began": NOW_MS, "at": NOW_MS, "ticks": 9, "evaluated": 40, "same": 38}
+    report |= {"counts": {"long flat": 2}, "now_count": 1, "now": [one], "last": [one, one]}
+    try:
+        market.client.set(SIGNALS_SHADOW, orjson.dumps(report))
+        until(lambda: "7.0-trial" in market.get("/market/signals").text, what="the report")
+        page = market.get("/market/signals").text
+        assert "decided 38 of 40 times as the revision in force did" in page
+        assert "7.0-trial" not in market.get(f"/market/signals?as_of={NOW_MS - 1}").text
+        for raw in (b"x" * 1_000_000, b"[]", orjson.dumps({**report, "name": "<b>" * 20})):
+            market.client.set(SIGNALS_SHADOW, raw)
+            until(lambda: "In the shadow" not in market.get("/market/signals").text, what="no report")
+    finally:
+        market.client.delete(SIGNALS_SHADOW)
 
 
 def test_the_page_of_a_signal_has_the_sum_and_how_to_prove_it(market):

@@ -39,6 +39,13 @@ VOTES: Mapping[str, Any] = {
     "xai_grok": {"abstained": "late", "weight": "0.15"},
 }  # fmt: skip
 """Votes whose sum is SCORE."""
+ENDPOINTS = [
+    {"voter": "trend", "rule": "trend", "weight": 0.4},
+    {"voter": "breakout", "rule": "breakout", "weight": 0.25},
+    {"voter": "reversion", "rule": "reversion", "weight": 0.2},
+    {"voter": "xai_grok", "kind": "chat", "url": "https://api.x.ai/v1", "model": "grok-4", "weight": 0.15},
+]
+"""The voters of these votes in a truth."""
 SCORE, CONFLICT, PARTICIPATION = "0.415294117647", "0.253699788584", "0.850000000000"
 ORIGIN = {"code": "0.1.0", "truth": "7", "consensus": "6.0"}
 

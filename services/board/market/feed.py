@@ -164,7 +164,7 @@ class MarketFeed:
                 group.create_task(self._follow(stream, parse, take), name=f"market {stream}")
             group.create_task(self._poll(), name="market states")
 
-    def _find_place(self, stream: str) -> tuple[Bus, str] | None:
+    def find_place(self, stream: str) -> tuple[Bus, str] | None:
         """Return on which bus a stream is, and its key there; None if the truth or the bus is missing."""
         if stream not in self._more:
             bus, key = self.find_bus(), stream
@@ -178,7 +178,7 @@ class MarketFeed:
         known: tuple[Bus, str] | None = None
         follower: StreamFollower | None = None
         while True:
-            place = self._find_place(stream)
+            place = self.find_place(stream)
             if place != known:
                 known, follower = place, None
                 self._unread.pop(stream, None)

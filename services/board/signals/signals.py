@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Sequence
 
-from marketswarm.keys import SIGNALS_LOG
+from marketswarm.bus import BusError
+from marketswarm.bus.stored_values import read_strings
+from marketswarm.keys import SIGNALS_LOG, SIGNALS_SHADOW
 from marketswarm.truth import Truth
 from marketswarm.web.limits import require_found
 from services.board.market.market import Market
@@ -10,6 +12,7 @@ from services.board.market.topics import TopicKind
 from services.board.signals.live import LiveSignals, parse_entry
 from services.board.signals.reader import SignalReader
 from services.board.signals.views import SignalSum, SignalView, TickOrigin, list_weights, weigh_place
+from services.tables.signal_shadow import MAX_REPORT_BYTES, ShadowReport, parse_shadow
 from services.tables.signals import SIGNALS, SignalCursor, SignalQuery, find_signal_log
 
 
@@ -33,6 +36,17 @@ class SignalBoard:
         section = self._truth_now().services.get(SIGNALS)
         weights = {} if section is None else list_weights(section.endpoints)
         return None if view.place is None else weigh_place(view.place, weights)
+
+    async def find_shadow(self) -> ShadowReport | None:
+        """Return what a revision in the shadow would have decided; None if none is known."""
+        place = self.market.feed.find_place(SIGNALS_LOG)
+        if place is None:
+            return None
+        try:
+            (raw,) = await read_strings(place[0], (SIGNALS_SHADOW,), MAX_REPORT_BYTES)
+        except BusError:
+            return None
+        return parse_shadow(raw)
 
     async def find_page(self, query: SignalQuery, as_of_ms: int | None = None) -> list[SignalView]:
         """Return a page, the oldest first. Raises DatabaseAwayError; UnknownNameError for its symbol."""

@@ -24,6 +24,7 @@ from services.board.signals.query import Cursor, bound_query
 from services.board.signals.signals import SignalBoard, find_cursor
 from services.board.signals.views import PAPER, SignalSum, SignalView, TickOrigin, sort_newest
 from services.tables.signal_places import SideWord
+from services.tables.signal_shadow import ShadowReport
 from services.tables.signals import LogState, SignalQuery, parse_signal_id
 
 PATH: Final = "/market/signals"
@@ -47,6 +48,7 @@ class SignalsPage(FramedPage):
     is_newest: bool = True
     is_published: bool = False
     log: LogState | None = None
+    shadow: ShadowReport | None = None
     paper: ClassVar = PAPER
     sides: ClassVar = get_args(SideWord)
 
@@ -126,10 +128,11 @@ def _add_table(site: APIRouter, board: FleetBoard, signals: SignalBoard, pages: 
         async def make(frame: Frame) -> SignalsPage:
             found, away = await try_archive(signals.find_page(query, at_ms), [])
             log = None if away else (await try_archive(signals.reader.read_log_state(), None))[0]
+            shadow = None if asked is not None else await signals.find_shadow()
             notice = make_notice(signals.market, away, asked)
             return SignalsPage(
                 *(frame, notice, sort_newest(found), name, side, find_cursor(found, query)),
-                *(cursor is None, signals.is_published, log),
+                *(cursor is None, signals.is_published, log, shadow),
             )
 
         frame = await board.make_session_frame(request, "Signals", NAV)

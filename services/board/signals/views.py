@@ -243,6 +243,7 @@ def describe_signal(
     found, place = view.found, view.place
     about: dict[str, Any] = dict(zip(LISTED_COLUMNS, list_cells(view), strict=True))
     about["place"] = found.place
+    about["as_of"] = None if place is None else place.as_of
     about["before"] = None if place is None else place.before
     about["effective"] = None if place is None else place.effective
     about["votes"] = [] if weighed is None else [_describe_vote(one) for one in weighed.votes]
@@ -277,6 +278,7 @@ def _describe_vote(one: WeighedVote) -> dict[str, Any]:
         "expires": vote.expires,
         "abstained": one.why_not,
         "reasons": list(vote.reasons),
+        "bars": None if vote.bars is None else vote.bars.model_dump(),
     }
 
 

@@ -7,7 +7,6 @@ from typing import Any, Final
 
 from services.board.fleet.words import NONE
 from services.board.market.tables import format_time
-from services.market.fields import MAX_MS
 
 
 def format_percent_of(share: str | None) -> str:
@@ -22,18 +21,13 @@ def trim_number(number: str | None) -> str:
     return number.rstrip("0").rstrip(".") if "." in number else number
 
 
-def format_bar_time(at: int | str) -> str:
-    """Return the time of a bar by ISO 8601 from epoch milliseconds; a text as it is."""
-    return format_time(at) if isinstance(at, int) and at < MAX_MS else str(at)
-
-
 def name_file(symbol: str) -> str:
     """Return a symbol as a part of a file's name: `EUR-USD`."""
     return re.sub(r"[^A-Za-z0-9.]", "-", symbol)
 
 
 FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
-    "bar_time": format_bar_time,
+    "iso_time": format_time,
     "file_name": name_file,
     "percent_of": format_percent_of,
     "trimmed": trim_number,
