@@ -30,6 +30,7 @@ from services.signals.cycle.decide import (
 from services.signals.cycle.market import MarketBars
 from services.signals.cycle.states import FIRST_STATE, SymbolState, ThriftRules, TickPlan
 from services.signals.log.entries import PlaceOutcome
+from services.signals.settings import SignalsSettings
 from services.signals.voters.votes import Vote
 from services.tables.signal_shadow import MAX_LISTED, ShadowDifference, ShadowReport, ShadowWord
 
@@ -63,6 +64,18 @@ class ShadowState:
 
     side: SignalSide = SignalSide.FLAT
     side_ms: int | None = None
+
+
+def make_shadow(settings: SignalsSettings) -> ShadowRules | None:
+    """Return what the truth has in the shadow; None if it has nothing there."""
+    shadow, rules = settings.settings.shadow, settings.shadow_rules
+    if shadow is None or rules is None:
+        return None
+    own = tuple(
+        BarVoter(each.voter, each.rule, each.source) for each in shadow.voters if each.rule is not None
+    )
+    # a voter in force that sees bars votes on the symbols of the tick anyway
+    return ShadowRules(shadow.name, rules, own, ThriftRules(settings.settings.timeframe, 0.0))
 
 
 class ShadowRun:
