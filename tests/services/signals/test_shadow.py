@@ -82,6 +82,8 @@ def test_other_weights_differ_where_they_must_and_it_is_said_of_which_symbol_and
     assert station.shadow.counts == {("flat", "short"): 1}
     assert station.shadow.now == {"AAPL": found}
     assert station.shadow.same == 1
+    station.play(("AAPL",), votes)
+    assert [each.tick for each in station.shadow.last] == [2, 1], "the newest first"
 
 
 def test_what_a_shadow_decides_changes_no_tick():
@@ -164,7 +166,7 @@ def test_a_report_is_bounded_and_read_again_as_it_was_written():
     assert (report.now_count, len(report.now), len(report.last)) == (120, MAX_LISTED, MAX_LISTED)
     assert (report.ticks, report.evaluated, report.same) == (3, 360, 0)
     assert report.counts == {"flat short": 360}
-    assert [each.tick for each in report.last] == [3] * MAX_LISTED, "the newest first"
+    assert [each.tick for each in report.last] == [3] * MAX_LISTED
     assert len(report.encode()) < 30_000
 
 
