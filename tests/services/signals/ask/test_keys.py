@@ -2,7 +2,9 @@
 
 import pytest
 
-from services.signals.ask.keys import MAX_KEYS, find_origin, parse_keys
+from marketswarm.exit import Mistake
+from marketswarm.settings import read_settings
+from services.signals.ask.keys import MAX_KEYS, VoterEnvironment, find_origin, parse_keys
 
 FILE = """
 # keys of voters
@@ -81,3 +83,21 @@ def test_an_origin_stands_there_once_and_not_too_many_do():
 def test_keys_are_not_shown():
     keys = parse_keys("https://api.x.ai s3cret")
     assert "s3cret" not in f"{keys!r}{keys}{keys.find('https://api.x.ai')!r}{vars(keys)}"
+
+
+def test_they_are_read_from_a_file_and_a_mistake_names_the_variable_alone(tmp_path, monkeypatch):
+    file = tmp_path / "keys"
+    monkeypatch.setenv("SIGNALS_KEYS_FILE", str(file))
+    file.write_text(FILE)
+    found = read_settings(VoterEnvironment)
+    assert len(found.origin_keys) == 3
+    assert "secret" not in f"{found!r}"
+    file.write_text("https://api.x.ai s3cret s3cret")
+    with pytest.raises(Mistake) as error:
+        read_settings(VoterEnvironment)
+    assert str(error.value).startswith("SIGNALS_KEYS: line 1: must be an origin")
+    assert "s3cret" not in str(error.value)
+
+
+def test_without_the_variable_no_origin_has_a_key():
+    assert len(VoterEnvironment().origin_keys) == 0
