@@ -68,7 +68,7 @@ class VoteAsker:
         metrics: AskMetrics,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._keys, self._news, self._metrics, self._monotonic = keys, news, metrics, monotonic
+        self._keys, self.news, self.metrics, self._monotonic = keys, news, metrics, monotonic
         self._cache = VoteCache(monotonic)
         self._bus: Bus | None = None
         self._settings: dict[str, AskSettings] = {}
@@ -114,7 +114,7 @@ class VoteAsker:
         ended = {each.name for each in gone}
         await end_tasks(*(task for (_, voter), task in list(self._tasks.items()) if voter in ended))
         for each in gone:
-            self._metrics.breakers.pop(each.name, None)
+            self.metrics.breakers.pop(each.name, None)
             await each.client.aclose()
 
     def take_arrived(self) -> frozenset[str]:
@@ -132,7 +132,6 @@ class VoteAsker:
         among those of `configure`.
         """
         self._drop_done()
-        hits = self._metrics.cache_hits_total.total()
         found: dict[Key, Vote | Abstention] = {}
         missing: list[VoteQuestion] = []
         for question in questions:
@@ -152,10 +151,8 @@ class VoteAsker:
         await self._wait(waiting.keys(), deadline)
         for key, question in waiting.items():
             found[key] = self._collect(question)
-        called = sum(each.voter in self._voters for each in questions)
-        self._metrics.cache_misses_total += called - (self._metrics.cache_hits_total.total() - hits)
         for (_, voter), each in found.items():
-            self._metrics.answers_total[voter, "vote" if isinstance(each, Vote) else each.value] += 1
+            self.metrics.answers_total[voter, "vote" if isinstance(each, Vote) else each.value] += 1
         return found
 
     def _drop_done(self) -> None:
@@ -167,13 +164,13 @@ class VoteAsker:
         """Return what needs no call: the vote of news, one in memory, or why the voter is left alone."""
         settings = self._settings[question.voter]
         if isinstance(settings, NewsSettings):
-            notes = self._news.find(question.symbol, question.as_of_ms, settings.window_sec)
+            notes = self.news.find(question.symbol, question.as_of_ms, settings.window_sec)
             return vote_by_news(question, notes, settings.half_sec)
         if not math.isfinite(question.price):
             return Abstention.NOT_A_NUMBER
         cached = self._cache.find(question, settings)
         if cached is not None:
-            self._metrics.cache_hits_total["memory"] += 1
+            self.metrics.cache_hits_total["memory"] += 1
             return cached.vote
         until, reason = self._rests.get(question.key, (-math.inf, Abstention.FAILED))
         return reason if self._monotonic() < until and question.key not in self._tasks else None
@@ -188,7 +185,7 @@ class VoteAsker:
                 stored = await self._cache.load(self._bus, wanted, asked)
         except BusError as error:
             log.debug("votes.unread", reason=error.reason)
-        self._metrics.cache_hits_total["redis"] += len(stored)
+        self.metrics.cache_hits_total["redis"] += len(stored)
         found |= {key: cached.vote for key, cached in stored.items()}
 
     async def _begin_calls(
@@ -217,19 +214,19 @@ class VoteAsker:
 
     async def _ask_permission(self, voter: _AskedVoter) -> tuple[Abstention | None, BreakerReading]:
         """Take a call out of the voter's limits; return why there is none, and what its breaker says."""
-        reading = BreakerReading(self._metrics.breakers.get(voter.name, BreakerState.CLOSED))
+        reading = BreakerReading(self.metrics.breakers.get(voter.name, BreakerState.CLOSED))
         try:
             reading = await voter.breaker.ask()
-            self._metrics.breakers[voter.name] = reading.state
+            self.metrics.breakers[voter.name] = reading.state
             if reading.refusal:
-                self._metrics.call_errors_total[voter.name, reading.refusal] += 1
+                self.metrics.call_errors_total[voter.name, reading.refusal] += 1
                 return Abstention.FAILED, reading
             if await voter.limiter.take(None, voter.windows):
                 return Abstention.LIMITED, reading
             if not await voter.budget.spend(voter.client.settings.calls_per_hour):
                 return Abstention.LIMITED, reading
         except BusError as error:
-            self._metrics.call_errors_total[voter.name, f"bus_{error.reason}"] += 1
+            self.metrics.call_errors_total[voter.name, f"bus_{error.reason}"] += 1
             return Abstention.FAILED, reading
         return None, reading
 
@@ -250,8 +247,8 @@ class VoteAsker:
 
     async def _call(self, voter: _AskedVoter, question: VoteQuestion, *, is_trial: bool) -> Vote | Abstention:
         """Ask a voter, and keep what it answers; note in its breaker and limiter how that went."""
-        self._metrics.calls_total[voter.name] += 1
-        notes = self._news.find(question.symbol, question.as_of_ms, HEADLINES_SEC)
+        self.metrics.calls_total[voter.name] += 1
+        notes = self.news.find(question.symbol, question.as_of_ms, HEADLINES_SEC)
         began, failure, cached = self._monotonic(), "", None
         pause_sec: float | None = None
         has_failed = False
@@ -271,7 +268,7 @@ class VoteAsker:
                 self._cache.keep(question.key, cached)
             else:
                 failure = "schema" if has_failed else outcome.value
-        self._metrics.count_call(voter.name, self._monotonic() - began, failure)
+        self.metrics.count_call(voter.name, self._monotonic() - began, failure)
         if outcome in _RESTS:
             self._rest(question.key, outcome)
         self._log_change(voter, failure)
@@ -290,10 +287,10 @@ class VoteAsker:
         if pause_sec is not None:
             await voter.limiter.block(None, pause_sec, voter.windows)
         elif has_failed:
-            self._metrics.breakers[voter.name] = await voter.breaker.record_failure(is_trial=is_trial)
+            self.metrics.breakers[voter.name] = await voter.breaker.record_failure(is_trial=is_trial)
         else:
             await voter.breaker.record_success()
-            self._metrics.breakers[voter.name] = BreakerState.CLOSED
+            self.metrics.breakers[voter.name] = BreakerState.CLOSED
 
     def _rest(self, key: Key, outcome: Abstention) -> None:
         if len(self._rests) >= MAX_RESTS:
