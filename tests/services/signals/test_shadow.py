@@ -8,7 +8,7 @@ from services.market.records import AssetClass, Bar, Provenance
 from services.signals.consensus.consensus import UNIT, Abstention, ConsensusRules, SignalSide
 from services.signals.cycle.decide import BarVoter, TickRules, decide_tick, vote_by_rules
 from services.signals.cycle.market import MarketBars
-from services.signals.cycle.states import SymbolState, ThriftRules, TickPlan
+from services.signals.cycle.states import ThriftRules, TickPlan
 from services.signals.settings import SignalsSettings
 from services.signals.shadow import ShadowRules, ShadowRun, make_shadow
 from services.signals.voters.votes import NoVote, Vote
@@ -40,7 +40,9 @@ class Station:
                 self.market.take(raw, AT)
         self.rules = TickRules(make_rules(weights or {"a": 1, "b": 1}), (), THRIFT)
         self.states, self.tick = {}, 0
-        self.shadow = ShadowRun(ShadowRules("trial", shadow, own, THRIFT), self.states, AT)
+        self.shadow = ShadowRun(ShadowRules("trial", shadow, own, THRIFT), AT)
+        self.play(symbols, {})  # the shadow begins with the sides in force: all are flat
+        self.tick = 0
 
     def play(self, due, votes, closing=()):
         """Play a tick in which `due` are evaluated; return what it decided."""
@@ -107,12 +109,13 @@ def test_a_side_is_kept_by_its_own_thresholds_and_a_quorum_of_its_own():
 
 
 def test_it_begins_with_the_sides_in_force():
-    states = {"SPY": SymbolState(side=SignalSide.LONG, side_ms=AT - 1)}
     station = Station(make_rules({"a": 1, "b": 1}), "SPY")
-    station.states.update(states)
-    station.shadow = ShadowRun(station.shadow.rules, states, AT)
+    station.play(("SPY",), {("SPY", "a"): UP, ("SPY", "b"): UP})
+    station.shadow = ShadowRun(station.shadow.rules, AT)
     weak = Vote(1, UNIT // 5, UNIT, FOREVER, ())
-    station.play(("SPY",), {("SPY", "a"): weak, ("SPY", "b"): weak})
+    for _ in range(2):
+        station.play(("SPY",), {("SPY", "a"): weak, ("SPY", "b"): weak})
+    assert station.shadow.evaluated == 1, "the first time it takes over what is in force"
     assert station.shadow.counts == {}, "long is kept above leave; from flat it would be no side"
 
 
