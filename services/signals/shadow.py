@@ -89,6 +89,7 @@ class ShadowRun:
         counts: the others, by what was decided and what the shadow would have decided.
         now: the symbols that differ at present.
         last: the last differences, the newest first.
+        has_failed: set by who plays it, if an error ended it.
     """
 
     def __init__(self, rules: ShadowRules, began_ms: int) -> None:
@@ -96,6 +97,7 @@ class ShadowRun:
         self.rules, self.began_ms = rules, began_ms
         self._states: dict[str, ShadowState] = {}
         self.ticks = self.evaluated = self.same = 0
+        self.has_failed = False
         self.counts: Counter[tuple[ShadowWord, ShadowWord]] = Counter()
         self.now: dict[str, ShadowDifference] = {}
         self.last: deque[ShadowDifference] = deque(maxlen=MAX_LISTED)
