@@ -28,6 +28,7 @@ REST_SEC: Final = 60.0
 """For how long a voter is not asked again about a symbol on which it had no vote."""
 HEADLINES_SEC: Final = 86_400.0
 """The age up to which a headline goes with a question."""
+LOG_EVERY_SEC: Final = 60.0
 MAX_RESTS: Final = 100_000
 _RESTS: Final = (Abstention.FAILED, Abstention.NOT_A_NUMBER, Abstention.OUT_OF_RANGE)
 
@@ -47,6 +48,7 @@ class _AskedVoter:
     budget: HourlyBudget
     in_flight: int = 0
     is_failing: bool = False
+    logged_at: float = -math.inf
 
     @property
     def windows(self) -> list[tuple[int, int]]:
@@ -113,6 +115,7 @@ class VoteAsker:
         gone = [self._voters.pop(name) for name in list(names)]
         ended = {each.name for each in gone}
         await end_tasks(*(task for (_, voter), task in list(self._tasks.items()) if voter in ended))
+        self._rests = {key: each for key, each in self._rests.items() if key[1] not in ended}
         for each in gone:
             self.metrics.breakers.pop(each.name, None)
             await each.client.aclose()
@@ -133,24 +136,23 @@ class VoteAsker:
         """
         self._drop_done()
         found: dict[Key, Vote | Abstention] = {}
-        missing: list[VoteQuestion] = []
+        unknown: dict[Key, VoteQuestion] = {}
         for question in questions:
             known = self._find_known(question)
             if known is None:
-                missing.append(question)
+                unknown[question.key] = question
             else:
                 found[question.key] = known
-        missing.sort(key=lambda each: -each.volatility)
+        missing = sorted(unknown.values(), key=lambda each: -each.volatility)
         try:
             async with asyncio.timeout(max(0.0, deadline - self._monotonic())):
                 await self._look_up(missing, found)
                 await self._begin_calls([each for each in missing if each.key not in found], found)
         except TimeoutError:
             log.debug("votes.late", questions=len(missing))
-        waiting = {each.key: each for each in missing if each.key not in found}
-        await self._wait(waiting.keys(), deadline)
-        for key, question in waiting.items():
-            found[key] = self._collect(question)
+        waiting = [each for each in missing if each.key not in found]
+        await self._wait([each.key for each in waiting], deadline)
+        found |= {each.key: self._collect(each) for each in waiting}
         for (_, voter), each in found.items():
             self.metrics.answers_total[voter, "vote" if isinstance(each, Vote) else each.value] += 1
         return found
@@ -250,14 +252,14 @@ class VoteAsker:
         self.metrics.calls_total[voter.name] += 1
         notes = self.news.find(question.symbol, question.as_of_ms, HEADLINES_SEC)
         began, failure, cached = self._monotonic(), "", None
+        has_failed: bool | None = False
         pause_sec: float | None = None
-        has_failed = False
         try:
             text = await voter.client.ask(question, list_headlines(notes, MAX_HEADLINES))
         except CallFailedError as error:
             failure, pause_sec = error.reason, error.pause_sec
             outcome: Vote | Abstention = Abstention.FAILED if pause_sec is None else Abstention.LIMITED
-            has_failed = pause_sec is None and not error.is_ours
+            has_failed = None if error.is_ours else pause_sec is None
         else:
             settings = voter.client.settings
             outcome = parse_answer(text, question.as_of_ms + find_life_ms(settings.answer_sec, question))
@@ -281,9 +283,14 @@ class VoteAsker:
         return outcome
 
     async def _settle(
-        self, voter: _AskedVoter, pause_sec: float | None, *, has_failed: bool, is_trial: bool
+        self, voter: _AskedVoter, pause_sec: float | None, *, has_failed: bool | None, is_trial: bool
     ) -> None:
-        """Note how a call went: in the limiter if the voter wants a pause, otherwise in the breaker."""
+        """Note how a call went: in the limiter if the voter wants a pause, otherwise in the breaker.
+
+        None for `has_failed` says nothing of the voter: this process failed.
+        """
+        if has_failed is None:
+            return
         if pause_sec is not None:
             await voter.limiter.block(None, pause_sec, voter.windows)
         elif has_failed:
@@ -298,13 +305,14 @@ class VoteAsker:
         self._rests[key] = self._monotonic() + REST_SEC, outcome
 
     def _log_change(self, voter: _AskedVoter, failure: str) -> None:
-        """Log the first failure of a voter, and its first vote after failures."""
-        if bool(failure) is not voter.is_failing:
-            voter.is_failing = bool(failure)
-            if failure:
-                log.warning("voter.failed", voter=voter.name, reason=failure)
-            else:
-                log.info("voter.recovered", voter=voter.name)
+        """Log the first failure of a voter, at most once in LOG_EVERY_SEC, and its first vote after that."""
+        now = self._monotonic()
+        if not failure and voter.is_failing:
+            voter.is_failing = False
+            log.info("voter.recovered", voter=voter.name)
+        elif failure and not voter.is_failing and now - voter.logged_at >= LOG_EVERY_SEC:
+            voter.is_failing, voter.logged_at = True, now
+            log.warning("voter.failed", voter=voter.name, reason=failure)
 
     async def _wait(self, keys: Iterable[Key], deadline: float) -> None:
         """Wait for the answers to these questions until the deadline; cancel none."""

@@ -1,15 +1,19 @@
 """Votes are asked for once, kept, shared, and never beyond what a voter allows."""
 
+import errno
 import threading
 import time
+from unittest.mock import AsyncMock
 
 import orjson
 import pytest
 
+from marketswarm import log as logs
 from marketswarm.bus import Bus
 from marketswarm.bus.circuit_breaker import BreakerState
 from marketswarm.bus.stored_values import count_unusable
 from marketswarm.keys import signal_vote_key, voter_breaker_key
+from marketswarm.net.http import HttpClient, HttpError, HttpResponse
 from services.signals.ask.asker import REST_SEC
 from services.signals.ask.cache import LOOK_AGAIN_SEC
 from services.signals.ask.endpoints import ChatSettings, HttpSettings, NewsSettings
@@ -241,6 +245,46 @@ async def test_the_breaker_opens_after_failures_in_a_row_and_closes_after_a_tria
         assert asker.metrics.breakers["mine"] is BreakerState.CLOSED
         assert isinstance(await ask_one(asker, symbol="H"), Vote)
         assert asker.metrics.call_errors_total["mine", "breaker_open"] == 2
+
+
+async def test_a_question_that_stands_there_twice_is_sent_once(bus, program):
+    async with asking(bus, mine(program)) as asker:
+        await asker.ask([ask_of(), ask_of(), ask_of("B"), ask_of()], deadline())
+    assert len(program.seen) == 2
+
+
+async def test_a_failure_of_this_process_says_nothing_of_the_voter(bus, program, monkeypatch):
+    async with asking(bus, mine(program)) as asker:
+        program.always = Answer(500)
+        for symbol in "AB":
+            await ask_one(asker, symbol=symbol)
+        with monkeypatch.context() as patch:
+            too_many = OSError(errno.EMFILE, "too many open files")
+            patch.setattr(
+                HttpClient, "fetch", AsyncMock(side_effect=HttpError(too_many, HttpResponse(0, b"")))
+            )
+            assert await ask_one(asker, symbol="C") is Abstention.FAILED
+        assert asker.metrics.call_errors_total["mine", "no_resources"] == 1
+        await ask_one(asker, symbol="D")
+        assert asker.metrics.breakers["mine"] is BreakerState.OPEN, "the third failure in a row"
+
+
+async def test_a_voter_that_fails_now_and_then_is_logged_now_and_then(bus, program, capsys):
+    logs.configure("signals")
+    async with asking(bus, mine(program)) as asker:
+        for symbol, answer in zip("ABCDEF", [Answer(500), reply()] * 3, strict=True):
+            program.always = answer
+            await ask_one(asker, symbol=symbol)
+    said = capsys.readouterr().err
+    assert (said.count("voter.failed"), said.count("voter.recovered")) == (1, 1)
+
+
+async def test_a_voter_that_a_reseed_mends_is_asked_at_once(bus, program):
+    async with asking(bus, mine(program, answer_sec=60)) as asker:
+        program.script.append(Answer(500))
+        assert await ask_one(asker) is Abstention.FAILED
+        await asker.configure(bus, mine(program))
+        assert isinstance(await ask_one(asker), Vote)
 
 
 async def test_a_question_that_failed_is_not_repeated_with_each_cycle(bus, program):
