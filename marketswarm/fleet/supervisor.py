@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from marketswarm.access.passwords import ACL_FILE
+from marketswarm.access.passwords import ACL_FILE, DATABASE_SIGNALS
 from marketswarm.access.users import BOOTSTRAP
 from marketswarm.agent.service_modules import find_modules
 from marketswarm.agent.truth_source import find_first_valid, format_reasons, read_all_truths
@@ -32,6 +32,8 @@ from marketswarm.fleet.plan import (
     BOARD,
     DATABASE_URL,
     SENTINEL,
+    SIGNALS,
+    SIGNALS_DATABASE_URL,
     SOURCES,
     Plan,
     PlanError,
@@ -409,6 +411,8 @@ class FleetSupervisor:
             # only programs that declare these variables get them
             url_file = database.url_file if svc == ARCHIVE else database.reader_url_file
             given[f"{DATABASE_URL}_FILE"] = str(url_file)
+            if svc == SIGNALS:
+                given[f"{SIGNALS_DATABASE_URL}_FILE"] = str(database.url_file_of(DATABASE_SIGNALS))
             given["POSTGRES_BIN"] = str(database.programs.folder)
             given.setdefault("ARCHIVE_BACKUP_FOLDER", str(self._spec.data / "backups"))
             given.setdefault("BOARD_BACKTEST_FOLDER", str(self._spec.data / "backtests"))

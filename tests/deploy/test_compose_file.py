@@ -325,10 +325,11 @@ def test_the_database_is_given_verifiers_alone_by_files_that_access_writes():
     assert (mounted[PASSWORDS]["source"], mounted[PASSWORDS]["read_only"]) == ("users", True)
     assert "users:/access/acl" in SERVICES["access"]["volumes"]
     environment = MARKET["postgres"]["environment"]
-    # bootstrap.database writes acl/<SERVER>/password and acl/<SERVER>/reader
+    # bootstrap.database writes acl/<SERVER>/password, acl/<SERVER>/reader and acl/<SERVER>/signals
     assert environment["POSTGRES_PASSWORD_FILE"] == f"{PASSWORDS}/{SERVER}/password"
     assert environment["POSTGRES_OWNER_FILE"] == f"{PASSWORDS}/{SERVER}/password"
     assert environment["POSTGRES_READER_FILE"] == f"{PASSWORDS}/{SERVER}/reader"
+    assert environment["POSTGRES_SIGNALS_FILE"] == f"{PASSWORDS}/{SERVER}/signals"
 
 
 def test_the_key_of_the_certificate_is_for_what_listens_with_it_and_for_access_that_makes_it():
@@ -357,7 +358,8 @@ def test_the_database_waits_for_its_passwords_and_is_set_as_that_of_marketswarm_
     for name, text in programs.items():
         (tmp_path / name).write_text(text, encoding="ascii")
         (tmp_path / name).chmod(0o755)
-    files = {"POSTGRES_PASSWORD_FILE": tmp_path / "password", "POSTGRES_READER_FILE": tmp_path / "reader"}
+    names = {"PASSWORD": "password", "READER": "reader", "SIGNALS": "signals"}
+    files = {f"POSTGRES_{key}_FILE": tmp_path / name for key, name in names.items()}
     environ = {"PATH": f"{tmp_path}:{os.environ['PATH']}"} | {key: str(file) for key, file in files.items()}
 
     def count_looks() -> int:

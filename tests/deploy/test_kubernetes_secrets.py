@@ -118,7 +118,7 @@ def find_shown(objects, passwords):
 def test_each_password_of_the_database_is_with_its_user_and_the_server_has_verifiers(market, k8s):
     secrets, passwords = decode_secrets(market), read_passwords(k8s / "fleet/market/database")
     assert secrets["postgres-users"] == {
-        name: f"{format_verifier(passwords[name])}\n" for _, name in ROLES.values()
+        name: f"{format_verifier(passwords[name])}\n" for name in ("password", "reader", "signals")
     }
     for user, (role, name) in ROLES.items():
         password = passwords[name]
