@@ -173,14 +173,14 @@ def verify(lines: Any, checker: Checker, now: float, max_age: float) -> str:
     return f"{len(entries)} entries of {checker.symbol} in {checker.origin}, cosigned {now - at:.0f} s ago"
 
 
-def main() -> int:
+def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("file")
     parser.add_argument("--log", action="append", required=True, help="a public key of the log")
     parser.add_argument("--witness", required=True, help="the public key of the witness")
     parser.add_argument("--symbol", help="what the file must be about")
     parser.add_argument("--max-age", type=float, default=1e18, help="seconds since the cosignature, at most")
-    args, checker = parser.parse_args(), None
+    args, checker = parser.parse_args(words), None
     try:
         checker = Checker([parse_key(key) for key in args.log], parse_key(args.witness), args.symbol)
         with open(args.file, encoding="utf-8") as file:  # noqa: PTH123 - one import less
