@@ -14,7 +14,7 @@ from services.signals import verify
 from services.signals.log.entries import make_key_change
 from services.signals.proofs.followed_places import PlacesChangedError
 from services.signals.proofs.proof import ProofUnavailableError, write_proof
-from support.signal_log import BEGIN_MS, CYCLE_MS, ORIGIN, SignalLog, play_ticks, store_log
+from support.audited_log import BEGIN_MS, CYCLE_MS, ORIGIN, AuditedLog, play_ticks, store_log
 
 SYMBOLS = ("AAPL", "BTC/USD", "MSFT", "SPY", "XLF")
 CHANCE = 7
@@ -22,7 +22,7 @@ CHANCE = 7
 
 @pytest.fixture
 def log():
-    made = SignalLog(SYMBOLS)
+    made = AuditedLog(SYMBOLS)
     play_ticks(made, 120, random.Random(CHANCE))
     made.symbols = (*SYMBOLS, "ZZZ")  # the truth got one symbol more
     play_ticks(made, 60, random.Random(CHANCE))
@@ -79,7 +79,7 @@ async def test_what_is_not_cosigned_is_not_in_a_proof(stored, log):
 
 
 async def test_without_a_cosignature_nothing_is_proven(connection):
-    log = SignalLog(SYMBOLS)
+    log = AuditedLog(SYMBOLS)
     log.add_tick()
     await store_log(connection, log)
     with pytest.raises(ProofUnavailableError, match="no checkpoint is cosigned yet"):

@@ -27,7 +27,7 @@ AS_MADE = {"code": "0.1.0", "truth": "7", "consensus": "6.0"}
 
 
 @dataclass
-class SignalLog:
+class AuditedLog:
     """A log that grows by ticks; `rows` has the tables as the migration names them."""
 
     symbols: tuple[str, ...]
@@ -100,7 +100,7 @@ class SignalLog:
             self.add_row("signal_symbols", digest, list(places.symbols))
 
 
-def play_ticks(log: SignalLog, count: int, chance: random.Random, share: float = 0.1) -> None:
+def play_ticks(log: AuditedLog, count: int, chance: random.Random, share: float = 0.1) -> None:
     """Add ticks at which a share of the symbols changes and markets close; some ticks are missing."""
     for _ in range(count):
         changed = [each for each in log.symbols if chance.random() < share]
@@ -110,7 +110,7 @@ def play_ticks(log: SignalLog, count: int, chance: random.Random, share: float =
             log.add_gap(chance.randint(1, 5))
 
 
-async def store_log(connection: Any, log: SignalLog) -> None:
+async def store_log(connection: Any, log: AuditedLog) -> None:
     """Write the rows that a log has collected, without the triggers of their tables, and forget them."""
     async with connection.transaction():
         await connection.execute("INSERT INTO signal_epochs VALUES (1, now(), 'test') ON CONFLICT DO NOTHING")
