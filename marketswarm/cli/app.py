@@ -97,7 +97,8 @@ _ARGUMENTS: Final = {
     "backtest run": "breakout --symbols SPY --from 2024-01-02 --to 2024-12-31",
     "backtest orders": "cases/bracket --json",
     "signals consensus": "votes.json --json",
-    "signals key": "example.org/signals log.key",
+    "signals key": "log.key",
+    "signals rotate": "new.key",
     "audit prove": "SPY --from 2026-11-01 --to 2026-11-30 --out spy.audit",
     "audit verify": "spy.audit --log example.org/signals+1b2c3d4e+AWFiY2Q= --witness w.example+5f6a+BEFiY2Q=",
     "witness key": "witness.example/one witness.key",
@@ -238,6 +239,7 @@ _TABLE: Final = {
             "Weigh the votes of a file, and show each step to a side.",
         ),
         ("signals key", "signals.proofs/key", "Make the key that signs the log of signals."),
+        ("signals rotate", "signals.proofs/rotate", "Change the key that signs the log of signals."),
         (
             "audit prove",
             "signals.proofs/prove",

@@ -71,9 +71,7 @@ class MarketReader:
             raise
         if loss is not None:
             upto = None if loss.oldest is None else loss.oldest.decode()
-            self._me.log.warning(
-                "bars.lost", stream=follower.stream, after=loss.after.decode(), upto=upto
-            )
+            self._me.log.warning("bars.lost", stream=follower.stream, after=loss.after.decode(), upto=upto)
         async with self._me.waiting(READ_SEC), self.lock:
             if follower is self._follower:
                 now_ms = self._now_ms()

@@ -99,7 +99,7 @@ class Checker:
 
     def __init__(self, keys: list[Key], witness: Key, symbol: str | None) -> None:
         self.keys, self.witness, self.symbol, self.origin = keys, witness, symbol, ""
-        self.tick, self.stored, self.at, self.where, self.digest, self.names = 0, 0, "", "line 1", "", []
+        self.tick, self.stored, self.at, self.where, self.digest, self.names = 0, 0, "", "line 1", "", [""]
 
     def check_entry(self, number: int, line: Any) -> bytes:
         self.where = f"entry {number}"

@@ -1,5 +1,6 @@
 """What `audit prove` writes of PostgreSQL is proven by the offline file; rows that were changed are named."""
 
+import contextlib
 import json
 import random
 import shutil
@@ -14,6 +15,7 @@ from services.signals import verify
 from services.signals.log.entries import make_key_change
 from services.signals.proofs.followed_places import PlacesChangedError
 from services.signals.proofs.proof import ProofUnavailableError, write_proof
+from services.signals.store.database import SignalDatabase
 from support.audited_log import BEGIN_MS, CYCLE_MS, ORIGIN, AuditedLog, play_ticks, store_log
 
 SYMBOLS = ("AAPL", "BTC/USD", "MSFT", "SPY", "XLF")
@@ -37,10 +39,17 @@ async def stored(connection, log):
     return connection
 
 
-async def prove(connection, symbol, since, until) -> list[str]:
-    lines: list[str] = []
-    await write_proof(connection, symbol, since, until, lines.append)
-    return lines
+@pytest.fixture
+async def prove(archive_url):
+    """Returns the lines of a proof, as the role of readers gets them."""
+    async with contextlib.aclosing(SignalDatabase(archive_url)) as database:
+
+        async def write(symbol, since, until) -> list[str]:
+            lines: list[str] = []
+            await write_proof(database, symbol, since, until, lines.append)
+            return lines
+
+        yield write
 
 
 def check(lines, log, symbol):
@@ -51,11 +60,11 @@ def check(lines, log, symbol):
     return verify.verify(iter(lines), checker, now, 60)
 
 
-async def test_each_symbol_is_proven_for_any_time_by_the_offline_file(stored, log):
+async def test_each_symbol_is_proven_for_any_time_by_the_offline_file(stored, log, prove):
     end = log.find_time()
     for symbol in SYMBOLS:
         for ticks in (1, 2, 50, 500):
-            lines = await prove(stored, symbol, end - timedelta(seconds=5 * ticks), end)
+            lines = await prove(symbol, end - timedelta(seconds=5 * ticks), end)
             assert check(lines, log, symbol).startswith(f"{len(lines) - 1} entries of {symbol} in {ORIGIN}")
             assert len(lines) - 1 >= min(ticks, 60) - 10
     outcomes = {json.loads(json.loads(line)["place"])["outcome"] for line in lines[1:] if "place" in line}
@@ -63,27 +72,29 @@ async def test_each_symbol_is_proven_for_any_time_by_the_offline_file(stored, lo
     assert sum("symbols" in json.loads(line) for line in lines[1:]) == 2
 
 
-async def test_a_symbol_that_some_ticks_do_not_have_is_proven_where_it_is_and_refused_elsewhere(stored, log):
+async def test_a_symbol_that_some_ticks_do_not_have_is_proven_where_it_is_and_refused_elsewhere(
+    stored, log, prove
+):
     end = log.find_time()
-    assert check(await prove(stored, "ZZZ", end - timedelta(seconds=100), end), log, "ZZZ")
+    assert check(await prove("ZZZ", end - timedelta(seconds=100), end), log, "ZZZ")
     with pytest.raises(ProofUnavailableError, match="tick 1 has no ZZZ; it has 5 symbols"):
-        await prove(stored, "ZZZ", end - timedelta(days=1), end)
+        await prove("ZZZ", end - timedelta(days=1), end)
 
 
-async def test_what_is_not_cosigned_is_not_in_a_proof(stored, log):
+async def test_what_is_not_cosigned_is_not_in_a_proof(stored, log, prove):
     end = log.find_time()
     with pytest.raises(ProofUnavailableError, match="no cosigned entry of that time"):
-        await prove(stored, "SPY", end, end)
-    lines = await prove(stored, "SPY", end - timedelta(seconds=15), end)
+        await prove("SPY", end, end)
+    lines = await prove("SPY", end - timedelta(seconds=15), end)
     assert json.loads(lines[0])["first"] + json.loads(lines[0])["count"] == log.size - 1
 
 
-async def test_without_a_cosignature_nothing_is_proven(connection):
+async def test_without_a_cosignature_nothing_is_proven(connection, prove):
     log = AuditedLog(SYMBOLS)
     log.add_tick()
     await store_log(connection, log)
     with pytest.raises(ProofUnavailableError, match="no checkpoint is cosigned yet"):
-        await prove(connection, "SPY", log.find_time(), log.find_time())
+        await prove("SPY", log.find_time(), log.find_time())
 
 
 MORE = """
@@ -125,13 +136,13 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("attack", CHANGES)
-async def test_rows_that_a_superuser_changed_are_named_by_their_tick(stored, log, attack):
+async def test_rows_that_a_superuser_changed_are_named_by_their_tick(stored, log, attack, prove):
     sql, named = CHANGES[attack]
     for table in ("signals", "signal_log", "signal_symbols"):
         await stored.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")
     await stored.execute(sql)
     with pytest.raises(PlacesChangedError, match=named.replace("(", r"\(")):
-        await prove(stored, "SPY", log.find_time() - timedelta(days=1), log.find_time())
+        await prove("SPY", log.find_time() - timedelta(days=1), log.find_time())
 
 
 @pytest.mark.parametrize(
@@ -145,22 +156,22 @@ async def test_rows_that_a_superuser_changed_are_named_by_their_tick(stored, log
         ("UPDATE signal_nodes SET hash = sha256(hash) WHERE level > 3", "entries: not the ones that were"),
     ],
 )
-async def test_what_the_rows_do_not_show_the_offline_file_finds(stored, log, sql, named):
+async def test_what_the_rows_do_not_show_the_offline_file_finds(stored, log, sql, named, prove):
     for table in ("signal_log", "signal_checkpoints", "signal_nodes"):
         await stored.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")
     await stored.execute(sql)
     end = log.find_time() - timedelta(seconds=500)
-    lines = await prove(stored, "SPY", end - timedelta(seconds=450), end)
+    lines = await prove("SPY", end - timedelta(seconds=450), end)
     with pytest.raises(verify.NotProven, match=named):
         check(lines, log, "SPY")
 
 
-async def test_entries_that_are_no_ticks_are_in_a_proof_too(connection, log):
+async def test_entries_that_are_no_ticks_are_in_a_proof_too(connection, log, prove):
     log.add_entry("key", make_key_change(log.size, BEGIN_MS + CYCLE_MS * log.tick, "old", "new", ["a", "b"]))
     log.add_tick()
     log.cosign()
     await store_log(connection, log)
-    lines = await prove(connection, "SPY", log.find_time() - timedelta(seconds=20), log.find_time())
+    lines = await prove("SPY", log.find_time() - timedelta(seconds=20), log.find_time())
     assert [json.loads(json.loads(line)["entry"])["kind"] for line in lines[-3:]] == ["tick", "key", "tick"]
 
 

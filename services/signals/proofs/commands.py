@@ -1,8 +1,8 @@
 """Implement `marketswarm audit` and the commands of `marketswarm signals` about keys and single signals."""
 
+import contextlib
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -10,22 +10,27 @@ from typing import Annotated, Any, Final
 import typer
 from pydantic import SecretStr
 
+from marketswarm.agent.service_config import require_config
 from marketswarm.cli import event_loop, output
 from marketswarm.cli.data_folder import DATA, read_database
-from marketswarm.cli.options import Data, argument, option, time_option
+from marketswarm.cli.options import TRUTH, Data, argument, option, time_option
+from marketswarm.cli.validate import read_valid_truth
 from marketswarm.exit import Exit, Mistake
-from marketswarm.postgres.errors import PostgresAwayError
-from marketswarm.postgres.pool import open_connection
+from marketswarm.postgres.errors import PostgresAwayError, RefusedRowsError
 from marketswarm.settings import CommonSettings, read_settings
 from services.market.fields import SYMBOL
 from services.signals import verify
-from services.signals.key_file import KeyFileError, make_key_file
+from services.signals.key_file import KeyFileError, make_key_file, read_key_file
 from services.signals.log.note import SignatureKind
 from services.signals.proofs.followed_places import PlacesChangedError
 from services.signals.proofs.proof import ProofUnavailableError, WrittenProof, write_proof
+from services.signals.proofs.rotation import RotationError, change_key
+from services.signals.settings import SignalsSettings, find_origin
+from services.signals.store.database import LogMovedError, SignalDatabase
 
-READ_SEC: Final = 3600.0
-"""How long reading a proof from the database may take."""
+SIGNALS: Final = "signals"
+NOT_ROTATED: Final = 1
+"""The exit code if the key could not be changed now."""
 
 
 class AuditEnvironment(CommonSettings):
@@ -37,10 +42,12 @@ class AuditEnvironment(CommonSettings):
 
 
 def key(
-    name: Annotated[
-        str, argument("ORIGIN", "The name of the log, as its settings have it: example.org/signals.")
-    ],
     path: Annotated[Path, argument("FILE", "The file to write the private key to; it must not exist.")],
+    *,
+    origin: Annotated[
+        str | None, option("--origin", "NAME", "The name of the log; by default the one that the truth says.")
+    ] = None,
+    truth: Annotated[Path, option("--truth", "FILE", "The truth with the section of signals.")] = TRUTH,
 ) -> None:
     """Make the key that signs a log: write it to a file, and print its public half.
 
@@ -48,10 +55,50 @@ def key(
     checks proofs need the line that is printed. Nothing is written over.
     """
     try:
-        made = make_key_file(path, name, SignatureKind.ED25519)
+        made = make_key_file(path, origin or _read_origin(truth), SignatureKind.ED25519)
     except KeyFileError as error:
         raise Mistake(str(error)) from None
     output.print_line(str(made))
+
+
+def _read_origin(path: Path) -> str:
+    """Return the name of the log by a truth file. Raises Mistake if it has no signals."""
+    truth = read_valid_truth(path)
+    section = truth.services.get(SIGNALS)
+    if section is None:
+        raise Mistake(f"{path}: has no {SIGNALS}; name the log by --origin")
+    return find_origin(require_config(SignalsSettings, SIGNALS, section), truth)
+
+
+def rotate(
+    path: Annotated[Path, argument("FILE", "The file of the new key, as `signals key` wrote it.")],
+    *,
+    data: Data = DATA,
+) -> None:
+    """Change the key of the log: add an entry that the old key (SIGNALS_LOG_KEY_FILE) and the new one sign.
+
+    From that entry on the new key counts: the service signs nothing until it has its file, and a witness
+    refuses it until it was told the new line by another --log. An entry is never taken back.
+    """
+    environment = read_settings(AuditEnvironment)
+    if environment.signals_log_key_file is None:
+        raise Mistake("SIGNALS_LOG_KEY_FILE: must name the file of the key in force")
+    address = _find_database(data, to_write=True)
+    try:
+        old, new = (
+            read_key_file(each, SignatureKind.ED25519) for each in (environment.signals_log_key_file, path)
+        )
+
+        async def change() -> int:
+            async with contextlib.aclosing(SignalDatabase(address)) as database:
+                return await change_key(database, old, new)
+
+        number = event_loop.run(change())
+    except (KeyFileError, RotationError) as error:
+        raise Mistake(str(error)) from None
+    except (PostgresAwayError, RefusedRowsError, LogMovedError) as error:
+        raise Exit(NOT_ROTATED, f"the key was not changed: {error}") from None
+    output.print_line(f"entry {number:,}: from here on this key signs: {new.public}")
 
 
 def prove(
@@ -74,8 +121,8 @@ def prove(
     address = _find_database(data)
 
     async def read(write: Callable[[str], Any]) -> WrittenProof:
-        async with open_connection(address, READ_SEC) as connection:
-            return await write_proof(connection, symbol, begin, end, write)
+        async with contextlib.aclosing(SignalDatabase(address)) as database:
+            return await write_proof(database, symbol, begin, end, write)
 
     try:
         with _open_output(out) as write:
@@ -128,14 +175,14 @@ def _parse_moment(name: str, text: str, *, is_end: bool) -> datetime:
         raise typer.BadParameter(f"{text[:40]!r} is no day or time", param_hint=name) from None
 
 
-def _find_database(data: Path) -> str:
-    """Return the URL of the database that is read. Raises Mistake if there is none."""
+def _find_database(data: Path, *, to_write: bool = False) -> str:
+    """Return the URL of the database, with `to_write` that of the role that may add. Raises Mistake."""
     environment = read_settings(AuditEnvironment)
-    url = environment.signals_database_url or environment.database_url
-    return read_database(data)[0] if url is None else url.get_secret_value()
+    url = environment.signals_database_url or (None if to_write else environment.database_url)
+    return read_database(data, SIGNALS if to_write else "")[0] if url is None else url.get_secret_value()
 
 
-@contextmanager
+@contextlib.contextmanager
 def _open_output(path: Path | None) -> Iterator[Callable[[str], Any]]:
     """Yield a function that writes text to a file, or to the terminal.
 

@@ -1,11 +1,11 @@
 """Read from PostgreSQL what proves a symbol's past, and write it line by line, in memory that is bounded."""
 
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from marketswarm.postgres.transaction import transaction
 from services.signals.log.bundle import (
     MAX_ENTRIES,
     AuditedEntry,
@@ -13,26 +13,20 @@ from services.signals.log.bundle import (
     format_head,
     list_nodes_beside,
 )
-from services.signals.log.merkle import Node
+from services.signals.log.checkpoint import parse_checkpoint
+from services.signals.log.note import NoteError, parse_note
 from services.signals.proofs.followed_places import PlaceFollower, PlacesChangedError, StoredPlace
+from services.signals.store.database import SignalDatabase
+from services.signals.store.reader import AuditReader, MissingRowError, fetch_nodes, fetch_symbols
 
+READ_SEC: Final = 3600.0
+"""How long reading a proof may take."""
 ROWS_AT_ONCE: Final = 2000
-_COSIGNED: Final = """
-SELECT signed.size, signed.note, array_agg(cosigned.line ORDER BY cosigned.witness) AS lines
-FROM signal_cosignatures AS cosigned JOIN signal_checkpoints AS signed USING (size)
-WHERE size = (SELECT max(size) FROM signal_cosignatures)
-GROUP BY signed.size, signed.note
-"""
 _FIRST: Final = "SELECT n FROM signal_log WHERE at >= $1 AND n < $2 ORDER BY at, n LIMIT 1"
 _LAST: Final = "SELECT n FROM signal_log WHERE at <= $1 AND n < $2 ORDER BY at DESC, n DESC LIMIT 1"
 _FIRST_TICK: Final = "SELECT min(tick) FROM signal_log WHERE n >= $1 AND n < $2"
 _LAST_TICK: Final = "SELECT max(tick) FROM signal_log WHERE n >= $1 AND n < $2"
 _ENTRIES: Final = "SELECT n, entry FROM signal_log WHERE n >= $1 AND n < $2 ORDER BY n"
-_NODES: Final = """
-SELECT level, number, hash FROM signal_nodes
-JOIN unnest($1::smallint[], $2::bigint[]) AS wanted (level, number) USING (level, number)
-"""
-_SYMBOLS: Final = "SELECT symbols FROM signal_symbols WHERE digest = $1"
 _CELLS: Final = "tick, symbol::text, outcome, hash, CASE WHEN symbol = $3 THEN content END"
 _ROWS: Final = f"""
 SELECT {_CELLS} FROM signals WHERE tick >= $1 AND tick <= $2 ORDER BY tick
@@ -59,25 +53,27 @@ class WrittenProof:
 
 
 async def write_proof(
-    connection: Any, symbol: str, since: Any, until: Any, write: Callable[[str], Any]
+    database: SignalDatabase, symbol: str, since: datetime, until: datetime, write: Callable[[str], Any]
 ) -> WrittenProof:
-    """Write the proof of a symbol's places from `since` to `until` (UTC datetimes), a line at a time.
+    """Write the proof of a symbol's places from `since` to `until` (with time zones), a line at a time.
 
-    Only entries that a witness cosigned are in it. All is read in one snapshot.
+    Only entries that a witness cosigned are in it.
 
     Raises:
         ProofUnavailableError: nothing of that time is cosigned.
         PlacesChangedError: the stored rows contradict the log.
     """
-    async with transaction(connection, isolation="repeatable_read", readonly=True):
-        cosigned = await connection.fetchrow(_COSIGNED)
-        if cosigned is None:
-            raise ProofUnavailableError("no checkpoint is cosigned yet")
-        size = cosigned["size"]
+    checkpoint = await AuditReader(database).read_cosigned_checkpoint()
+    if checkpoint is None:
+        raise ProofUnavailableError("no checkpoint is cosigned yet")
+    try:
+        size = parse_checkpoint(parse_note(checkpoint).text).size
+    except NoteError as error:
+        raise PlacesChangedError(f"the newest checkpoint {error}") from None
+    async with database.read(READ_SEC) as connection:
         first, last = await _find_entries(connection, since, until, size)
         count = last + 1 - first
-        nodes = await read_nodes(connection, list_nodes_beside(first, last + 1, size))
-        checkpoint = (cosigned["note"] + "".join(cosigned["lines"])).encode()
+        nodes = await fetch_nodes(connection, list_nodes_beside(first, last + 1, size))
         try:
             write(format_head(symbol, checkpoint, first, count, nodes))
         except KeyError as error:
@@ -87,7 +83,7 @@ async def write_proof(
     return WrittenProof(symbol, first, count, size)
 
 
-async def _find_entries(connection: Any, since: Any, until: Any, size: int) -> tuple[int, int]:
+async def _find_entries(connection: Any, since: datetime, until: datetime, size: int) -> tuple[int, int]:
     """Return the first and the last entry of a time, among those that are cosigned."""
     first = await connection.fetchval(_FIRST, since, size)
     last = await connection.fetchval(_LAST, until, size)
@@ -96,12 +92,6 @@ async def _find_entries(connection: Any, since: Any, until: Any, size: int) -> t
     if last + 1 - first > MAX_ENTRIES:
         raise ProofUnavailableError(f"these are more than {MAX_ENTRIES:,} entries: ask for a shorter time")
     return first, last
-
-
-async def read_nodes(connection: Any, nodes: Sequence[Node]) -> dict[Node, bytes]:
-    """Return the hashes of those full subtrees of the log that are stored."""
-    rows = await connection.fetch(_NODES, [level for level, _ in nodes], [number for _, number in nodes])
-    return {(row["level"], row["number"]): row["hash"] for row in rows}
 
 
 async def _list_lines(connection: Any, symbol: str, first: int, end: int) -> AsyncIterator[str]:
@@ -147,7 +137,7 @@ class _TickReader:
             return AuditedEntry(text.encode(), None)
         tick, is_changed = found.tick, found.symbols != self._digest
         if is_changed:
-            await self._read_symbols(tick, found.symbols)
+            await self._read_symbols(tick, found.symbols, text)
         follower = self._follower
         if follower is None:
             values = list(self._symbols), tick, self._symbol
@@ -158,13 +148,14 @@ class _TickReader:
         proof = follower.prove_tick(tick, self._symbols, rows, found.root)
         return AuditedEntry(text.encode(), proof, self._symbols if is_changed else None)
 
-    async def _read_symbols(self, tick: int, digest: bytes) -> None:
-        found = await self._connection.fetchval(_SYMBOLS, digest)
-        if found is None:
-            raise PlacesChangedError(f"tick {tick}: the list of its symbols is missing")
+    async def _read_symbols(self, tick: int, digest: bytes, entry: str) -> None:
+        try:
+            found = await fetch_symbols(self._connection, entry)
+        except MissingRowError:
+            raise PlacesChangedError(f"tick {tick}: the list of its symbols is missing") from None
         if self._symbol not in found:
             raise ProofUnavailableError(f"tick {tick} has no {self._symbol}; it has {len(found):,} symbols")
-        self._digest, self._symbols = digest, tuple(found)
+        self._digest, self._symbols = digest, found
 
     async def _take_rows(self, tick: int) -> list[StoredPlace]:
         """Return the rows of a tick, which come in the order of ticks."""
