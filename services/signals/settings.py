@@ -4,14 +4,13 @@ from collections.abc import Iterator
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, ClassVar, Final, Literal, Self
-from urllib.parse import urlsplit
+from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from marketswarm.agent import ServiceConfig, point_like
 from marketswarm.keys import CHECKED_BARS, SIGNALS_LOG
-from marketswarm.settings import CommonSettings, HttpUrl, list_variables
+from marketswarm.settings import CommonSettings, list_variables
 from marketswarm.text import format_names
 from marketswarm.truth import MARKET, AccessPoint, Service, Truth
 from marketswarm.truth.errors import Place
@@ -19,6 +18,14 @@ from services.market.fields import SYMBOL
 from services.market.records import AssetClass, Timeframe
 from services.market.sessions import ROUND_THE_CLOCK, find_default_session
 from services.market.universe import LoadedSymbol, list_checked_symbols
+from services.signals.ask.endpoints import (
+    VOTER,
+    AskSettings,
+    ChatSettings,
+    HttpSettings,
+    NewsSettings,
+    VoteUrl,
+)
 from services.signals.consensus.consensus import UNIT, VERSION, ConsensusRules
 
 MAX_VOTERS: Final = 50
@@ -44,63 +51,71 @@ def _require_symbol(text: str) -> str:
     return text
 
 
-def _require_plain_url(url: str) -> str:
-    """Return `url` if it has no user, password, query or fragment: a secret is no part of a truth."""
-    parts = urlsplit(url)
-    if "@" in parts.netloc or parts.query or parts.fragment:
-        raise ValueError("must have no user, password, query or fragment: a key is in SIGNALS_KEYS_FILE")
-    return url
-
-
-PlainUrl = Annotated[HttpUrl, AfterValidator(_require_plain_url)]
 SymbolName = Annotated[str, AfterValidator(_require_symbol)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-VoterKind = Literal["bars", "chat", "http", "news"]
 RuleName = Literal["trend", "reversion", "breakout", "volume"]
 
 
-class VoterEntry(ServiceConfig):
-    """`endpoints[]` of signals: the voters."""
+class WeighedVoter(ServiceConfig):
+    """`endpoints[]` of signals: the voters. What else a voter has is said by its `kind`."""
 
-    voter: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+    voter: Annotated[str, Field(pattern=f"^(?:{VOTER.pattern})$")]
     """The name of the voter, as votes and signals have it. Example: `"trend"`."""
-    kind: VoterKind = "bars"
-    """Where its votes come from: `bars` (a rule over checked bars), `chat` (a model behind an
-    OpenAI-compatible endpoint), `http` (a program of yours) or `news` (the digests of `vexy_ai`). Example:
-    `"chat"`."""
+    kind: str
+    """Where its votes come from: `bars` (a rule over checked bars), `chat` (a model), `http` (a program of
+    yours) or `news` (the notes of `vexy_ai`). Default: `"bars"`. Example: `"chat"`."""
     weight: Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)]
     """Its weight beside those of others; they need not add up to 1. Example: `0.4`."""
-    rule: RuleName | None = None
-    """Of kind `bars`: the rule. Example: `"trend"`."""
-    source: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,60}$")] | None = None
-    """Of kind `bars`: the source whose bars alone it sees. Default: bars of all sources. Example:
-    `"massive"`."""
-    url: PlainUrl | None = None
-    """Of kind `chat` the base URL of the endpoint, with `/v1` at its end; of kind `http` the URL that is
-    asked. Example: `"https://api.x.ai/v1"`."""
-    model: Annotated[str, Field(min_length=1, max_length=200)] | None = None
-    """Of kind `chat`: the name of the model at its endpoint. Example: `"grok-4"`."""
-    requests_per_hour: Annotated[int, Field(ge=1, le=100_000)] = 600
-    """Of kinds `chat` and `http`: the most requests in an hour; a vote beyond it is `limited`. Example:
-    `120`."""
 
-    @model_validator(mode="after")
-    def _has_what_its_kind_needs(self) -> Self:
-        needed = {"bars": ("rule",), "chat": ("url", "model"), "http": ("url",), "news": ()}[self.kind]
-        for name in needed:
-            if getattr(self, name) is None:
-                raise ValueError(f"{name}: a voter of kind {self.kind} needs one")
-        for name in ("rule", "source", "url", "model"):
-            is_used = name in needed or (name == "source" and self.kind == "bars")
-            if getattr(self, name) is not None and not is_used:
-                raise ValueError(f"{name}: a voter of kind {self.kind} has none")
-        return self
+
+class BarsVoterEntry(WeighedVoter):
+    """A rule over the last bars of a symbol."""
+
+    kind: Literal["bars"] = "bars"
+    rule: RuleName
+    """The rule. Example: `"trend"`."""
+    source: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,60}$")] | None = None
+    """The source whose bars alone it sees. Default: bars of all sources. Example: `"massive"`."""
+
+
+class ChatVoterEntry(WeighedVoter, ChatSettings):
+    """A language model behind an OpenAI-compatible endpoint."""
+
+    kind: Literal["chat"] = "chat"
+
+
+class HttpVoterEntry(WeighedVoter, HttpSettings):
+    """A program of yours that is asked over HTTP."""
+
+    kind: Literal["http"] = "http"
+
+
+class NewsVoterEntry(WeighedVoter, NewsSettings):
+    """The notes about a symbol's news, by their sentiment and age."""
+
+    kind: Literal["news"] = "news"
+
+
+KINDS: Final = ("bars", "chat", "http", "news")
+
+
+def _choose_kind(value: Any) -> Any:
+    """Return the entry of a voter with its kind. Raise ValueError for one that is not known."""
+    if not isinstance(value, dict):
+        return value
+    kind = value.get("kind", KINDS[0])
+    if kind not in KINDS:
+        raise ValueError(f"kind: is not a known value (known: {', '.join(KINDS)})")
+    return {**value, "kind": kind}
+
+
+VoterEntry = BarsVoterEntry | ChatVoterEntry | HttpVoterEntry | NewsVoterEntry
 
 
 class WitnessSettings(ServiceConfig):
     """`settings.witness`: who cosigns the checkpoints of the log."""
 
-    url: PlainUrl
+    url: VoteUrl
     """The address of `marketswarm witness run`. Example: `"https://witness.example:8443"`."""
     key: Annotated[str, Field(min_length=1, max_length=400, pattern=r"^[!-~]+$")]
     """Its public key, as `marketswarm witness key` prints it. Example:
@@ -165,7 +180,10 @@ class SignalsSettings(ServiceConfig):
 
     variables: ClassVar = list_variables(SignalsEnvironment)
 
-    endpoints: Annotated[tuple[VoterEntry, ...], Field(min_length=1, max_length=MAX_VOTERS)]
+    endpoints: Annotated[
+        tuple[Annotated[VoterEntry, Field(discriminator="kind"), BeforeValidator(_choose_kind)], ...],
+        Field(min_length=1, max_length=MAX_VOTERS),
+    ]
     """The voters, each with its weight."""
     settings: SignalOptions = SignalOptions()
     """How often and on what is decided, and how votes become a side."""
@@ -201,6 +219,11 @@ class SignalsSettings(ServiceConfig):
             leave=to_units(options.leave),
             cooldown_ms=round(1000 * options.cooldown_sec),
         )
+
+    @property
+    def asked(self) -> dict[str, AskSettings]:
+        """The voters that are asked outside, by name."""
+        return {each.voter: each for each in self.endpoints if not isinstance(each, BarsVoterEntry)}
 
 
 def to_units(number: float) -> int:

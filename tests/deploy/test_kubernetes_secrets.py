@@ -10,13 +10,17 @@ import pytest
 import yaml
 
 from bootstrap.database import format_verifier
-from marketswarm.access.passwords import DATABASE_READER
+from marketswarm.access.passwords import DATABASE_READER, DATABASE_SIGNALS
 from marketswarm.access.users import user_names
 from marketswarm.truth import parse_truth
 from support.rig.kubernetes import DEPLOY, OVERLAYS, ROOT, TRUTHS, of_kind, plain, texts, title, workloads
 
 BUSES = ("system-redis", "market-redis")
-ROLES = {"archive": ("marketswarm", "password"), "board": (DATABASE_READER, "reader")}
+ROLES = {
+    "archive": ("marketswarm", "password"),
+    "board": (DATABASE_READER, "reader"),
+    "signals": (DATABASE_SIGNALS, "signals"),
+}
 """Who uses the database: its role there, and the file with the password of that."""
 
 

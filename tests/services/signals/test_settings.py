@@ -25,6 +25,10 @@ VOLUME = {"voter": "volume", "rule": "volume", "weight": 0.15}
 CHAT = {"voter": "grok", "kind": "chat", "url": "https://api.x.ai/v1", "model": "grok-4", "weight": 0.2}
 
 
+def without(entry, name):
+    return {key: value for key, value in entry.items() if key != name}
+
+
 def make_truth(*voters, settings=None, others=None, **fleet):
     section = {"endpoints": list(voters) or [TREND, VOLUME], "settings": settings or {}}
     return parse_truth(orjson.dumps({"services": {"signals": section, **(others or {})}, **fleet})).truth
@@ -41,14 +45,13 @@ def parse(*voters, **more):
         ([TREND, {**VOLUME, "weight": -1}], {}, "endpoints[1].weight", "-1 is not more than 0"),
         ([TREND, {**VOLUME, "weight": "x"}], {}, "endpoints[1].weight", ""),
         ([TREND, {**VOLUME, "rule": "magic"}], {}, "endpoints[1].rule", ""),
-        ([TREND, {**VOLUME, "rule": None}], {}, "endpoints[1].rule", "a voter of kind bars needs one"),
-        ([TREND, {**VOLUME, "kind": "oracle"}], {}, "endpoints[1].kind", ""),
-        ([TREND, {**CHAT, "url": None}], {}, "endpoints[1].url", "a voter of kind chat needs one"),
-        ([TREND, {**CHAT, "model": None}], {}, "endpoints[1].model", "a voter of kind chat needs one"),
-        ([TREND, {**CHAT, "rule": "trend"}], {}, "endpoints[1].rule", "a voter of kind chat has none"),
-        ([TREND, {**CHAT, "url": "https://x.ai/v1?who=me:pw"}], {}, "endpoints[1].url", "SIGNALS_KEYS_FILE"),
+        ([TREND, {"voter": "volume", "weight": 1}], {}, "endpoints[1].rule", "missing"),
+        ([TREND, {**VOLUME, "kind": "oracle"}], {}, "endpoints[1].kind", "known: bars, chat, http, news"),
+        ([TREND, {**VOLUME, "kind": ["bars"]}], {}, "endpoints[1].kind", "known: bars, chat, http, news"),
+        ([TREND, without(CHAT, "url")], {}, "endpoints[1].url", "missing"),
+        ([TREND, without(CHAT, "model")], {}, "endpoints[1].model", "missing"),
         ([TREND, {**CHAT, "url": "ftp://x.ai"}], {}, "endpoints[1].url", ""),
-        ([TREND, {"voter": "mine", "kind": "http", "weight": 1}], {}, "endpoints[1].url", "kind http"),
+        ([TREND, {"voter": "mine", "kind": "http", "weight": 1}], {}, "endpoints[1].url", "missing"),
         ([TREND, TREND], {}, "endpoints[1].voter", "another voter has this name"),
         ([TREND, {**VOLUME, "voter": "No Name"}], {}, "endpoints[1].voter", ""),
         ([TREND, VOLUME], {"leave": 0.4}, "settings.leave", "0.4 is above enter, 0.3"),
