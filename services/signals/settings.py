@@ -10,7 +10,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from marketswarm.agent import ServiceConfig, point_like
 from marketswarm.keys import CHECKED_BARS, SIGNALS_LOG
-from marketswarm.settings import CommonSettings, list_variables
+from marketswarm.settings import list_variables
+from marketswarm.settings.programs import MonitorSettings
 from marketswarm.text import format_names
 from marketswarm.truth import MARKET, AccessPoint, Service, Truth
 from marketswarm.truth.errors import Place
@@ -34,7 +35,7 @@ RULES: Final = ("trend", "reversion", "breakout", "volume")
 """The rules of voters of kind `bars`, each a file of `services/signals/voters`."""
 
 
-class SignalsEnvironment(CommonSettings):
+class SignalsEnvironment(MonitorSettings):
     """The variables of signals. Each URL and each key may be in a file that `<NAME>_FILE` names."""
 
     signals_database_url: Annotated[str, Field(min_length=1)] | None = Field(default=None, repr=False)
