@@ -2,15 +2,17 @@
 
 import time
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from marketswarm.agent import Code, Exit, agent
+from marketswarm.agent import Agent, Code, Exit, agent
 from marketswarm.bus.outage import Outage, retrying
+from services.signals.alerts import SignalAlerts
 from services.signals.ask.keys import OriginKeys, parse_keys
 from services.signals.ask.metrics import AskMetrics
 from services.signals.leader import SignalLeader
 from services.signals.market_reader import MarketReader
 from services.signals.metrics import SignalsMetrics
+from services.signals.observer import SignalObserver
 from services.signals.outside import OutsideVoters
 from services.signals.settings import SignalsEnvironment, SignalsSettings
 from services.signals.store.checkpoints import CheckpointTables
@@ -29,6 +31,10 @@ async def main() -> int:
         me.expose(asked.collect)
         reader = MarketReader(me, settings_now, metrics, read_now_ms)
         voters = OutsideVoters(me, settings_now, keys, asked)
+        observer = SignalObserver(
+            me, settings_now, metrics, start_alerts(me), lambda: settings_now().settings.witness is not None
+        )
+        me.expose(observer.collect)
         leader = SignalLeader(
             me,
             settings_now,
@@ -37,8 +43,10 @@ async def main() -> int:
             metrics,
             writer=SignalWriter(database),
             stored=CheckpointTables(database),
+            on_tick=observer.follow_tick,
         )
         me.task(decide_ticks(leader, voters, database), name="leader")
+        me.task(observer.run(), name="observer")
         outage = Outage(me.log, "bars.unread", "bars.read", degrade=me.set_degraded)
         async for attempt in retrying(outage, me.rest):
             with attempt:
@@ -49,6 +57,15 @@ async def main() -> int:
             me.set_detail(metrics.summary())
             me.progress()
     return me.exit_code
+
+
+def start_alerts(me: Agent[Any]) -> SignalAlerts:
+    """Run the alerts beside the loop: while they can't be sent, the beats are degraded."""
+
+    def degrade(problem: str | None) -> None:
+        me.set_degraded(problem and f"events not sent: {problem}", part="events")
+
+    return SignalAlerts.start(me, degrade)
 
 
 async def decide_ticks(leader: SignalLeader, voters: OutsideVoters, database: SignalDatabase) -> None:

@@ -17,6 +17,7 @@ from services.signals.log.checkpoint import Checkpoint, parse_checkpoint
 from services.signals.log.merkle import EMPTY_ROOT, Node, Span, hash_span, list_consistency, split_span
 from services.signals.log.note import NoteError, PrivateKey, PublicKey, parse_note, verify_note
 from services.signals.proofs.witness_client import REFUSALS, WitnessClient, WitnessReason, WitnessResult
+from services.signals.store.reader import LastCosignature
 
 LOG: Final = logs.get("signals")
 RETRY: Final = Backoff(first_sec=2.0, longest_sec=60.0)
@@ -78,17 +79,11 @@ class SignerSettings:
     witness: WitnessTarget | None
 
 
-@dataclass(frozen=True, slots=True)
-class LastCosignature:
-    """Hold the newest stored cosignature of a witness: its size, its time (epoch seconds) and its line."""
-
-    size: int
-    at_sec: int
-    line: str
-
-
 class CheckpointStore(Protocol):
-    """What the signer reads and writes of the log in PostgreSQL. Each method may raise PostgresAwayError."""
+    """What the signer needs of `CheckpointTables`, which a test may replace by memory.
+
+    Each method may raise PostgresAwayError.
+    """
 
     async def read_size(self) -> int:
         """Return how many entries are committed."""

@@ -21,13 +21,13 @@ from services.signals.log.note import (
 from services.signals.log.submission import Status
 from services.signals.proofs.signer import (
     CheckpointSigner,
-    LastCosignature,
     SignerSettings,
     SigningProblem,
     WitnessTarget,
     WitnessWarning,
 )
 from services.signals.proofs.witness_client import WitnessReason, judge_answer
+from services.signals.store.reader import LastCosignature
 from services.signals.witness.store import WitnessStore
 from services.signals.witness.witness import Witness
 
