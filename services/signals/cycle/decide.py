@@ -26,7 +26,14 @@ from services.signals.consensus.consensus import (
 )
 from services.signals.cycle.correlations import name_pairs
 from services.signals.cycle.market import MarketBars, encode_bars
-from services.signals.cycle.states import FIRST_STATE, SymbolState, ThriftRules, TickPlan, find_expiry_ms
+from services.signals.cycle.states import (
+    FIRST_STATE,
+    SymbolState,
+    ThriftRules,
+    TickPlan,
+    describe_absent,
+    find_expiry_ms,
+)
 from services.signals.log.entries import PlaceOutcome, TickPlaces, make_place
 from services.signals.log.merkle import hash_entry
 from services.signals.view import BarWindow
@@ -185,8 +192,11 @@ class _TickDecider:
             self._evaluate(symbol, votes, state)
         except Exception as error:  # noqa: BLE001 - one symbol must not keep a tick from being decided
             why = type(error).__name__
+            self._opinions.pop(symbol, None)
             self._errors[""] = why
             content = {"tick": self._tick, "as_of": as_of_ms, "before": str(state.side), "why": why}
+            if state.side_ms is not None:
+                content["changed"] = state.side_ms
             self._store(symbol, PlaceOutcome.FAILED, content, replace(state, why=why), state)
 
     def _evaluate(self, symbol: str, votes: Mapping[str, GivenVote], state: SymbolState) -> None:
@@ -212,10 +222,8 @@ class _TickDecider:
             self._store(symbol, PlaceOutcome.SIGNAL, {**content, "side": str(outcome)}, after, None)
         else:
             self._without_quorum += 1
-            absent = ",".join(
-                f"{name}:{vote}" for name, vote in checked.items() if not isinstance(vote, Vote)
-            )
-            after = replace(state, why=f"{NO_QUORUM} {absent}")
+            absent = {name: vote for name, vote in checked.items() if not isinstance(vote, Vote)}
+            after = replace(state, why=f"{NO_QUORUM} {describe_absent(absent)}")
             self._store(symbol, PlaceOutcome.ABSTAINED, {**content, "why": NO_QUORUM}, after, state)
 
     def _store(

@@ -196,7 +196,7 @@ class MarketBars:
         return self._rows[symbol] + (0 if source is None else self._held[source])
 
     def _put(self, row: int, bar: Bar, end_ms: int, origin: WindowSource) -> bool:
-        """Put a bar into its place, or in place of the one that it corrects; return False if it is too old."""
+        """Put a bar in its place, or in that of the one that it corrects; return False if it is too old."""
         starts, numbers, count = self._starts[row], self._numbers[row], self._counts[row]
         if not count or bar.start_ms > starts[-1]:
             place, is_new = WINDOW - 1, True

@@ -13,15 +13,19 @@ All others are unchanged, or closed. The most volatile symbols come first.
 """
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 from zlib import crc32
+
+import orjson
 
 from services.market.records import TIMEFRAME_SEC, Timeframe
 from services.signals.consensus.consensus import SignalSide
 from services.signals.cycle.market import MarketBars
-from services.signals.log.entries import PlaceOutcome
+from services.signals.log.entries import PlaceOutcome, make_place
+from services.signals.log.merkle import hash_entry
+from services.tables.signals import SignalRow
 
 LIFE_BARS: Final = 5
 """The bars' time after the end of the last bar at which a vote on it expires."""
@@ -95,8 +99,13 @@ def plan_tick(
     rules: ThriftRules,
     closed: Collection[str],
     at_ms: int,
+    *,
+    again: Collection[str] = (),
 ) -> TickPlan:
-    """Decide which symbols are evaluated at `at_ms` (wall time); `closed` are those whose market is."""
+    """Decide which symbols are evaluated at `at_ms` (wall time); `closed` are those whose market is.
+
+    Those in `again` are evaluated if their market is open: a vote on them came after its tick.
+    """
     closes = market.list_closes().tolist()
     due: dict[str, int] = {}
     closing: list[str] = []
@@ -107,7 +116,9 @@ def plan_tick(
                 closing.append(symbol)
             continue
         as_of_ms = market.find_as_of(symbol, at_ms)
-        if _is_due(market, symbol, state, rules, close=close, as_of_ms=as_of_ms, at_ms=at_ms):
+        if symbol in again or _is_due(
+            market, symbol, state, rules, close=close, as_of_ms=as_of_ms, at_ms=at_ms
+        ):
             due[symbol] = as_of_ms
     ranges = market.find_ranges(list(due))
     ranked = sorted(due, key=lambda symbol: (-ranges[symbol], symbol))
@@ -158,7 +169,38 @@ def find_expiry_ms(market: MarketBars, symbol: str, rules: ThriftRules) -> int:
     return market.find_last(symbol)[1] + LIFE_BARS * rules.bar_ms
 
 
-def list_removed(states: Mapping[str, SymbolState], symbols: Sequence[str]) -> list[str]:
-    """Return the symbols with a state that are not among `symbols`."""
-    known = frozenset(symbols)
-    return [symbol for symbol in states if symbol not in known]
+def describe_absent(votes: Mapping[str, object]) -> str:
+    """Return who abstains for which reason, by name; the same for the same reasons."""
+    return ",".join(f"{name}:{votes[name]}" for name in sorted(votes))
+
+
+def restore_state(last: SignalRow, decided: SignalRow | None) -> SymbolState:
+    """Return the state of a symbol from its last stored place, and the last one that was decided.
+
+    What was known only in memory is as of that place: the symbol is evaluated earlier, and never later.
+    """
+    outcome = PlaceOutcome(last.outcome)
+    is_closed = outcome is PlaceOutcome.CLOSED
+    following = make_place(
+        last.symbol, PlaceOutcome.CLOSED if is_closed else PlaceOutcome.UNCHANGED, since=last.tick
+    )
+    content: Any = {} if decided is None else orjson.loads(decided.content)
+    before = SignalSide(content.get("before", SignalSide.FLAT))
+    side = before if decided is None or decided.side is None else SignalSide(decided.side)
+    why = "" if is_closed else content.get("why", "")
+    if outcome is PlaceOutcome.ABSTAINED:
+        votes = content["votes"].items()
+        absent = {name: vote["abstained"] for name, vote in votes if "abstained" in vote}
+        why = f"{why} {describe_absent(absent)}"
+    return SymbolState(
+        outcome=outcome,
+        since=last.tick,
+        following=(following, hash_entry(following)),
+        why=why,
+        side=side,
+        side_ms=content.get("changed") if side is before else content["as_of"],
+        price=float(content.get("price", math.nan)),
+        bar_ms=content.get("bars", {}).get("last", 0),
+        as_of_ms=content.get("as_of", 0),
+        at_ms=0 if decided is None else decided.at,
+    )

@@ -1,0 +1,92 @@
+"""The main loop of signals: follow the truth and the stream of bars. What leads decides ticks beside it."""
+
+import time
+from pathlib import Path
+from typing import Final
+
+from marketswarm.agent import Code, Exit, agent
+from marketswarm.bus.outage import Outage, retrying
+from services.signals.ask.keys import OriginKeys, parse_keys
+from services.signals.ask.metrics import AskMetrics
+from services.signals.leader import SignalLeader
+from services.signals.market_reader import MarketReader
+from services.signals.metrics import SignalsMetrics
+from services.signals.outside import OutsideVoters
+from services.signals.settings import SignalsEnvironment, SignalsSettings
+from services.signals.store.checkpoints import CheckpointTables
+from services.signals.store.database import SignalDatabase
+from services.signals.store.writer import SignalWriter
+
+MAX_KEYS_BYTES: Final = 1_000_000
+
+
+async def main() -> int:
+    """Run signals until it is asked to stop; return its exit code."""
+    async with agent("signals", SignalsEnvironment) as me:
+        database, keys = SignalDatabase(require_url(me.settings)), read_keys(me.settings.signals_keys_file)
+        settings_now, metrics, asked = me.config(SignalsSettings), SignalsMetrics(), AskMetrics()
+        me.expose(metrics.collect)
+        me.expose(asked.collect)
+        reader = MarketReader(me, settings_now, metrics, read_now_ms)
+        voters = OutsideVoters(me, settings_now, keys, asked)
+        leader = SignalLeader(
+            me,
+            settings_now,
+            reader,
+            voters,
+            metrics,
+            writer=SignalWriter(database),
+            stored=CheckpointTables(database),
+        )
+        me.task(decide_ticks(leader, voters, database), name="leader")
+        outage = Outage(me.log, "bars.unread", "bars.read", degrade=me.set_degraded)
+        async for attempt in retrying(outage, me.rest):
+            with attempt:
+                await reader.read_next()
+            metrics.symbols = len(reader.symbols)
+            if outage.error is None:
+                me.set_degraded(reader.problem)
+            me.set_detail(metrics.summary())
+            me.progress()
+    return me.exit_code
+
+
+async def decide_ticks(leader: SignalLeader, voters: OutsideVoters, database: SignalDatabase) -> None:
+    """Lead, or stand by, until cancelled; then close the connections to voters and to the database."""
+    try:
+        async with voters:
+            await leader.run()
+    finally:
+        await database.aclose()
+
+
+def require_url(settings: SignalsEnvironment) -> str:
+    """Return the URL of the database. Raises Exit, code 2, if none is set."""
+    if settings.signals_database_url is None:
+        raise Exit(
+            Code.CONFIGURATION,
+            "SIGNALS_DATABASE_URL is not set: the database of archive, for the role marketswarm_signals "
+            "(`marketswarm up` sets it for a PostgreSQL that it runs)",
+        )
+    return settings.signals_database_url
+
+
+def read_keys(path: Path | None) -> OriginKeys:
+    """Return the keys of voters outside, by their origins; none without a file. Raises Exit, code 2."""
+    if path is None:
+        return OriginKeys()
+    try:
+        with path.open(encoding="utf-8") as file:
+            text = file.read(MAX_KEYS_BYTES)
+        return parse_keys(text)
+    except OSError as error:
+        raise Exit(
+            Code.CONFIGURATION, f"SIGNALS_KEYS_FILE: the file can't be read ({error.strerror})"
+        ) from None
+    except ValueError as error:
+        raise Exit(Code.CONFIGURATION, f"SIGNALS_KEYS_FILE: {error}") from None
+
+
+def read_now_ms() -> int:
+    """Return the wall time in epoch milliseconds."""
+    return time.time_ns() // 1_000_000
