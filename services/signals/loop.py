@@ -6,12 +6,15 @@ from typing import Final
 
 from marketswarm.agent import Code, Exit, agent
 from marketswarm.bus.outage import Outage, retrying
+from marketswarm.net.http import HttpClient
 from services.signals.ask.keys import OriginKeys, parse_keys
 from services.signals.ask.metrics import AskMetrics
 from services.signals.leader import SignalLeader
 from services.signals.market_reader import MarketReader
 from services.signals.metrics import SignalsMetrics
 from services.signals.outside import OutsideVoters
+from services.signals.proofs.signer import CheckpointSigner
+from services.signals.proofs.signing import make_signer
 from services.signals.settings import SignalsEnvironment, SignalsSettings
 from services.signals.store.checkpoints import CheckpointTables
 from services.signals.store.database import SignalDatabase
@@ -22,13 +25,15 @@ MAX_KEYS_BYTES: Final = 1_000_000
 
 async def main() -> int:
     """Run signals until it is asked to stop; return its exit code."""
-    async with agent("signals", SignalsEnvironment) as me:
+    async with HttpClient("signals") as http, agent("signals", SignalsEnvironment) as me:
         database, keys = SignalDatabase(require_url(me.settings)), read_keys(me.settings.signals_keys_file)
         settings_now, metrics, asked = me.config(SignalsSettings), SignalsMetrics(), AskMetrics()
         me.expose(metrics.collect)
         me.expose(asked.collect)
         reader = MarketReader(me, settings_now, metrics, read_now_ms)
         voters = OutsideVoters(me, settings_now, keys, asked)
+        stored = CheckpointTables(database)
+        signer = make_signer(me, settings_now, stored, http)
         leader = SignalLeader(
             me,
             settings_now,
@@ -36,7 +41,8 @@ async def main() -> int:
             voters,
             metrics,
             writer=SignalWriter(database),
-            stored=CheckpointTables(database),
+            stored=stored,
+            beside=signer.run,
         )
         me.task(decide_ticks(leader, voters, database), name="leader")
         outage = Outage(me.log, "bars.unread", "bars.read", degrade=me.set_degraded)
@@ -46,9 +52,15 @@ async def main() -> int:
             metrics.symbols = len(reader.symbols)
             if outage.error is None:
                 me.set_degraded(reader.problem)
-            me.set_detail(metrics.summary())
+            me.set_detail(describe(metrics, signer))
             me.progress()
     return me.exit_code
+
+
+def describe(metrics: SignalsMetrics, signer: CheckpointSigner) -> str:
+    """Return the detail of a beat: what is decided, and of a leader what is wrong with its checkpoints."""
+    problem = signer.status.describe(time.time()) if metrics.leading else None
+    return "; ".join(filter(None, (metrics.summary(), problem)))
 
 
 async def decide_ticks(leader: SignalLeader, voters: OutsideVoters, database: SignalDatabase) -> None:

@@ -21,7 +21,7 @@ def make_signer(
     settings_now: Callable[[], SignalsSettings],
     store: CheckpointStore,
     http: HttpClient,
-    report: Callable[[SignerStatus], None],
+    report: Callable[[SignerStatus], None] = lambda _status: None,
 ) -> CheckpointSigner:
     """Return a signer whose `run` belongs beside the leader's cycle. `report` gets its status each time."""
     return CheckpointSigner(
