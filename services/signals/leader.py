@@ -6,7 +6,7 @@ PostgreSQL is away no tick is decided. What was not decided is written as a gap,
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from enum import StrEnum
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from marketswarm.agent import Agent, Lease, LeaseLost
 from marketswarm.agent.loops import lead
 from marketswarm.bus.outage import Outage
 from marketswarm.postgres.errors import PostgresAwayError, RefusedRowsError
+from marketswarm.tasks import run_beside
 from services.signals.cycle.correlations import CommonVotes
 from services.signals.cycle.decide import (
     BarVoter,
@@ -61,6 +62,7 @@ class SignalLeader:
     """Lead, or stand by until the lease is free.
 
     Args:
+        beside: what to run while this process leads, and to cancel then.
         on_tick: called with each tick that is committed, and the votes that it was decided by.
     """
 
@@ -74,11 +76,13 @@ class SignalLeader:
         *,
         writer: SignalWriter,
         stored: AuditReader,
+        beside: Callable[[], Coroutine[Any, Any, None]] | None = None,
         on_tick: Callable[[TickDecision, MarketBars, TickPlan, GivenVotes], None] = lambda *_: None,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._me, self._settings_now, self._reader = me, settings_now, reader
         self._writer, self._stored, self._voters = writer, stored, voters
+        self._beside = beside
         self._metrics, self._on_tick, self._now_ms = metrics, on_tick, now_ms
         self._publisher = PlacePublisher(me, settings_now)
         self._publishing = Outage(me.log, "places.unpublished", "places.published", degrade=self._degrade_log)
@@ -94,7 +98,14 @@ class SignalLeader:
     async def run(self) -> None:
         """Lead whenever the lease is free, until cancelled."""
         outage = Outage(self._me.log, "leader.waiting", "leader.resumed")
-        await lead(self._me, LEASE, self.decide, outage)
+        await lead(self._me, LEASE, self._lead, outage)
+
+    async def _lead(self, lease: Lease) -> None:
+        if self._beside is None:
+            await self.decide(lease)
+            return
+        async with run_beside(self._beside()):
+            await self.decide(lease)
 
     async def decide(self, lease: Lease) -> None:
         """Decide a tick each cycle. Raises LeaseLost if a newer leader has begun."""
