@@ -214,7 +214,7 @@ BENCHES: Final[Mapping[str, Bench]] = {
         "first": Figure("start to a first answer", "s", PYTHON, goal=1, slack=0.5),
     }),
     "signal_cycle": Bench(MARKET, signal_cycle.measure, 3, 2, {
-        "p99": Figure("a tick of 5,000 symbols, seven votes each: p99", CORE_MS, BARE_VOTES, goal=300, goal_ratio=8),
+        "p99": Figure("a tick: 5,000 symbols, seven votes: p99", CORE_MS, BARE_VOTES, goal=300, goal_ratio=8),
         "median": Figure("a tick of 5,000 symbols: median", CORE_MS, BARE_VOTES),
         "all": Figure("the same, and each symbol is evaluated", CORE_MS, BARE_VOTES),
     }),

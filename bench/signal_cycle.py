@@ -1,10 +1,10 @@
 """Measure how long a tick takes to be decided, of 5,000 symbols with seven votes each, without a store.
 
-The market is a random walk of minutes, as volatile as stocks are: half of them by more than 35 % a year, one in
-twenty by more than 80 %. A tick comes every five seconds of it, and all bars of a minute come before the same
-tick. What is timed is from the plan of a tick to its entry of the log: the votes of four rules on the symbols
-that are evaluated, three more that are at hand, the consensus, the places of all symbols and the root of their
-tree. `all` is a tick in which every symbol is evaluated.
+The market is a random walk of minutes, as volatile as stocks are: half of them by more than 35 % a year, one
+in twenty by more than 80 %. A tick comes every five seconds of it, and all bars of a minute come before the
+same tick. What is timed is from the plan of a tick to its entry of the log: the votes of four rules on the
+symbols that are evaluated, three more that are at hand, the consensus, the places of all symbols and the root
+of their tree. `all` is a tick in which every symbol is evaluated.
 
 The bare loop weighs seven opinions of each of the 5,000 symbols, which are at hand, by the same formulas in
 floats: score, participation, conflict, effective votes and side. It writes nothing down.

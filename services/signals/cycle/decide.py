@@ -316,7 +316,7 @@ class _TickDecider:
             texts[place], hashes[place] = stored.text, stored.digest
             rows.append(self._make_row(symbol, place, stored))
         followed = len(texts) - len(rows)
-        closed = len(plan.closed) - len(plan.closing)
+        closed = len(frozenset(plan.closed).difference(plan.closing))
         counts[PlaceOutcome.CLOSED] += closed
         counts[PlaceOutcome.UNCHANGED] += followed - closed
         return TickDecision(

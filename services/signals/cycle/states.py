@@ -138,14 +138,15 @@ class TickPlan:
 
     Attributes:
         due: the symbols that are evaluated, the most volatile first, with the instant of each as of which.
-        closing: those whose market has closed since the tick before; `closed` are all whose market is closed.
+        closing: those whose market has closed since the tick before.
         ranges: how volatile each due symbol is.
+        closed: all whose market is closed.
     """
 
     due: Mapping[str, int]
     closing: Collection[str]
-    closed: Collection[str]
     ranges: Mapping[str, float]
+    closed: Collection[str] = frozenset()
 
 
 def plan_tick(
@@ -177,7 +178,7 @@ def plan_tick(
     closing = frozenset(each for each in closed if states[each].outcome is not PlaceOutcome.CLOSED)
     ranges = market.find_ranges(list(due))
     ranked = sorted(due, key=lambda symbol: (-ranges[symbol], symbol))
-    return TickPlan({symbol: due[symbol] for symbol in ranked}, closing, closed, ranges)
+    return TickPlan({symbol: due[symbol] for symbol in ranked}, closing, ranges, closed)
 
 
 def _find_signals_due(market: MarketBars, states: SymbolStates, rules: ThriftRules, as_of: Times) -> Flags:
