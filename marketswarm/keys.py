@@ -364,7 +364,12 @@ def replay_clock_key(recording: str) -> str:
     return f"sources:replay:{recording}"
 
 
-# signals: what is kept of the voters that are asked outside, on market-redis.
+# signals: keys beside its stream of places, and what is kept of the voters that are asked outside, on market-redis.
+
+
+def places_published_key(log: str) -> str:
+    """Return the key that says up to which place of the log of signals the stream `log` has all places."""
+    return f"{log}:published"
 
 
 def signal_vote_key(voter: str, symbol: str) -> str:

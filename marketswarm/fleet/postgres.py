@@ -31,7 +31,7 @@ from urllib.parse import urlsplit
 from marketswarm.access.passwords import DATABASE_READER, DATABASE_SIGNALS
 from marketswarm.fleet.data_folder import make_private_folder, write_private_file
 from marketswarm.fleet.environment import make_server_environ
-from marketswarm.fleet.preflight import is_port_free
+from marketswarm.fleet.preflight import find_free_port, is_port_free
 from marketswarm.fleet.server import NoServerError, read_version
 from marketswarm.fleet.server_user import ServerUser, can_reach, find_server_user, give_folder, run_as
 from marketswarm.text import parse_digits
@@ -383,8 +383,7 @@ class PostgresServer:
             if port is not None and not is_port_free(port):
                 port = None  # another program has it, since this server does not run
         if not port:
-            with socket.create_server((HOST, 0)) as probe:
-                port = int(probe.getsockname()[1])
+            port = find_free_port()
         for file, role, password in zip(files, ROLES, passwords, strict=True):
             url = f"postgresql://{role}:{password}@{HOST}:{port}/{ROLE}"
             write_private_file(file, f"{url}\n".encode())

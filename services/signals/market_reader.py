@@ -13,7 +13,7 @@ from services.market.records import Timeframe
 from services.market.universe import LoadedSymbol
 from services.signals.cycle.market import MarketBars
 from services.signals.metrics import SignalsMetrics
-from services.signals.settings import BarsVoterEntry, SignalsSettings, find_bars, find_symbols
+from services.signals.settings import SignalsSettings, find_bars, find_symbols
 
 BATCH: Final = 2000
 BLOCK_SEC: Final = 0.25
@@ -59,7 +59,7 @@ class MarketReader:
     async def read_next(self) -> None:
         """Take the entries of one read. Raises BusError."""
         async with self._me.waiting(READ_SEC), self.lock:
-            follower = self._follow()
+            follower = self.follow()
         try:
             async with self._me.waiting(READ_SEC):
                 if not await self._types.find_streams(follower.bus, [follower.stream]):
@@ -79,14 +79,15 @@ class MarketReader:
                     self._take(entry.fields, now_ms)
                 self.is_complete = self.is_complete or len(entries) < BATCH
 
-    def _follow(self) -> StreamFollower:
-        """Return the reader of the stream that the truth names; begin anew if it asks for other bars."""
+    def follow(self) -> StreamFollower:
+        """Return the reader of the stream that the truth names; begin anew if it asks for other bars.
+
+        Call it under `lock`. `market` and `symbols` are then by that truth.
+        """
         settings, point = self._settings_now(), find_bars(self._me.section)
         symbols = find_symbols(settings, self._me.truth)
         timeframe = settings.settings.timeframe
-        sources = frozenset(
-            each.source for each in settings.endpoints if isinstance(each, BarsVoterEntry) and each.source
-        )
+        sources = settings.sources
         asked = point, timeframe, sources, tuple(symbols)
         self.symbols = symbols
         bus: Bus = self._me.bus(point.bus)
