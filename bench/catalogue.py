@@ -24,6 +24,7 @@ from bench import (
     notes,
     notify,
     pings,
+    signal_log,
     signals,
     swarm,
     takeover,
@@ -210,6 +211,12 @@ BENCHES: Final[Mapping[str, Bench]] = {
         "two": Figure("bars played, two rules", "bars/s", BARE_BARS, goal_ratio=1 / 0.45, is_rate=True),
         "five": Figure("bars played, five rules", "bars/s", BARE_BARS, goal_ratio=1 / 0.2, is_rate=True),
         "first": Figure("start to a first answer", "s", PYTHON, goal=1, slack=0.5),
+    }),
+    "signal_log": Bench(MARKET, signal_log.measure, 3, 2, {
+        "places": Figure(
+            "changed places of ticks to committed rows", "places/s", "bare COPY",
+            goal=10_000, goal_ratio=1 / 0.15, is_rate=True,
+        ),
     }),
     "many": Bench(LONG, bars.measure_many, 0, 0, {
         "minute": Figure("10,000 symbols, a minute of each in 60 s", PERCENT, "bare XREAD and XADD", goal=60),
