@@ -99,6 +99,7 @@ _ARGUMENTS: Final = {
     "signals consensus": "votes.json --json",
     "signals key": "log.key",
     "signals rotate": "new.key",
+    "signals explain": "9f2c4d7be1f04c55a8d2c1e08b6f3a7790d1b5ac2e4f60718293a4b5c6d7e8f9",
     "audit prove": "SPY --from 2026-11-01 --to 2026-11-30 --out spy.audit",
     "audit verify": "spy.audit --log example.org/signals+1b2c3d4e+AWFiY2Q= --witness w.example+5f6a+BEFiY2Q=",
     "witness key": "witness.example/one witness.key",
@@ -240,6 +241,7 @@ _TABLE: Final = {
         ),
         ("signals key", "signals.proofs/key", "Make the key that signs the log of signals."),
         ("signals rotate", "signals.proofs/rotate", "Change the key that signs the log of signals."),
+        ("signals explain", "signals.proofs/explain", "Decide a stored signal once more, and compare it."),
         (
             "audit prove",
             "signals.proofs/prove",

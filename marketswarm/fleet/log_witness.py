@@ -12,6 +12,7 @@ a witness.
       witness.sqlite      what it cosigned; never to be restored from a backup
 """
 
+import os
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from typing import Final
 
 from marketswarm.exit import Mistake
 from marketswarm.fleet.data_folder import make_private_folder, write_private_file
+from marketswarm.fleet.environment import make_server_environ
 from marketswarm.fleet.plan import LOOPBACK, SIGNALS, Plan
 from marketswarm.fleet.preflight import find_free_port
 from marketswarm.settings import is_variable_set
@@ -50,9 +52,19 @@ class LogWitness:
     @property
     def command(self) -> list[str]:
         """The command line of the witness, with no secret in it."""
-        files = ("--key-file", str(self.folder / "witness.key"), "--store", str(self.folder / "witness.sqlite"))
+        files = (
+            "--key-file",
+            str(self.folder / "witness.key"),
+            "--store",
+            str(self.folder / "witness.sqlite"),
+        )
         logs = [word for key in _read_lines(self.folder / "log.pub") for word in ("--log", key)]
         return [*_COMMAND, "witness", "run", *files, *logs, "--port", str(self.port)]
+
+    @property
+    def child_environ(self) -> dict[str, str]:
+        """The environment of the witness, as agents log; it knows no bus and no database."""
+        return make_server_environ(os.environ) | {"LOG_FORMAT": "json", "PYTHONUNBUFFERED": "1"}
 
     def environ(self) -> dict[str, str]:
         """Return the variables by which signals signs, and finds the witness."""
@@ -102,9 +114,14 @@ def _make_keys(folder: Path, truth: Truth, truth_path: Path) -> None:
 
 def _make_key(words: Sequence[str]) -> bytes:
     """Run a command that makes a key, and return the public half. Raises Exit, code 2."""
-    ended = subprocess.run([*_COMMAND, *words], capture_output=True, check=False, timeout=_WITHIN_SEC)
+    line = [*_COMMAND, *words]
+    ended = subprocess.run(  # noqa: S603 - this program, by this interpreter
+        line, capture_output=True, check=False, timeout=_WITHIN_SEC
+    )
     if ended.returncode:
-        raise Mistake(f"the key of the log could not be made: {ended.stderr.decode(errors='replace').strip()}")
+        raise Mistake(
+            f"the key of the log could not be made: {ended.stderr.decode(errors='replace').strip()}"
+        )
     return ended.stdout
 
 

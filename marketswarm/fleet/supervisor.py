@@ -148,7 +148,7 @@ class FleetSupervisor:
             write = partial(write_line, DATABASE)
             self.servers[DATABASE] = Child(program, log_event, write, _DATABASE_GRACE_SEC)
         if spec.witness is not None:
-            program = Program(WITNESS, spec.witness.command, make_witness_environ())
+            program = Program(WITNESS, spec.witness.command, spec.witness.child_environ)
             self.servers[WITNESS] = Child(program, log_event, partial(write_line, WITNESS))
         self._forks = ForkServer(log_event, partial(write_line, "fork-server"))
         self._service_by_agent = {agent.name: agent.svc for agent in spec.plan.agents}

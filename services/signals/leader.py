@@ -6,7 +6,7 @@ PostgreSQL is away no tick is decided. What was not decided is written as a gap,
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from enum import StrEnum
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from marketswarm.agent import Agent, Lease, LeaseLost
 from marketswarm.agent.loops import lead
 from marketswarm.bus.outage import Outage
 from marketswarm.postgres.errors import PostgresAwayError, RefusedRowsError
+from marketswarm.tasks import run_beside
 from services.signals.cycle.correlations import CommonVotes
 from services.signals.cycle.decide import (
     BarVoter,
@@ -25,7 +26,7 @@ from services.signals.cycle.decide import (
     vote_by_rules,
 )
 from services.signals.cycle.market import MarketBars
-from services.signals.cycle.states import SymbolState, ThriftRules, TickPlan, plan_tick, restore_state
+from services.signals.cycle.states import SymbolStates, ThriftRules, TickPlan, plan_tick, restore_state
 from services.signals.log.entries import make_tick
 from services.signals.market_reader import MarketReader
 from services.signals.metrics import SignalsMetrics
@@ -61,6 +62,7 @@ class SignalLeader:
     """Lead, or stand by until the lease is free.
 
     Args:
+        beside: what to run while this process leads, and to cancel then.
         on_tick: called with each tick that is committed, and the votes that it was decided by.
     """
 
@@ -74,16 +76,18 @@ class SignalLeader:
         *,
         writer: SignalWriter,
         stored: AuditReader,
+        beside: Callable[[], Coroutine[Any, Any, None]] | None = None,
         on_tick: Callable[[TickDecision, MarketBars, TickPlan, GivenVotes], None] = lambda *_: None,
         now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._me, self._settings_now, self._reader = me, settings_now, reader
         self._writer, self._stored, self._voters = writer, stored, voters
+        self._beside = beside
         self._metrics, self._on_tick, self._now_ms = metrics, on_tick, now_ms
         self._publisher = PlacePublisher(me, settings_now)
         self._publishing = Outage(me.log, "places.unpublished", "places.published", degrade=self._degrade_log)
         self._sessions = SessionBook()
-        self._states: dict[str, SymbolState] = {}
+        self._states = SymbolStates(())
         self._common = CommonVotes(())
         self._last_tick, self._last_at_ms = 0, 0
         self._is_known = self._has_epoch = self._is_published = False
@@ -94,7 +98,14 @@ class SignalLeader:
     async def run(self) -> None:
         """Lead whenever the lease is free, until cancelled."""
         outage = Outage(self._me.log, "leader.waiting", "leader.resumed")
-        await lead(self._me, LEASE, self.decide, outage)
+        await lead(self._me, LEASE, self._lead, outage)
+
+    async def _lead(self, lease: Lease) -> None:
+        if self._beside is None:
+            await self.decide(lease)
+            return
+        async with run_beside(self._beside()):
+            await self.decide(lease)
 
     async def decide(self, lease: Lease) -> None:
         """Decide a tick each cycle. Raises LeaseLost if a newer leader has begun."""
@@ -136,9 +147,10 @@ class SignalLeader:
         return is_done
 
     def _restore(self, state: StoredState) -> None:
-        self._states = {
+        restored = {
             symbol: restore_state(row, state.decided.get(symbol)) for symbol, row in state.last.items()
         }
+        self._states = SymbolStates(tuple(restored), restored)
         self._last_tick, self._last_at_ms = state.last_tick, state.last_at_ms
         self._is_known, self._is_published = True, False
 
@@ -157,6 +169,8 @@ class SignalLeader:
             await self._write_gap(now_ms, settings.settings.cycle_sec)
             if self._common.voters != tuple(sorted(rules.consensus.weights)):
                 self._common = CommonVotes(rules.consensus.weights)
+            if self._states.symbols != market.symbols:
+                self._states = SymbolStates(market.symbols, self._states.by_symbol)
             market.advance(now_ms)
             closed = self._sessions.find_closed(market, symbols, now_ms)
             plan = plan_tick(market, self._states, rules.thrift, closed, now_ms, again=again)
@@ -195,8 +209,7 @@ class SignalLeader:
         await self._writer.write_tick(
             TickToWrite(decision.tick, decision.at_ms, entry, decision.places.symbols, decision.rows)
         )
-        known = {**self._states, **decision.states}
-        self._states = {symbol: known[symbol] for symbol in decision.places.symbols}
+        self._states.update(decision.states)
         self._common.add(decision.opinions)
         self._last_tick, self._last_at_ms = decision.tick, decision.at_ms
         self._gap_reason = None

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from marketswarm.agent import Agent, Code, Exit, agent
 from marketswarm.bus.outage import Outage, retrying
+from marketswarm.net.http import HttpClient
 from services.signals.alerts import SignalAlerts
 from services.signals.ask.keys import OriginKeys, parse_keys
 from services.signals.ask.metrics import AskMetrics
@@ -14,6 +15,8 @@ from services.signals.market_reader import MarketReader
 from services.signals.metrics import SignalsMetrics
 from services.signals.observer import SignalObserver
 from services.signals.outside import OutsideVoters
+from services.signals.proofs.signer import CheckpointSigner
+from services.signals.proofs.signing import find_witness, make_signer
 from services.signals.settings import SignalsEnvironment, SignalsSettings
 from services.signals.store.checkpoints import CheckpointTables
 from services.signals.store.database import SignalDatabase
@@ -24,17 +27,22 @@ MAX_KEYS_BYTES: Final = 1_000_000
 
 async def main() -> int:
     """Run signals until it is asked to stop; return its exit code."""
-    async with agent("signals", SignalsEnvironment) as me:
+    async with HttpClient("signals") as http, agent("signals", SignalsEnvironment) as me:
         database, keys = SignalDatabase(require_url(me.settings)), read_keys(me.settings.signals_keys_file)
         settings_now, metrics, asked = me.config(SignalsSettings), SignalsMetrics(), AskMetrics()
-        me.expose(metrics.collect)
-        me.expose(asked.collect)
+        observer = SignalObserver(
+            me,
+            settings_now,
+            metrics,
+            start_alerts(me),
+            lambda: find_witness(settings_now(), me.settings) is not None,
+        )
+        for each in (metrics, asked, observer):
+            me.expose(each.collect)
+        stored = CheckpointTables(database)
+        signer = make_signer(me, settings_now, stored, http, observer.note_signing)
         reader = MarketReader(me, settings_now, metrics, read_now_ms)
         voters = OutsideVoters(me, settings_now, keys, asked)
-        observer = SignalObserver(
-            me, settings_now, metrics, start_alerts(me), lambda: settings_now().settings.witness is not None
-        )
-        me.expose(observer.collect)
         leader = SignalLeader(
             me,
             settings_now,
@@ -42,7 +50,8 @@ async def main() -> int:
             voters,
             metrics,
             writer=SignalWriter(database),
-            stored=CheckpointTables(database),
+            stored=stored,
+            beside=signer.run,
             on_tick=observer.follow_tick,
         )
         me.task(decide_ticks(leader, voters, database), name="leader")
@@ -54,7 +63,7 @@ async def main() -> int:
             metrics.symbols = len(reader.symbols)
             if outage.error is None:
                 me.set_degraded(reader.problem)
-            me.set_detail(metrics.summary())
+            me.set_detail(describe(metrics, signer))
             me.progress()
     return me.exit_code
 
@@ -66,6 +75,12 @@ def start_alerts(me: Agent[Any]) -> SignalAlerts:
         me.set_degraded(problem and f"events not sent: {problem}", part="events")
 
     return SignalAlerts.start(me, degrade)
+
+
+def describe(metrics: SignalsMetrics, signer: CheckpointSigner) -> str:
+    """Return the detail of a beat: what is decided, and of a leader what is wrong with its checkpoints."""
+    problem = signer.status.describe(time.time()) if metrics.leading else None
+    return "; ".join(filter(None, (metrics.summary(), problem)))
 
 
 async def decide_ticks(leader: SignalLeader, voters: OutsideVoters, database: SignalDatabase) -> None:

@@ -44,6 +44,10 @@ class SignalsEnvironment(MonitorSettings):
     """A file with a line for each origin that may be asked with a key: `https://api.x.ai KEY`."""
     signals_log_key_file: Path | None = None
     """The file with the private key that signs the log."""
+    signals_witness_url: VoteUrl | None = None
+    """The witness, if the truth names none: `marketswarm up` sets it for the one that it runs."""
+    signals_witness_key: str | None = None
+    """The public key of that witness."""
 
 
 def _require_symbol(text: str) -> str:

@@ -8,17 +8,17 @@ Prices are taken as bars publishes them. A split within a window looks like a mo
 """
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from hashlib import sha256
 from heapq import heappop, heappush
 from math import isnan
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import orjson
 
-from services.market.as_of import Numbers
+from services.market.as_of import Numbers, Times
 from services.market.entries import format_number, parse_bar, parse_entry
 from services.market.fields import EntryError, Fields, read_time
 from services.market.records import TIMEFRAME_SEC, Bar, Timeframe
@@ -91,8 +91,10 @@ class MarketBars:
         self._starts = np.zeros((total, WINDOW), dtype=np.int64)
         self._numbers = np.full((total, 5, WINDOW), np.nan)
         self._counts = [0] * total
-        self._ends = [0] * total
+        self._ends: Times = np.zeros(total, dtype=np.int64)
         self._origins = [WindowSource()] * total
+        self._goes_by_recording = np.ones(total, dtype=np.bool_)
+        self._texts: list[list[bytes]] = [[] for _ in range(total)]
         self._waiting: dict[bool, list[_WaitingBar]] = {False: [], True: []}
         self._next_number = 0
         self.outcomes: Counter[BarOutcome] = Counter()
@@ -123,9 +125,12 @@ class MarketBars:
 
         A symbol without bars goes by the recording, if there is one.
         """
-        row = self._rows[symbol]
-        is_replay = self._origins[row].is_replay or not self._counts[row]
-        return self._read_clock(now_ms, is_replay=is_replay)
+        return self._read_clock(now_ms, is_replay=bool(self._goes_by_recording[self._rows[symbol]]))
+
+    def list_as_of(self, now_ms: int) -> Times:
+        """Return the same of each of `symbols`."""
+        clock_ms = self._read_clock(now_ms, is_replay=True)
+        return np.where(self._goes_by_recording[: len(self.symbols)], clock_ms, now_ms)
 
     def see(self, symbol: str, source: str | None = None) -> BarWindow:
         """Return the bars of a symbol, of one source alone if it is named. The columns are no copies."""
@@ -140,11 +145,23 @@ class MarketBars:
         """Return the start and the end of the last bar, and its close; 0, 0 and NaN if there is none."""
         row = self._rows[symbol]
         close: float = self._numbers[row, 3, -1].item()
-        return (self._starts[row, -1].item(), self._ends[row], close) if self._counts[row] else (0, 0, close)
+        return self._starts[row, -1].item(), self._ends[row].item(), close
 
     def list_closes(self) -> Numbers:
         """Return the last close of each of `symbols`, NaN where there is none."""
         return self._numbers[: len(self.symbols), 3, -1]
+
+    def list_starts(self) -> Times:
+        """Return the start of the last bar of each of `symbols`, 0 where there is none."""
+        return self._starts[: len(self.symbols), -1]
+
+    def list_ends(self) -> Times:
+        """Return the end of the last bar of each of `symbols`, 0 where there is none."""
+        return self._ends[: len(self.symbols)]
+
+    def hash_bars(self, symbol: str, source: str | None = None) -> str:
+        """Return the SHA-256 of the bars of a symbol, in the form of `encode_bars`, as hexadecimal digits."""
+        return sha256(b"[%s]" % b",".join(self._texts[self._find_row(symbol, source)])).hexdigest()
 
     def find_ranges(self, symbols: Sequence[str]) -> dict[str, float]:
         """Return how far the last RANGE_BARS bars of each symbol reach, as a share of the close, or 0."""
@@ -200,23 +217,26 @@ class MarketBars:
         starts, numbers, count = self._starts[row], self._numbers[row], self._counts[row]
         if not count or bar.start_ms > starts[-1]:
             place, is_new = WINDOW - 1, True
-            self._ends[row], self._origins[row] = end_ms, origin
         else:
             first = WINDOW - count
             place = first + int(np.searchsorted(starts[first:], bar.start_ms))
             is_new = bool(starts[place] != bar.start_ms)
             if is_new and place == 0:
                 return False
-            if place == WINDOW - 1 and not is_new:
-                self._ends[row], self._origins[row] = end_ms, origin
             place -= is_new
         if is_new:  # what is before it moves to the left, and the oldest one falls out of a full window
             starts[:place] = starts[1 : place + 1]
             numbers[:, :place] = numbers[:, 1 : place + 1]
             self._counts[row] = min(WINDOW, count + 1)
+            self._texts[row].insert(place - WINDOW + 1 + count, b"")
+            del self._texts[row][:-WINDOW]
+        if place == WINDOW - 1:
+            self._ends[row], self._origins[row] = end_ms, origin
+            self._goes_by_recording[row] = origin.is_replay
         starts[place] = bar.start_ms
         volume = np.nan if bar.volume is None else bar.volume
-        numbers[:, place] = bar.open, bar.high, bar.low, bar.close, volume
+        numbers[:, place] = values = bar.open, bar.high, bar.low, bar.close, volume
+        self._texts[row][place - WINDOW] = encode_bar(bar.start_ms, values)
         return True
 
 
@@ -231,6 +251,12 @@ def encode_bars(window: BarWindow) -> bytes:
     Each is a list: the start in epoch milliseconds, open, high, low, close and volume as their shortest
     decimal text; a volume that is unknown is null.
     """
-    columns: list[list[Any]] = [column.tolist() for column in window]
-    texts = [[None if isnan(number) else format_number(number) for number in each] for each in columns[1:]]
-    return orjson.dumps(list(zip(columns[0], *texts, strict=True)))
+    rows = zip(
+        window.start_ms.tolist(), zip(*(column.tolist() for column in window[1:]), strict=True), strict=True
+    )
+    return b"[%s]" % b",".join(encode_bar(*row) for row in rows)
+
+
+def encode_bar(start_ms: int, numbers: Iterable[float]) -> bytes:
+    texts = ("null" if isnan(number) else f'"{format_number(number)}"' for number in numbers)
+    return f"[{start_ms},{','.join(texts)}]".encode()

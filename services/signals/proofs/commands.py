@@ -4,29 +4,41 @@ import contextlib
 import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any, Final
 
+import orjson
 import typer
 from pydantic import SecretStr
 
 from marketswarm.agent.service_config import require_config
 from marketswarm.cli import event_loop, output
 from marketswarm.cli.data_folder import DATA, read_database
-from marketswarm.cli.options import TRUTH, Data, argument, option, time_option
+from marketswarm.cli.fleet_view import ask_fleet
+from marketswarm.cli.options import TRUTH, Data, Json, argument, option, time_option
+from marketswarm.cli.tables import show
+from marketswarm.cli.truth import find_revision
 from marketswarm.cli.validate import read_valid_truth
 from marketswarm.exit import Exit, Mistake
 from marketswarm.postgres.errors import PostgresAwayError, RefusedRowsError
 from marketswarm.settings import CommonSettings, read_settings
+from marketswarm.text import escape_text, parse_digits
+from marketswarm.truth import TruthError, parse_truth
 from services.market.fields import SYMBOL
 from services.signals import verify
+from services.signals.cycle.decide import TickRules
 from services.signals.key_file import KeyFileError, make_key_file, read_key_file
+from services.signals.leader import make_rules
 from services.signals.log.note import SignatureKind
+from services.signals.proofs.explain import SignalInputs, read_inputs
 from services.signals.proofs.followed_places import PlacesChangedError
 from services.signals.proofs.proof import ProofUnavailableError, WrittenProof, write_proof
+from services.signals.proofs.recompute import DECIDED, Recomputed, RecomputeResult, recompute_place
 from services.signals.proofs.rotation import RotationError, change_key
 from services.signals.settings import SignalsSettings, find_origin
 from services.signals.store.database import LogMovedError, SignalDatabase
+from services.tables.signals import parse_signal_id
 
 SIGNALS: Final = "signals"
 NOT_ROTATED: Final = 1
@@ -99,6 +111,93 @@ def rotate(
     except (PostgresAwayError, RefusedRowsError, LogMovedError) as error:
         raise Exit(NOT_ROTATED, f"the key was not changed: {error}") from None
     output.print_line(f"entry {number:,}: from here on this key signs: {new.public}")
+
+
+def explain(
+    ident: Annotated[str, argument("ID", "The id of a signal: 64 digits, as its page and the API have it.")],
+    *,
+    truth: Annotated[
+        Path | None, option("--truth", "FILE", "The truth that weighed it; by default the fleet's revision.")
+    ] = None,
+    data: Data = DATA,
+    as_json: Json = False,
+) -> None:
+    """Decide a stored signal once more from what is stored, and compare it with what the log has.
+
+    It ends with code 0 if the same bytes come out, with 1 if others do, and with 3 if an input is gone by
+    retention or was corrected since: it says which.
+    """
+    if parse_signal_id(ident) is None:
+        raise typer.BadParameter("is no id: 64 digits of 0-9 and a-f", param_hint="ID")
+    address = _find_database(data)
+
+    async def read() -> SignalInputs | None:
+        async with contextlib.aclosing(SignalDatabase(address)) as database:
+            return await read_inputs(database, ident)
+
+    try:
+        inputs = event_loop.run(read())
+    except PostgresAwayError as error:
+        raise Exit(verify.UNAVAILABLE, f"unavailable: {error}") from None
+    if inputs is None:
+        raise Mistake(f"there is no signal {ident}")
+    rules = _read_rules(inputs, truth, data)
+    found = recompute_place(inputs.signal.content.encode(), inputs.signal.at, inputs.bars, rules)
+    _show_explanation(inputs, found, as_json=as_json)
+    if found.result is not RecomputeResult.SAME:
+        is_other = found.result is RecomputeResult.DIFFERENT
+        raise typer.Exit(verify.REFUTED if is_other else verify.UNAVAILABLE)
+
+
+def _read_rules(inputs: SignalInputs, path: Path | None, data: Path) -> TickRules | None:
+    """Return the rules of the truth that a signal was weighed by; None if its revision is not kept."""
+    if inputs.signal.outcome not in DECIDED:
+        return None
+    if path is not None:
+        truth = read_valid_truth(path)
+    else:
+        number = parse_digits(inputs.entry["truth"])
+        if number is None:
+            return None
+        try:
+            document = ask_fleet(data, lambda fleet: find_revision(fleet, number)).document
+            truth = parse_truth(document).truth
+        except (Exit, TruthError) as error:
+            output.print_line(f"revision {number} of the truth: {error}", output.DIM)
+            return None
+    section = truth.services.get(SIGNALS)
+    return None if section is None else make_rules(require_config(SignalsSettings, SIGNALS, section))
+
+
+def _show_explanation(inputs: SignalInputs, found: Recomputed, *, as_json: bool) -> None:
+    signal = inputs.signal
+    place = orjson.loads(signal.content)
+    facts = {"id": signal.id, "symbol": signal.symbol, "tick": signal.tick, "entry": signal.n}
+    facts |= {"code": inputs.entry["code"], "truth": inputs.entry["truth"]}
+    if as_json:
+        result = {"result": str(found.result), "why": found.words, "differences": found.differences}
+        output.print_json({**facts, **result, "place": place})
+        return
+    for name, value in facts.items():
+        output.print_line(f"{name:15} {value}")
+    for name in ("outcome", "before", "side", "score", "conflict", "participation", "why"):
+        if name in place:
+            output.print_line(f"{name:15} {escape_text(str(place[name]))}")
+    votes = [{"voter": name, **_describe_vote(vote)} for name, vote in place.get("votes", {}).items()]
+    if votes:
+        output.print_line("")
+        show(votes, {name: itemgetter(name) for name in ("voter", "vote", "reasons")})
+    output.print_line("")
+    output.print_line(f"{found.result}: {found.words}")
+    for each in found.differences:
+        output.print_line(f"  {each}")
+
+
+def _describe_vote(vote: dict[str, Any]) -> dict[str, str]:
+    if "abstained" in vote:
+        return {"vote": f"abstains: {vote['abstained']}", "reasons": ""}
+    said = f"{vote['direction']:+d} x {vote['strength']} x {vote['confidence']}"
+    return {"vote": said, "reasons": "; ".join(map(escape_text, vote["reasons"]))}
 
 
 def prove(

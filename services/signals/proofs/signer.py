@@ -15,15 +15,20 @@ from marketswarm.postgres.errors import PostgresAwayError, RefusedRowsError
 from services.signals.key_file import KeyFileError
 from services.signals.log.checkpoint import Checkpoint, parse_checkpoint
 from services.signals.log.merkle import EMPTY_ROOT, Node, Span, hash_span, list_consistency, split_span
-from services.signals.log.note import NoteError, PrivateKey, PublicKey, parse_note, verify_note
-from services.signals.proofs.witness_client import REFUSALS, WitnessClient, WitnessReason, WitnessResult
+from services.signals.log.note import (
+    NoteError,
+    PrivateKey,
+    PublicKey,
+    parse_note,
+    parse_public_key,
+    verify_note,
+)
+from services.signals.proofs.witness_client import WitnessClient, WitnessReason, WitnessResult
 from services.signals.store.reader import LastCosignature
 
 LOG: Final = logs.get("signals")
 RETRY: Final = Backoff(first_sec=2.0, longest_sec=60.0)
 """The pauses after a checkpoint that was not signed, or not cosigned."""
-UNWITNESSED_SEC: Final = 300.0
-"""How old the newest cosignature may be until that is an alert."""
 CLOCK_SEC: Final = 300.0
 """How far the clock of a witness may be before ours."""
 WARNED_SEC: Final = 3600.0
@@ -64,10 +69,10 @@ WARNINGS: Final[Mapping[WitnessWarning, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class WitnessTarget:
-    """Say where a witness is, and which key it cosigns with."""
+    """Say where a witness is, and by which public key it is known, as its owner gave the line."""
 
     url: str
-    key: PublicKey
+    key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,21 +149,6 @@ class SignerStatus:
             found.append(WARNINGS[self.warning])
         return "; ".join(found) or None
 
-    def find_alerts(self, now: float) -> dict[str, str | None]:
-        """Return by alert why it is raised, None if it is not: `signals_unwitnessed`, `signals_refused`.
-
-        Empty before the first attempt at a witness, and without a witness.
-        """
-        if self.reason is None:
-            return {}
-        since = self.cosigned_at or self.begun_at
-        is_old = now - since >= UNWITNESSED_SEC
-        is_refused = self.reason in REFUSALS
-        return {
-            "signals_unwitnessed": f"no cosignature for {now - since:.0f} s" if is_old else None,
-            "signals_refused": f"{self.reason}: {self.words}".removesuffix(": ") if is_refused else None,
-        }
-
 
 class CheckpointSigner:
     """Signs and has cosigned what is committed, as long as this process leads.
@@ -189,7 +179,11 @@ class CheckpointSigner:
         """Sign and have cosigned until cancelled; after a failure try again, after growing pauses."""
         failures = 0
         while True:
-            is_done = await self.step()
+            is_done = False
+            try:
+                is_done = await self.step()
+            except Exception as error:  # ticks are decided, whatever is wrong with checkpoints
+                LOG.exception("checkpoint.failed", error=type(error).__name__)
             failures = 0 if is_done else failures + 1
             pause_sec = self._read_settings().checkpoint_sec
             if failures:
@@ -204,8 +198,7 @@ class CheckpointSigner:
                 problem, words = await self._sign(settings.origin)
                 self.status = replace(self.status, problem=problem, words=words)
             if self.status.problem is None and self._signed is not None and settings.witness is not None:
-                target = settings.witness
-                await self._have_cosigned(WitnessClient(target.url, target.key, self._http))
+                await self._ask_witness(settings.witness)
         except (PostgresAwayError, RefusedRowsError) as error:
             self.status = replace(self.status, problem=SigningProblem.DATABASE_AWAY, words=str(error))
         if settings.witness is None:
@@ -272,6 +265,15 @@ class CheckpointSigner:
         wanted = list(spans)
         nodes = await self._store.read_nodes([node for span in wanted for node in split_span(span)])
         return [hash_span(span, nodes) for span in wanted]
+
+    async def _ask_witness(self, target: WitnessTarget) -> None:
+        try:
+            client = WitnessClient(target.url, parse_public_key(target.key), self._http)
+        except NoteError as error:
+            words = f"the key of the witness {error}"
+            self.status = replace(self.status, reason=WitnessReason.BAD_KEY, words=words)
+        else:
+            await self._have_cosigned(client)
 
     async def _have_cosigned(self, client: WitnessClient) -> None:
         """Ask the witness, and store its cosignature; go on once from the size that it knows instead."""

@@ -8,7 +8,7 @@ from typing import Final
 from marketswarm.net.http import HttpClient, HttpError
 from marketswarm.text import decode_text, extract_line
 from services.signals.log.checkpoint import parse_size
-from services.signals.log.note import NoteError, PublicKey, parse_note, verify_note
+from services.signals.log.note import NoteError, PublicKey, SignatureKind, parse_note, verify_note
 from services.signals.log.submission import Status, format_submission
 
 WITHIN_SEC: Final = 10.0
@@ -25,6 +25,8 @@ class WitnessReason(StrEnum):
     """The witness knows another size of the log than was said."""
     AWAY = "away"
     """No whole answer came, or one that says: later."""
+    BAD_KEY = "bad_key"
+    """What the settings have as the key of the witness is none."""
     BAD_FORM = "bad_form"
     BAD_SIGNATURE = "bad_signature"
     """The witness knows the log, and not its key."""
@@ -38,6 +40,7 @@ class WitnessReason(StrEnum):
 
 
 REFUSALS: Final = (
+    WitnessReason.BAD_KEY,
     WitnessReason.BAD_FORM,
     WitnessReason.BAD_SIGNATURE,
     WitnessReason.UNKNOWN_LOG,
@@ -72,9 +75,14 @@ class WitnessResult:
 
 
 class WitnessClient:
-    """Asks one witness, by its URL, and believes its public key alone."""
+    """Asks one witness, by its URL, and believes its public key alone.
+
+    Raises NoteError for the key of a log.
+    """
 
     def __init__(self, url: str, key: PublicKey, http: HttpClient) -> None:
+        if key.kind is not SignatureKind.COSIGNATURE:
+            raise NoteError("is the key of a log")
         self.key, self._url, self._http = key, url.rstrip("/") + PATH, http
 
     async def add_checkpoint(self, old_size: int, proof: Sequence[bytes], note: bytes) -> WitnessResult:

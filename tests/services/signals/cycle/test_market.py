@@ -1,6 +1,7 @@
 """The last closed bars of each symbol: what is known at an instant, corrected, of one source, refused."""
 
 import random
+from hashlib import sha256
 from itertools import pairwise
 
 import orjson
@@ -47,6 +48,8 @@ def test_bars_in_any_order_are_the_newest_ones_in_their_order(order, twice):
     assert market.find_last("SPY") == (starts[-1], starts[-1] + MINUTE, 179.0)
     assert market.see("QQQ").close.size == 0
     assert market.find_last("QQQ")[:2] == (0, 0)
+    assert market.hash_bars("SPY") == sha256(encode_bars(window)).hexdigest()
+    assert market.hash_bars("QQQ") == sha256(b"[]").hexdigest()
 
 
 def test_a_corrected_bar_takes_the_place_of_the_first_one():
@@ -156,4 +159,6 @@ def test_the_form_of_bars_of_which_the_digest_is_made():
         b'[[1767571200000,"581.25","582.25","580.25","581.25","5"],'
         b'[1767571260000,"100","101","99","100",null]]'
     )
+    digest = sha256(encode_bars(market.see("SPY"))).hexdigest()
+    assert market.hash_bars("SPY") == digest
     assert all(first < second for first, second in pairwise(orjson.loads(encode_bars(market.see("SPY")))))

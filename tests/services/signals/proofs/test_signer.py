@@ -5,11 +5,9 @@ import shutil
 
 import pytest
 
-from marketswarm.net.http import HttpError, HttpResponse
-from marketswarm.postgres.errors import PostgresAwayError
+from marketswarm.net.http import HttpResponse
 from services.signals.key_file import KeyFileError
 from services.signals.log.checkpoint import parse_checkpoint
-from services.signals.log.merkle import append_entry, hash_entry
 from services.signals.log.note import (
     PublicKey,
     SignatureKind,
@@ -20,140 +18,18 @@ from services.signals.log.note import (
 )
 from services.signals.log.submission import Status
 from services.signals.proofs.signer import (
-    CheckpointSigner,
     SignerSettings,
     SigningProblem,
     WitnessTarget,
     WitnessWarning,
 )
-from services.signals.proofs.witness_client import WitnessReason, judge_answer
-from services.signals.store.reader import LastCosignature
-from services.signals.witness.store import WitnessStore
-from services.signals.witness.witness import Witness
-
-ORIGIN = "log.example/signals"
-NOW = 1_790_000_000.0
-
-
-class Clock:
-    def __init__(self):
-        self.now = NOW
-
-    def __call__(self):
-        return self.now
-
-
-class MemoryLog:
-    """The tables of the log in memory, which a test may change as a superuser could."""
-
-    def __init__(self):
-        self.size, self.nodes, self.notes, self.lines, self.newest_key, self.is_away = (
-            0,
-            {},
-            {},
-            {},
-            None,
-            False,
-        )
-
-    def add(self, count=1, text=b"entry"):
-        for number in range(self.size, self.size + count):
-            self.nodes.update(append_entry(number, self.nodes, hash_entry(text + b"%d" % number)))
-        self.size += count
-
-    def rewrite(self, text=b"changed"):
-        size, self.size, self.nodes = self.size, 0, {}
-        self.add(size, text)
-
-    async def read_size(self):
-        if self.is_away:
-            raise PostgresAwayError("connection refused")
-        return self.size
-
-    async def read_nodes(self, nodes):
-        return {each: self.nodes[each] for each in nodes if each in self.nodes}
-
-    async def read_newest_key(self):
-        return self.newest_key
-
-    async def read_checkpoint(self):
-        return self.notes[max(self.notes)] if self.notes else None
-
-    async def read_cosignature(self, witness):
-        known = {size: found for (size, name), found in self.lines.items() if name == witness}
-        return LastCosignature(max(known), *known[max(known)]) if known else None
-
-    async def write_checkpoint(self, size, _at, note):
-        self.notes.setdefault(size, note)
-
-    async def write_cosignature(self, size, witness, at_sec, line):
-        self.lines.setdefault((size, witness), (at_sec, line))
-
-
-class Wire:
-    """Stands for HTTP: asks the witness in this process, or fails as a test says."""
-
-    def __init__(self, witness):
-        self.witness, self.is_away, self.answer, self.bodies = witness, False, None, []
-        self.before = None
-
-    async def fetch(self, method, url, *, within_sec, max_bytes, body):
-        assert (method, url) == ("POST", "http://witness.example/add-checkpoint")
-        assert within_sec <= 10
-        assert max_bytes <= 65_536
-        self.bodies.append(body)
-        if self.is_away:
-            raise HttpError(ConnectionRefusedError("refused"), HttpResponse(0, b""))
-        if self.answer is not None:
-            return self.answer
-        if self.before is not None:
-            await self.before()
-        found = self.witness.add_checkpoint(body)
-        return HttpResponse(int(found.status), found.body.encode())
-
-
-class Rig:
-    """A log, a witness and a signer between them."""
-
-    def __init__(self, path):
-        self.clock, self.log, self.path = Clock(), MemoryLog(), path
-        self.key = make_key(ORIGIN, SignatureKind.ED25519)
-        self.witness_key = make_key("witness.example/one", SignatureKind.COSIGNATURE)
-        self.witness_is_fast_sec = 0
-        self.read_key = lambda: self.key
-        self.wire = Wire(self.open_witness())
-        target = WitnessTarget("http://witness.example/", self.witness_key.public)
-        self.settings = SignerSettings(ORIGIN, 60.0, target)
-        self.log.add(5)
-        self.reports = []
-        self.signer = self.make_signer()
-
-    def open_witness(self, name="witness.sqlite", logs=None):
-        logs = {ORIGIN: (self.key.public,)} if logs is None else logs
-        self.store = WitnessStore(self.path / name)
-        return Witness(self.witness_key, logs, self.store, lambda: self.clock.now + self.witness_is_fast_sec)
-
-    def make_signer(self):
-        return CheckpointSigner(
-            self.log,
-            lambda: self.read_key(),
-            lambda: self.settings,
-            self.wire,
-            report=self.reports.append,
-            now=self.clock,
-        )
-
-    async def step(self, more=3, sec=60):
-        """Let the log grow and a minute pass, and return the status after the next attempt."""
-        self.log.add(more)
-        self.clock.now += sec
-        await self.signer.step()
-        return self.signer.status
+from services.signals.proofs.witness_client import REFUSALS, WitnessReason, judge_answer
+from support.witness_rig import NOW, ORIGIN, MemoryLog, WitnessRig
 
 
 @pytest.fixture
 def rig(tmp_path):
-    made = Rig(tmp_path)
+    made = WitnessRig(tmp_path)
     yield made
     made.store.close()
 
@@ -204,20 +80,12 @@ async def test_a_witness_that_is_away_is_asked_again_and_the_age_grows(rig):
     status = await rig.step()
     assert (status.reason, status.words, status.cosigned_size) == (WitnessReason.AWAY, "refused", 8)
     assert status.describe(rig.clock.now) == "not cosigned: away (refused)"
-    assert status.find_alerts(rig.clock.now)["signals_unwitnessed"] is None
     status = await rig.step(sec=300)
-    alerts = status.find_alerts(rig.clock.now)
-    assert alerts == {"signals_unwitnessed": "no cosignature for 360 s", "signals_refused": None}
+    assert rig.clock.now - status.cosigned_at == 360
     assert list(rig.log.notes) == [8, 11, 14]  # it is signed all the same
     rig.wire.is_away = False
     status = await rig.step(more=0, sec=2)
-    assert (status.cosigned_size, status.find_alerts(rig.clock.now)["signals_unwitnessed"]) == (14, None)
-
-
-async def test_a_log_whose_witness_never_answered_is_an_alert_after_five_minutes(rig):
-    rig.wire.is_away = True
-    assert (await rig.step()).find_alerts(rig.clock.now)["signals_unwitnessed"] is None
-    assert (await rig.step(sec=240)).find_alerts(rig.clock.now)["signals_unwitnessed"]
+    assert (status.cosigned_size, status.cosigned_at) == (14, rig.clock.now)
 
 
 async def test_a_witness_that_knows_another_size_is_asked_from_there(rig):
@@ -276,7 +144,7 @@ async def test_a_log_that_the_witness_does_not_know_and_a_key_that_it_does_not_k
         WitnessReason.UNKNOWN_LOG,
         "HTTP 404: this log is not watched here",
     )
-    assert status.find_alerts(rig.clock.now)["signals_refused"].startswith("unknown_log: HTTP 404")
+    assert status.reason in REFUSALS
     stranger = make_key(ORIGIN, SignatureKind.ED25519)
     rig.wire.witness = rig.open_witness("third.sqlite", {ORIGIN: (stranger.public,)})
     assert (await rig.step()).reason is WitnessReason.BAD_SIGNATURE
@@ -302,7 +170,7 @@ async def test_a_superuser_who_rewrites_all_of_it_with_the_stolen_key_is_refused
     rig.signer = rig.make_signer()  # after a restart nobody here knows the first history
     status = await rig.step()
     assert (status.problem, status.reason) == (None, WitnessReason.BAD_PROOF)
-    assert status.find_alerts(rig.clock.now)["signals_refused"].startswith("bad_proof: HTTP 422")
+    assert status.reason in REFUSALS
     assert [each.is_proven for each in rig.store.list_forks()] == [0]  # the witness has both heads
     rig.log.size = 0
     rig.log.add(8, b"changed")
@@ -323,7 +191,7 @@ async def test_a_log_that_was_restored_from_a_backup_is_behind_its_witness(rig):
         WitnessReason.WITNESS_AHEAD,
         "it knows 15 entries, the log has 9",
     )
-    assert status.find_alerts(rig.clock.now)["signals_refused"]
+    assert status.reason in REFUSALS
 
 
 async def test_of_two_leaders_at_once_both_end_cosigned_and_the_witness_forks_nothing(rig):
@@ -339,7 +207,7 @@ async def test_of_two_leaders_at_once_both_end_cosigned_and_the_witness_forks_no
     rig.wire.before = interfere
     status = await rig.step()
     assert status.reason is WitnessReason.OTHER_SIZE
-    assert status.find_alerts(rig.clock.now)["signals_refused"] is None
+    assert status.reason not in REFUSALS
     for signer in (rig.signer, other):
         rig.clock.now += 60
         await signer.step()
@@ -400,7 +268,7 @@ async def test_a_database_that_is_away_is_tried_again(rig):
 async def test_without_a_witness_it_is_signed_and_no_alert_is_raised(rig):
     rig.settings = SignerSettings(ORIGIN, 60.0, None)
     status = await rig.step()
-    assert (status.problem, status.reason, status.find_alerts(rig.clock.now + 9999)) == (None, None, {})
+    assert (status.problem, status.reason, status.describe(rig.clock.now + 9999)) == (None, None, None)
     assert list(rig.log.notes) == [8]
 
 
@@ -439,7 +307,7 @@ async def test_a_false_cosignature_is_not_stored_and_is_an_alert(rig):
     rig.wire.answer = HttpResponse(200, b"\xe2\x80\x94 witness.example/one AAAA\n")
     status = await rig.step()
     assert (status.reason, rig.log.lines) == (WitnessReason.FALSE_COSIGNATURE, {})
-    assert status.find_alerts(rig.clock.now)["signals_refused"]
+    assert status.reason in REFUSALS
 
 
 @pytest.mark.parametrize(
@@ -462,3 +330,11 @@ async def test_each_answer_of_a_witness_has_its_reason_and_words_that_can_be_pri
     found = judge_answer(status, body, rig.log.notes[8], rig.witness_key.public)
     assert found.reason is reason
     assert found.words.isprintable()
+
+
+@pytest.mark.parametrize("key", ["nothing", str(make_key("log.example/other", SignatureKind.ED25519).public)])
+async def test_a_key_of_the_witness_that_is_none_is_named(rig, key):
+    rig.settings = SignerSettings(ORIGIN, 60.0, WitnessTarget("http://witness.example/", key))
+    status = await rig.step()
+    assert (status.reason, list(rig.log.notes), rig.wire.bodies) == (WitnessReason.BAD_KEY, [8], [])
+    assert "the key of the witness is" in status.describe(rig.clock.now)
