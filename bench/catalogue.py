@@ -218,6 +218,7 @@ BENCHES: Final[Mapping[str, Bench]] = {
         "p99": Figure("a tick: 5,000 symbols, seven votes: p99", CORE_MS, BARE_VOTES, goal=300, goal_ratio=8),
         "median": Figure("a tick of 5,000 symbols: median", CORE_MS, BARE_VOTES),
         "all": Figure("the same, and each symbol is evaluated", CORE_MS, BARE_VOTES),
+    }),
     "signal_log": Bench(MARKET, signal_log.measure, 3, 2, {
         "places": Figure(
             "changed places of ticks to committed rows", "places/s", "bare COPY",
