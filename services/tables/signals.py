@@ -44,6 +44,50 @@ _ID: Final = re.compile(r"[0-9a-f]{64}")
 _SIGNED: Final = re.compile(rb"-?(?:0(?:\.[0-9]{1,12})?|1(?:\.0{1,12})?)")
 _CURSOR: Final = re.compile(r"([1-9][0-9]{0,17}),(.{1,40})")
 
+_DECIMALS: Final = ("score", "confidence", "conflict", "participation")
+_SELECTED: Final[Mapping[str, str]] = {
+    "id": "encode(found.hash, 'hex')",
+    "n": "log.n",
+    "at": "(extract(epoch from found.at) * 1000)::bigint",
+    **{name: f"found.{name}::text" for name in _DECIMALS},
+}
+"""How a column of FoundSignal is selected, if not as it is."""
+_MS: Final = "(extract(epoch from {}) * 1000)::bigint"
+NEWEST_TICK: Final = f"""
+select tick, n, {_MS.format("at")}, entry from signal_log where tick is not null order by tick desc limit 1
+"""  # noqa: S608 - our own names
+"""Selects a FoundTick; nothing of an empty log."""
+LOG_STATE: Final = f"""
+select coalesce((select max(n) from signal_log), -1) + 1, signed.size, {_MS.format("signed.at")},
+  cosigned.size, {_MS.format("cosigned.at")}, cosigned.witness
+from (values (0)) as one
+left join (select * from signal_checkpoints order by size desc limit 1) as signed on true
+left join (select * from signal_cosignatures order by size desc, at limit 1) as cosigned on true"""  # noqa: S608 - our own names
+"""Selects the LogState."""
+FIRST_COSIGNATURE: Final = f"""
+select size, witness, {_MS.format("at")} from signal_cosignatures where size > $1::bigint
+order by size, at limit 1"""  # noqa: S608 - our own names
+"""Selects the FoundCosignature of an entry by its number; nothing of one that is not witnessed yet."""
+FIRST_COSIGNATURES: Final = f"""
+select wanted.n, found.size, found.witness, {_MS.format("found.at")}
+from unnest($1::bigint[]) as wanted(n) cross join lateral (
+  select * from signal_cosignatures where size > wanted.n
+  and ($2::bigint is null or at <= to_timestamp($2::bigint / 1000.0)) order by size, at limit 1
+) as found"""  # noqa: S608 - our own names
+"""Selects what was Witnessed by a time (None: by now), of entries by their numbers."""
+LOG_ENTRY: Final = "select entry from signal_log where n = $1::bigint"
+"""Selects the text of an entry by its number."""
+_UNTIL: Final = """
+tick <= coalesce((
+  select tick from signal_log where at < to_timestamp(${}::bigint / 1000.0) and tick is not null
+  order by at desc, n desc limit 1
+), -1)"""
+_SINCE: Final = """
+tick >= coalesce((
+  select tick from signal_log where at >= to_timestamp(${}::bigint / 1000.0) and tick is not null
+  order by at, n limit 1
+), 9223372036854775807)"""
+
 
 class SignalRow(NamedTuple):
     """A row of `signals`: a place that does not follow from the tick before. `place` counts from 0."""
@@ -173,16 +217,7 @@ class SignalQuery:
     limit: int = 100
 
 
-_DECIMALS: Final = ("score", "confidence", "conflict", "participation")
-_SELECTED: Final[Mapping[str, str]] = {
-    "id": "encode(found.hash, 'hex')",
-    "n": "log.n",
-    "at": "(extract(epoch from found.at) * 1000)::bigint",
-    **{name: f"found.{name}::text" for name in _DECIMALS},
-}
-"""How a column of FoundSignal is selected, if not as it is."""
 _CELLS: Final = ", ".join(_SELECTED.get(name, f"found.{name}") for name in FoundSignal._fields)
-_MS: Final = "(extract(epoch from {}) * 1000)::bigint"
 
 SIGNAL_BY_ID: Final = f"""
 select {_CELLS} from (
@@ -194,40 +229,6 @@ select {_CELLS} from unnest($1::text[]) as wanted(symbol) cross join lateral (
   select * from signals where symbol = wanted.symbol order by tick desc limit 1
 ) as found join signal_log as log on log.tick = found.tick"""  # noqa: S608 - our own names
 """Selects the newest FoundSignal of each symbol."""
-NEWEST_TICK: Final = f"""
-select tick, n, {_MS.format("at")}, entry from signal_log where tick is not null order by tick desc limit 1
-"""  # noqa: S608 - our own names
-"""Selects a FoundTick; nothing of an empty log."""
-LOG_STATE: Final = f"""
-select coalesce((select max(n) from signal_log), -1) + 1, signed.size, {_MS.format("signed.at")},
-  cosigned.size, {_MS.format("cosigned.at")}, cosigned.witness
-from (values (0)) as one
-left join (select * from signal_checkpoints order by size desc limit 1) as signed on true
-left join (select * from signal_cosignatures order by size desc, at limit 1) as cosigned on true"""  # noqa: S608 - our own names
-"""Selects the LogState."""
-FIRST_COSIGNATURE: Final = f"""
-select size, witness, {_MS.format("at")} from signal_cosignatures where size > $1::bigint
-order by size, at limit 1"""  # noqa: S608 - our own names
-"""Selects the FoundCosignature of an entry by its number; nothing of one that is not witnessed yet."""
-FIRST_COSIGNATURES: Final = f"""
-select wanted.n, found.size, found.witness, {_MS.format("found.at")}
-from unnest($1::bigint[]) as wanted(n) cross join lateral (
-  select * from signal_cosignatures where size > wanted.n
-  and ($2::bigint is null or at <= to_timestamp($2::bigint / 1000.0)) order by size, at limit 1
-) as found"""  # noqa: S608 - our own names
-"""Selects what was Witnessed by a time (None: by now), of entries by their numbers."""
-LOG_ENTRY: Final = "select entry from signal_log where n = $1::bigint"
-"""Selects the text of an entry by its number."""
-_UNTIL: Final = """
-tick <= coalesce((
-  select tick from signal_log where at < to_timestamp(${}::bigint / 1000.0) and tick is not null
-  order by at desc, n desc limit 1
-), -1)"""
-_SINCE: Final = """
-tick >= coalesce((
-  select tick from signal_log where at >= to_timestamp(${}::bigint / 1000.0) and tick is not null
-  order by at, n limit 1
-), 9223372036854775807)"""
 
 
 def select_signals(query: SignalQuery) -> tuple[str, list[Any]]:

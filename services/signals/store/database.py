@@ -1,12 +1,11 @@
 """Connect to the tables of signals, as a role that may add rows there and do nothing else."""
 
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-import asyncpg
-
+from marketswarm.postgres.errors import TriggerRefusalError
 from marketswarm.postgres.pool import CONNECT_SEC, ConnectionPool
 from marketswarm.postgres.transaction import transaction
 
@@ -17,8 +16,7 @@ WORK_SEC: Final = 10.0
 _MOST_CONNECTIONS: Final = 4
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _OLDER_EPOCH: Final = "SG001"
-OUT_OF_ORDER: Final = "SG002"
-"""The codes of the errors that the triggers of migration 18 raise."""
+"""The code by which the triggers of migration 18 refuse an older leader; they have one more, of the order."""
 
 
 class StaleEpochError(Exception):
@@ -51,9 +49,12 @@ class SignalDatabase(ConnectionPool):
         Raises StaleEpochError or LogMovedError where a trigger refuses a row for that, PostgresAwayError and
         RefusedRowsError.
         """
-        async with super().connect(within_sec) as connection:
-            with _named_refusals():
+        try:
+            async with super().connect(within_sec) as connection:
                 yield connection
+        except TriggerRefusalError as error:
+            named = StaleEpochError if error.code == _OLDER_EPOCH else LogMovedError
+            raise named(str(error)) from None
 
     @contextlib.asynccontextmanager
     async def read(self, within_sec: float = WORK_SEC) -> AsyncIterator[Any]:
@@ -63,18 +64,6 @@ class SignalDatabase(ConnectionPool):
             transaction(connection, isolation="repeatable_read", readonly=True),
         ):
             yield connection
-
-
-@contextlib.contextmanager
-def _named_refusals() -> Iterator[None]:
-    try:
-        yield
-    except asyncpg.PostgresError as error:
-        if error.sqlstate == _OLDER_EPOCH:
-            raise StaleEpochError(str(error)) from None
-        if error.sqlstate == OUT_OF_ORDER:
-            raise LogMovedError(str(error)) from None
-        raise
 
 
 def to_datetime(at_ms: float) -> datetime:

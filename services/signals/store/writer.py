@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import asyncpg
 import orjson
 
 from marketswarm.postgres.errors import RefusedRowsError, refused_encodings
 from marketswarm.postgres.transaction import transaction
 from services.signals.log.entries import LogEntryKind, make_gap, make_key_change
 from services.signals.log.merkle import Node, append_entry, hash_entry, split_span
-from services.signals.store.database import OUT_OF_ORDER, SignalDatabase, StaleEpochError, to_datetime
+from services.signals.store.database import LogMovedError, SignalDatabase, StaleEpochError, to_datetime
 from services.signals.store.reader import (
     READ_SEC,
     ROW_CELLS,
@@ -180,22 +179,21 @@ class SignalWriter:
         self, kind: LogEntryKind, at_ms: int, entry: bytes, tick: TickToWrite | None = None
     ) -> None:
         nodes = dict(append_entry(self.size, self._edge, hash_entry(entry)))
-        async with self._database.connect() as connection:
-            try:
-                async with transaction(connection):
-                    number = None if tick is None else tick.tick
-                    values = (self.size, str(kind), number, self.epoch, to_datetime(at_ms), entry.decode())
-                    await connection.execute(_ADD_ENTRY, *values)
-                    await connection.copy_records_to_table(
-                        "signal_nodes",
-                        records=[(*node, each) for node, each in nodes.items()],
-                        columns=("level", "number", "hash"),
-                    )
-                    if tick is not None:
-                        await self._add_places(connection, tick)
-            except asyncpg.PostgresError as error:
-                if error.sqlstate != OUT_OF_ORDER or not await self._is_committed(connection, entry):
-                    raise
+        number = None if tick is None else tick.tick
+        values = (self.size, str(kind), number, self.epoch, to_datetime(at_ms), entry.decode())
+        try:
+            async with self._database.connect() as connection, transaction(connection):
+                await connection.execute(_ADD_ENTRY, *values)
+                await connection.copy_records_to_table(
+                    "signal_nodes",
+                    records=[(*node, each) for node, each in nodes.items()],
+                    columns=("level", "number", "hash"),
+                )
+                if tick is not None:
+                    await self._add_places(connection, tick)
+        except LogMovedError:
+            if not await self._is_committed(entry):
+                raise
         self.size += 1
         nodes |= self._edge
         self._edge = {node: nodes[node] for node in split_span((0, self.size))}
@@ -212,9 +210,10 @@ class SignalWriter:
                 columns=SignalRow._fields,
             )
 
-    async def _is_committed(self, connection: Any, entry: bytes) -> bool:
+    async def _is_committed(self, entry: bytes) -> bool:
         """Return whether this very entry is there, because an attempt before this one was committed."""
-        stored = await connection.fetchval("SELECT entry FROM signal_log WHERE n = $1", self.size)
+        async with self._database.connect() as connection:
+            stored = await connection.fetchval("SELECT entry FROM signal_log WHERE n = $1", self.size)
         return bool(stored == entry.decode())
 
 
