@@ -1,10 +1,11 @@
 """Write the passwords of a fleet's PostgreSQL: the URLs for its users, and what the server keeps of them.
 
-A truth with an archive gets, in the folder ACCESS_DIR, `database/password` for the role that stores and
-`database/reader` for the one that may only read, each made once; `urls/<user>/database` with the URL for each
-service that stores or reads there; `acl/postgres/password` and `acl/postgres/reader` for the server, which
-has SCRAM verifiers in them, from which a password can't be learned. `bootstrap.access` writes all with the
-rest; `python -m bootstrap.database` writes them alone, for fleets whose users `marketswarm acl` makes.
+A truth with an archive gets, in the folder ACCESS_DIR, `database/password` for the role that stores,
+`database/reader` for the one that may only read and `database/signals` for the one that may add signals, each
+made once; `urls/<user>/database` with the URL for each service that uses one of them; and files of these
+names in `acl/postgres` for the server, with SCRAM verifiers, from which a password can't be learned.
+`bootstrap.access` writes all with the rest; `python -m bootstrap.database` writes them alone, for fleets
+whose users `marketswarm acl` makes.
 """
 
 import base64
@@ -18,6 +19,7 @@ from urllib.parse import quote
 from marketswarm import log as logs
 from marketswarm.access.passwords import (
     DATABASE_READER,
+    DATABASE_SIGNALS,
     PRIVATE,
     SecretError,
     load_passwords,
@@ -37,9 +39,9 @@ SERVER: Final = "postgres"
 READABLE: Final = 0o644
 """The permissions of what a server reads, as another user: verifiers and hashes of passwords alone."""
 _ARCHIVE: Final = "archive"
-ROLES: Final = {"password": "marketswarm", "reader": DATABASE_READER}
+ROLES: Final = {"password": "marketswarm", "reader": DATABASE_READER, "signals": DATABASE_SIGNALS}
 """The name of a role, by the name of the file with its password."""
-_USERS: Final = {_ARCHIVE: "password", "board": "reader"}
+_USERS: Final = {_ARCHIVE: "password", "board": "reader", "signals": "signals"}
 """By service that is given a URL: the file with the password in it."""
 _URL: Final = f"postgresql://{{role}}:{{password}}@{SERVER}:5432/marketswarm"
 _ITERATIONS: Final = 4096

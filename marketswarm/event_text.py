@@ -78,6 +78,11 @@ _WORDS: Final[Mapping[Kind, _EventWords]] = {
         "medic status", _WARNING),
     Kind.MONITOR_OK: _EventWords("{svc} no longer holds", "the rule of the medic does not hold any more"),
     Kind.MONITOR_UNWATCHED: _EventWords("{svc} is no longer evaluated", f"it held, {_NOT_WANTED}"),
+    Kind.SIGNALS_MISS: _EventWords(
+        "{svc} fails", "this check of the signals has failed for {late}{reason}{detail}",
+        "health signals", _WARNING),
+    Kind.SIGNALS_OK: _EventWords("{svc} holds again", "this check of the signals does not fail any more"),
+    Kind.SIGNALS_UNWATCHED: _EventWords("{svc} is no longer checked", f"it failed, {_NOT_WANTED}"),
     Kind.REACH_GAP: _EventWords(
         "the {svc} reached no bus", "its own network, or all buses at once; nothing was watched",
         ended="for {lasted}; its own network, or all buses at once; nothing was watched"),

@@ -107,6 +107,14 @@ MARKET_ALERTS: Final = "market:alerts"
 """Stream: events of sources, which the healer copies to the alert log."""
 MARKET_OUTAGES: Final = "market:alerts:outages"
 """Hash: a source's name -> whether it is down, and what was published of that, as JSON."""
+SIGNALS_LOG: Final = "signals:log"
+"""Stream: the places of symbols in the log of signals, each once it is committed in PostgreSQL."""
+SIGNALS_SHADOW: Final = "signals:shadow"
+"""String on market-redis, expires: what a revision in the shadow would have decided, a `ShadowReport`."""
+SIGNALS_ALERTS: Final = "signals:alerts"
+"""Stream: events of signals, which the healer copies to the alert log."""
+SIGNALS_OUTAGES: Final = "signals:alerts:outages"
+"""Hash: what signals checks of itself -> whether that fails, and what was published of it, as JSON."""
 PRELOAD_STATUS: Final = "preload:status"
 """String: the state of the last run of the gate, as JSON."""
 CHECKED_BARS: Final = "bars:bars"
@@ -354,6 +362,33 @@ def series_records_key(series: str) -> str:
 def replay_clock_key(recording: str) -> str:
     """Return the key of the clock of a recording that is played: when it began, and how fast it is."""
     return f"sources:replay:{recording}"
+
+
+# signals: keys beside its stream of places, and what is kept of the voters that are asked outside, on market-redis.
+
+
+def places_published_key(log: str) -> str:
+    """Return the key that says up to which place of the log of signals the stream `log` has all places."""
+    return f"{log}:published"
+
+
+def signal_vote_key(voter: str, symbol: str) -> str:
+    """Return the key of a voter's last vote about a symbol, which expires with the vote."""
+    return f"signals:votes:{voter}:{symbol}"
+
+
+def voter_account_key(voter: str) -> str:
+    """Return the key of the questions that a voter was lately sent."""
+    return f"signals:account:{voter}"
+
+
+def voter_budget_key(voter: str) -> str:
+    """Return the key that counts the questions to a voter in this hour."""
+    return f"signals:budget:{voter}"
+
+
+def voter_breaker_key(voter: str) -> str:
+    return f"signals:breaker:{voter}"
 
 
 # bars: what its instances hand over to each other.

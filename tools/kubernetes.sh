@@ -12,6 +12,12 @@ for name in settings notifications massive vexy_ai sources board medic; do
     [ -e "$fleet/$name.env" ] || : >"$fleet/$name.env"
 done
 
+# the keys of signals: to what it asks outside, a line an origin, and what signs its log
+mkdir -p "$fleet/signals"
+for name in keys log.key; do
+    [ -e "$fleet/signals/$name" ] || : >"$fleet/signals/$name"
+done
+
 # where the buses are for this shell is not where they are for the cluster
 unset SYSTEM_REDIS_URL SYSTEM_REDIS_URL_FILE MARKET_REDIS_URL MARKET_REDIS_URL_FILE
 

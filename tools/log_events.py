@@ -35,6 +35,7 @@ DYNAMIC: Final = {
     'event.type.replace("_", ".")': (
         *("probe.miss", "probe.ok", "probe.unwatched"),
         *("source.miss", "source.ok", "source.unwatched"),
+        *("signals.miss", "signals.ok", "signals.unwatched"),
     ),
 }
 """Names of events that no constant holds: by the expression."""

@@ -1,14 +1,14 @@
 #!/bin/sh
-# Make the two roles that connect to the archive's database, neither of which is a superuser: marketswarm, which owns it,
-# and marketswarm_reader, which may read its tables and takes no more than its share of the connections and of the disk.
-# The superuser, postgres, loses its password: it connects by the socket in the container alone.
+# Make the three roles that connect to the archive's database, none of which is a superuser: marketswarm, which owns it,
+# marketswarm_reader, which may read its tables, and marketswarm_signals, which may add signals. Neither of these two takes
+# more than its share of the connections and of the disk. The superuser, postgres, loses its password: it connects by the socket in the container alone.
 #
 # The image of PostgreSQL runs this once, when it makes its data. It may be run again at any time: to add a role or its
 # limits to older data, or after a password was changed. Where marketswarm is the superuser, as older releases made it,
 # that role becomes postgres, and a new marketswarm gets what it had: stop archive and board before.
 #
-# The passwords are SCRAM verifiers in the files POSTGRES_OWNER_FILE and POSTGRES_READER_FILE: the image forgets
-# POSTGRES_PASSWORD_FILE before it comes to this.
+# The passwords are SCRAM verifiers in the files POSTGRES_OWNER_FILE, POSTGRES_READER_FILE and POSTGRES_SIGNALS_FILE: the
+# image forgets POSTGRES_PASSWORD_FILE before it comes to this.
 set -e
 sql() {
     psql --no-psqlrc --quiet --tuples-only --no-align --set=ON_ERROR_STOP=1 --dbname="$POSTGRES_DB" --username="$@"
@@ -25,6 +25,7 @@ fi
 sql postgres <<'SQL'
 \set owner `cat "$POSTGRES_OWNER_FILE"`
 \set reader `cat "$POSTGRES_READER_FILE"`
+\set signals `cat "$POSTGRES_SIGNALS_FILE"`
 BEGIN;
 ALTER ROLE postgres PASSWORD NULL;
 SELECT 'DROP ROLE marketswarm_renames' WHERE to_regrole('marketswarm_renames') IS NOT NULL \gexec
@@ -33,6 +34,9 @@ ALTER ROLE marketswarm LOGIN NOSUPERUSER CREATEDB PASSWORD :'owner';
 SELECT 'CREATE ROLE marketswarm_reader' WHERE to_regrole('marketswarm_reader') IS NULL \gexec
 ALTER ROLE marketswarm_reader LOGIN CONNECTION LIMIT 24 PASSWORD :'reader';
 ALTER ROLE marketswarm_reader SET temp_file_limit = '1GB';
+SELECT 'CREATE ROLE marketswarm_signals' WHERE to_regrole('marketswarm_signals') IS NULL \gexec
+ALTER ROLE marketswarm_signals LOGIN CONNECTION LIMIT 12 PASSWORD :'signals';
+ALTER ROLE marketswarm_signals SET temp_file_limit = '1GB';
 REVOKE CONNECT ON DATABASE postgres, template1 FROM PUBLIC;
 GRANT CONNECT ON DATABASE postgres TO marketswarm;
 -- the database, and those that `archive restore` made beside it

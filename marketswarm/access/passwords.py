@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 ACL_FILE: Final = "users.acl"
 DATABASE_READER: Final = "marketswarm_reader"
 """The PostgreSQL role that reads the archive and can't write. It is made when a server is set up."""
+DATABASE_SIGNALS: Final = "marketswarm_signals"
+"""The one that adds signals, and can neither change nor delete a row."""
 PRIVATE: Final = 0o600
 """The permissions of a file with a password or a key."""
 MIN_PASSWORD_CHARS: Final = 16

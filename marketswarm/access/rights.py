@@ -80,7 +80,7 @@ archive board | getrange | R {svc}:reconnect:request | system-redis
 archive board | set | W {svc}:reconnect | system-redis
 sources | getrange | R sources:reload:request | system-redis
 sources | set | W sources:reload | system-redis
-sources bars | DATA | RW {svc}:* | market-redis
+sources bars signals | DATA | RW {svc}:* | market-redis
 # up to where bars has read: they trim no further
 sources massive | hgetall | R bars:positions | market-redis
 # what bars has lost unread, which they publish again
@@ -89,6 +89,7 @@ sources massive | type hstrlen hget | R bars:lost | market-redis
 # up to where the healer has copied their alerts, and archive has read: they trim no further
 massive | hget hgetall | R healer:relayed | {massive/massive:alerts}
 sources | hget hgetall | R healer:relayed | {sources/market:alerts}
+signals | hget hgetall | R healer:relayed | {signals/signals:alerts}
 healer sentinel medic | hgetall | R archive:positions
 archive | hget hset | RW archive:positions | followed
 archive | getrange | R archive:backup archive:backup:request | system-redis
@@ -111,7 +112,7 @@ healer sentinel | publish | & {alerts} {svc}:canary:*
 healer | subscribe | & {svc}:canary:* {all-beats}
 sentinel | subscribe | & {svc}:canary:* {healer-beats}
 healer | hget hset | RW healer:relayed
-healer | xrange xrevrange xread | R massive:alerts market:alerts medic:alerts
+healer | xrange xrevrange xread | R massive:alerts market:alerts medic:alerts signals:alerts
 sentinel | xrange xrevrange xread | R healer:alerts:log
 sentinel | hmget | R healer:roster
 sentinel | exists | R notifier:told:*
@@ -164,7 +165,7 @@ board | xrevrange | R truth:history
 board | type hstrlen hget | R healer:roster
 board | type hstrlen hget | R medic:state
 board | xrange xrevrange xread | R medic:incidents
-board | hgetall | R medic:alerts:outages massive:roster market:alerts:outages
+board | hgetall | R medic:alerts:outages massive:roster market:alerts:outages signals:alerts:outages
 board | hmget | R sources:breaker:* | market-redis
 board | hgetall | R sources:account:* | market-redis
 
@@ -187,6 +188,8 @@ operator | type hstrlen hget xrevrange | R medic:state medic:incidents medic:app
 board operator | getrange | R probe:* {massive/massive:probes}:past:* | {massive/massive:probes}
 board operator | lrange | R {massive/massive:probes}:failures:*
 board | xrevrange | R {vexy_ai/vexy:notes}
+board operator | type xrange xrevrange xread xlen xinfo|stream | R {signals/signals:log}
+board operator | type getrange | R signals:shadow | {signals/signals:log}
 board operator | type hstrlen hget | R massive:roster | massive alerts
 operator | type get hget hmget hgetall | R market:sources market:series preload:status | {sources/market:bars}
 operator | hmget hset hdel del pexpire persist fcall | RW sources:breaker:* | {sources/market:bars}

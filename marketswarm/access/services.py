@@ -24,7 +24,7 @@ _DEAD_LETTERS: Final = ("vexy_ai", "archive")
 """The services that store dead letters on the bus of their source, in one transaction."""
 _POSITION_READERS: Final = (
     *("healer", "sentinel", "medic", "mesh", "board"),
-    *("massive", "rss_agg", "sources", "bars"),
+    *("massive", "rss_agg", "sources", "bars", "signals"),
 )
 """Those of our own services that read no stream by a group."""
 _GROUP_READERS: Final = ("archive", "vexy_ai")
@@ -57,6 +57,7 @@ DEFAULT_WRITES: Final = {
     ),
     "bars": _on(MARKET, keys.CHECKED_BARS, keys.INDICATORS, keys.FEATURES, keys.MARKET_QUARANTINE),
     "archive": _on(MARKET, keys.ARCHIVE_DEAD),
+    "signals": (*_on(MARKET, keys.SIGNALS_LOG), *_on(SYSTEM, keys.SIGNALS_ALERTS)),
 }
 """What our own services write if the truth names no key with the same last part."""
 _DEFAULT_READS: Final = {
@@ -68,6 +69,7 @@ _DEFAULT_READS: Final = {
         *_on(MARKET, keys.MARKET_SOURCES, keys.PRELOAD_STATUS),
         *_on(SYSTEM, *FOLLOWED),
     ),
+    "signals": _on(MARKET, keys.CHECKED_BARS),
 }
 
 

@@ -28,6 +28,8 @@ from marketswarm.keys import (
     MASSIVE_ROSTER,
     MEDIC_ALERTS,
     MEDIC_OUTAGES,
+    SIGNALS_ALERTS,
+    SIGNALS_OUTAGES,
 )
 
 MAX_BOOTS: Final = 4
@@ -93,7 +95,17 @@ MONITOR: Final = AlertRule(
     ok=Kind.MONITOR_OK,
     unwatched=Kind.MONITOR_UNWATCHED,
 )
-RULES: Final = (PROBES, SOURCES, MONITOR)
+SIGNALS: Final = AlertRule(
+    stream=SIGNALS_ALERTS,
+    states=SIGNALS_OUTAGES,
+    by="signals",
+    family="signals",
+    prefix="signals/",
+    miss=Kind.SIGNALS_MISS,
+    ok=Kind.SIGNALS_OK,
+    unwatched=Kind.SIGNALS_UNWATCHED,
+)
+RULES: Final = (PROBES, SOURCES, MONITOR, SIGNALS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,10 +32,13 @@ GROUPS: Final = {
     "medic": "See what the medic works on, and approve what it proposes.",
     "archive": "Back up, restore and export the market's archive, and see what it refused.",
     "backtest": "Fill orders by bars of the past, and see what came of them.",
-    "signals": "Check what votes add up to.",
+    "signals": "Follow the signals of the market, check what votes add up to, keep the key of their log.",
+    "audit": "Prove what the log of signals says, and check such proofs.",
     "witness": "Watch a log of signals from another machine, and cosign it.",
 }
 """What the commands with the same first word do, shown in the list of commands."""
+_USUAL: Final = {"signals": "follow"}
+"""By group, its command that runs where none is named: `marketswarm signals --since 1h`."""
 _ARGUMENTS: Final = {
     "up": "--only rss_agg,mesh,healer",
     "stop": "rss_agg",
@@ -95,7 +98,13 @@ _ARGUMENTS: Final = {
     "archive refused": "--count 10",
     "backtest run": "breakout --symbols SPY --from 2024-01-02 --to 2024-12-31",
     "backtest orders": "cases/bracket --json",
+    "signals follow": "--since 1h --symbol SPY",
     "signals consensus": "votes.json --json",
+    "signals key": "log.key",
+    "signals rotate": "new.key",
+    "signals explain": "9f2c4d7be1f04c55a8d2c1e08b6f3a7790d1b5ac2e4f60718293a4b5c6d7e8f9",
+    "audit prove": "SPY --from 2026-11-01 --to 2026-11-30 --out spy.audit",
+    "audit verify": "spy.audit --log example.org/signals+1b2c3d4e+AWFiY2Q= --witness w.example+5f6a+BEFiY2Q=",
     "witness key": "witness.example/one witness.key",
     "witness run": "--key-file witness.key --store witness.sqlite --log signals.example+1b2c3d4e+AWFiY2Q=",
     "witness forks": "--store witness.sqlite",
@@ -104,6 +113,8 @@ _ARGUMENTS: Final = {
     "exec": "--svc backup -- ./backup.sh --full",
 }
 """The arguments in the example of a command, shown below its options; the other examples have none."""
+_NEED_SIGNALS: Final = ("signals.proofs", "signals.witness")
+"""The services' folders whose commands need the extra `signals`."""
 _TAKES_REST: Final = ("exec", "redis")
 """Commands to which all belongs that follows their first argument, also what looks like an option."""
 _TABLE: Final = {
@@ -227,10 +238,24 @@ _TABLE: Final = {
             "Fill orders by bars, and show the fills, what was refused and the account.",
         ),
         (
+            "signals follow",
+            "signals.follow/follow",
+            "Follow the signals of the market: paper, no advice. `marketswarm signals` does the same.",
+        ),
+        (
             "signals consensus",
             "signals.consensus/consensus",
             "Weigh the votes of a file, and show each step to a side.",
         ),
+        ("signals key", "signals.proofs/key", "Make the key that signs the log of signals."),
+        ("signals rotate", "signals.proofs/rotate", "Change the key that signs the log of signals."),
+        ("signals explain", "signals.proofs/explain", "Decide a stored signal once more, and compare it."),
+        (
+            "audit prove",
+            "signals.proofs/prove",
+            "Write the proof of what the log of signals says of a symbol.",
+        ),
+        ("audit verify", "signals.proofs/verify_file", "Check such a proof: proven, refuted or unavailable."),
         ("witness key", "signals.witness/key", "Make the key of a witness."),
         ("witness run", "signals.witness/run", "Cosign the checkpoints of logs, until it is stopped."),
         ("witness forks", "signals.witness/forks", "Show checkpoints that contradict what was cosigned."),
@@ -291,7 +316,8 @@ class UnloadedCommand(Command):
 class LazyGroup(TyperGroup):
     """Hold a group of commands that are imported when they run: those whose names begin with `prefix`.
 
-    The first of two more words is that of an inner group.
+    The first of two more words is that of an inner group. In a group with a usual command, that one runs
+    where no other is named.
     """
 
     def __init__(self, *, prefix: str = "", **options: Any) -> None:
@@ -307,7 +333,10 @@ class LazyGroup(TyperGroup):
                 self.commands[word] = LazyGroup(prefix=f"{word} ", name=word, help=GROUPS[word], **panel)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Show the help if nothing was typed."""
+        """Show the help if nothing was typed, unless the group has a usual command."""
+        usual = _USUAL.get(self.name or "")
+        if usual and (not args or (args[0][:1] == "-" and args[0] not in ctx.help_option_names)):
+            args = [usual, *args]
         if not args and not ctx.resilient_parsing:
             typer.echo(ctx.get_help())
             raise typer.Exit(int(Code.CONFIGURATION))
@@ -343,7 +372,7 @@ def _find_function(entry: CommandEntry) -> Any:
     try:
         return getattr(import_module(f"services.{service}.commands"), name)
     except ModuleNotFoundError as error:
-        extras = "services,signals" if service == "signals.witness" else "services"
+        extras = "services,signals" if service in _NEED_SIGNALS else "services"
         needed = f"pip install 'marketswarm[{extras}]'"
         text = f"`{entry.name}` needs {error.name}, which is not installed: {needed}"
         raise Mistake(text) from None

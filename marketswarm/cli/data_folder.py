@@ -10,14 +10,15 @@ from marketswarm.exit import Mistake
 DATA: Final = Path(".marketswarm")
 
 
-def read_database(data: Path) -> tuple[str, Path]:
+def read_database(data: Path, user: str = "") -> tuple[str, Path]:
     """Return the URL of the database that runs in a data folder, and the folder of its programs.
 
-    Raises Mistake if there is none.
+    `user` is whose URL that is, such as `signals`; by default that of the owner. Raises Mistake if there is
+    none.
     """
     server = data / "postgres"
     try:
-        url = (server / "url").read_text("utf-8").strip()
+        url = (server / (f"{user}-url" if user else "url")).read_text("utf-8").strip()
         return url, Path((server / "programs").read_text("utf-8").strip())
     except OSError:
         what_to_do = "start the fleet, name its folder by --data, or set DATABASE_URL"

@@ -18,7 +18,7 @@ from marketswarm.cli.data_folder import DATA
 from marketswarm.cli.options import TRUTH, Data, OptionGroup, flag, option, port_option
 from marketswarm.cli.validate import read_valid_truth
 from marketswarm.exit import Mistake
-from marketswarm.fleet import access, data_folder, plan, preflight, server
+from marketswarm.fleet import access, data_folder, log_witness, plan, preflight, server
 from marketswarm.fleet.listen import ListenAddress, ListenSetup
 from marketswarm.fleet.output import FLEET, LogFormatter
 from marketswarm.fleet.plan import Plan
@@ -168,7 +168,7 @@ def _make_spec(options: UpOptions, settings: CommonSettings) -> FleetSpec:
 
 
 def _prepare(spec: FleetSpec, options: UpOptions, settings: CommonSettings) -> FleetSpec:
-    """Return the fleet with its certificate and users; require its ports, and prepare its database.
+    """Return the fleet with its certificate, users and keys; require its ports, and prepare its database.
 
     Writes into its data folder. Raises Exit, code 2, and OSError.
     """
@@ -199,7 +199,8 @@ def _prepare(spec: FleetSpec, options: UpOptions, settings: CommonSettings) -> F
             spec.database.prepare()
     except (server.NoServerError, PostgresError) as error:
         raise Mistake(f"PostgreSQL, which archive needs: {error}") from None
-    return spec
+    witness = log_witness.prepare_log_witness(spec.plan, spec.truth, spec.truth_path, spec.data, os.environ)
+    return replace(spec, witness=witness)
 
 
 def _listen(spec: FleetSpec, at: ListenAddress, cert: Path | None, key: Path | None) -> FleetSpec:

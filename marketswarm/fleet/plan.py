@@ -18,6 +18,9 @@ ARCHIVE: Final = "archive"
 """The services of the market that have a gate, and that need a PostgreSQL."""
 DATABASE_URL: Final = "DATABASE_URL"
 """The variable with the URL of a PostgreSQL that runs already."""
+SIGNALS: Final = "signals"
+SIGNALS_DATABASE_URL: Final = "SIGNALS_DATABASE_URL"
+"""The same for signals, which adds rows there as a role of its own."""
 BOARD_PORT: Final = 8080
 """The port of the board unless another one is asked for."""
 

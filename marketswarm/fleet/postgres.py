@@ -7,6 +7,7 @@ passwords are made here; they are in the URL files, which only we can read, and 
     postgres/           ours; others may enter, so that the server's user reaches its data
       url               postgresql://marketswarm:…@127.0.0.1:PORT/marketswarm
       reader-url        the same for the role that may only read
+      signals-url       the same for the role that may add signals
       programs          the folder with pg_dump and the other programs of this server
       cluster/          the server's data, its user's alone
 """
@@ -27,10 +28,10 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from marketswarm.access.passwords import DATABASE_READER
+from marketswarm.access.passwords import DATABASE_READER, DATABASE_SIGNALS
 from marketswarm.fleet.data_folder import make_private_folder, write_private_file
 from marketswarm.fleet.environment import make_server_environ
-from marketswarm.fleet.preflight import is_port_free
+from marketswarm.fleet.preflight import find_free_port, is_port_free
 from marketswarm.fleet.server import NoServerError, read_version
 from marketswarm.fleet.server_user import ServerUser, can_reach, find_server_user, give_folder, run_as
 from marketswarm.text import parse_digits
@@ -38,10 +39,20 @@ from marketswarm.text import parse_digits
 HOST: Final = "127.0.0.1"
 ROLE: Final = "marketswarm"
 """The role that owns the database of the same name; it is not a superuser."""
-ROLES: Final[Mapping[str, str]] = {ROLE: "CREATEDB", DATABASE_READER: "CONNECTION LIMIT 24"}
+ROLES: Final[Mapping[str, str]] = {
+    ROLE: "CREATEDB",
+    DATABASE_READER: "CONNECTION LIMIT 24",
+    DATABASE_SIGNALS: "CONNECTION LIMIT 12",
+}
 """The roles that may connect, with their attributes. To verify a backup takes a database of its own."""
-_DATABASES: Final[Mapping[str, str]] = {ROLE: "all", DATABASE_READER: ROLE}
+_DATABASES: Final[Mapping[str, str]] = {ROLE: "all", DATABASE_READER: ROLE, DATABASE_SIGNALS: ROLE}
 """By role: the databases to which it may connect, in the words of pg_hba.conf."""
+_URL_FILES: Final[Mapping[str, str]] = {
+    ROLE: "url",
+    DATABASE_READER: "reader-url",
+    DATABASE_SIGNALS: "signals-url",
+}
+"""By role: the file with its URL, in the folder of the server."""
 _LIMITS: Final = f"""
 DO $$
 DECLARE function regprocedure;
@@ -52,10 +63,13 @@ BEGIN
     END LOOP;
     ALTER ROLE {DATABASE_READER} {ROLES[DATABASE_READER]};
     ALTER ROLE {DATABASE_READER} SET temp_file_limit = '1GB';
+    ALTER ROLE {DATABASE_SIGNALS} {ROLES[DATABASE_SIGNALS]};
+    ALTER ROLE {DATABASE_SIGNALS} SET temp_file_limit = '1GB';
 END
 $$;
 """  # noqa: S608 - our own names
-"""Keeps everybody from large objects in a database, and readers from all connections and from the disk."""
+"""Keeps everybody from large objects in a database, and who does not own it from taking all connections and
+the disk."""
 _LIMITED: Final = (ROLE, "template1", "template0")
 """The databases with these limits: new ones are copies of the templates."""
 MIN_VERSION: Final = 14
@@ -164,7 +178,7 @@ class PostgresServer:
 
     @property
     def url_file(self) -> Path:
-        return self.folder / "url"
+        return self.url_file_of(ROLE)
 
     @property
     def reader_url(self) -> str:
@@ -172,7 +186,11 @@ class PostgresServer:
 
     @property
     def reader_url_file(self) -> Path:
-        return self.folder / "reader-url"
+        return self.url_file_of(DATABASE_READER)
+
+    def url_file_of(self, role: str) -> Path:
+        """Return the file with the URL of one of ROLES."""
+        return self.folder / _URL_FILES[role]
 
     @property
     def port(self) -> int:
@@ -219,10 +237,11 @@ class PostgresServer:
         self._programs = self._reachable(self._programs or find_programs(major=made_by))
         if not self.cluster.exists():
             self._make_cluster()
-        elif not (self.url_file.exists() and self.reader_url_file.exists()):
+        elif not all(self.url_file_of(role).exists() for role in ROLES):
             self._write_urls(self._make_roles(self.cluster))
         else:
-            self._write_urls([urlsplit(url).password or "" for url in (self.url, self.reader_url)])
+            urls = (self.url_file_of(role).read_text("utf-8").strip() for role in ROLES)
+            self._write_urls([urlsplit(url).password or "" for url in urls])
         self._limit_roles()
         write_private_file(self.folder / "programs", f"{self.programs.folder}\n".encode())
 
@@ -354,7 +373,7 @@ class PostgresServer:
 
     def _write_urls(self, passwords: Sequence[str]) -> None:
         """Write the URL of each of ROLES: with the port that was asked for, the last one, or a free one."""
-        files = (self.url_file, self.reader_url_file)
+        files = [self.url_file_of(role) for role in ROLES]
         for file, password in zip(files, passwords, strict=True):
             if not _PASSWORD.fullmatch(password):
                 raise PostgresError(f"{file} has no password of ours: remove it, and a new one is made")
@@ -364,8 +383,7 @@ class PostgresServer:
             if port is not None and not is_port_free(port):
                 port = None  # another program has it, since this server does not run
         if not port:
-            with socket.create_server((HOST, 0)) as probe:
-                port = int(probe.getsockname()[1])
+            port = find_free_port()
         for file, role, password in zip(files, ROLES, passwords, strict=True):
             url = f"postgresql://{role}:{password}@{HOST}:{port}/{ROLE}"
             write_private_file(file, f"{url}\n".encode())

@@ -124,6 +124,12 @@ def is_port_free(port: int, host: str = LOOPBACK) -> bool:
     return True
 
 
+def find_free_port() -> int:
+    """Return a port of the loopback address that no program listens on now."""
+    with socket.create_server((LOOPBACK, 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
 def find_port_holder(port: int, proc: Path = Path("/proc")) -> str:
     """Return the program that listens on `port`, for people, by the files in `proc`, or else by `lsof`."""
     if not proc.exists():

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from marketswarm.access.passwords import ACL_FILE
+from marketswarm.access.passwords import ACL_FILE, DATABASE_SIGNALS
 from marketswarm.access.users import BOOTSTRAP
 from marketswarm.agent.service_modules import find_modules
 from marketswarm.agent.truth_source import find_first_valid, format_reasons, read_all_truths
@@ -27,11 +27,14 @@ from marketswarm.fleet.deferred_port import defer_port
 from marketswarm.fleet.environment import make_child_environ, make_server_environ
 from marketswarm.fleet.forks import ForkServer
 from marketswarm.fleet.listen import ListenSetup
+from marketswarm.fleet.log_witness import WITNESS, LogWitness
 from marketswarm.fleet.plan import (
     ARCHIVE,
     BOARD,
     DATABASE_URL,
     SENTINEL,
+    SIGNALS,
+    SIGNALS_DATABASE_URL,
     SOURCES,
     Plan,
     PlanError,
@@ -93,6 +96,7 @@ class FleetSpec:
     each server, such as `1gb`. `metrics_port` is the metrics port of the truth's first service; None means no
     metrics. `database` is the PostgreSQL that the fleet runs, prepared; None if it needs none, or one runs
     already. With `listening`, which takes `access`, other machines reach the servers and the board over TLS.
+    `witness` cosigns the log of signals; None if the fleet runs none.
     """
 
     plan: Plan
@@ -105,6 +109,7 @@ class FleetSpec:
     metrics_port: int | None = None
     database: PostgresServer | None = None
     listening: ListenSetup | None = None
+    witness: LogWitness | None = None
 
     def bus_environ(self, user: str) -> dict[str, str]:
         return self.plan.environ() if self.access is None else self.access.environ(user)
@@ -142,6 +147,9 @@ class FleetSupervisor:
             program = Program(DATABASE, command, environ, stop_signal=STOP_SIGNAL)
             write = partial(write_line, DATABASE)
             self.servers[DATABASE] = Child(program, log_event, write, _DATABASE_GRACE_SEC)
+        if spec.witness is not None:
+            program = Program(WITNESS, spec.witness.command, spec.witness.child_environ)
+            self.servers[WITNESS] = Child(program, log_event, partial(write_line, WITNESS))
         self._forks = ForkServer(log_event, partial(write_line, "fork-server"))
         self._service_by_agent = {agent.name: agent.svc for agent in spec.plan.agents}
         several = Counter(self._service_by_agent.values())
@@ -409,9 +417,13 @@ class FleetSupervisor:
             # only programs that declare these variables get them
             url_file = database.url_file if svc == ARCHIVE else database.reader_url_file
             given[f"{DATABASE_URL}_FILE"] = str(url_file)
+            if svc == SIGNALS:
+                given[f"{SIGNALS_DATABASE_URL}_FILE"] = str(database.url_file_of(DATABASE_SIGNALS))
             given["POSTGRES_BIN"] = str(database.programs.folder)
             given.setdefault("ARCHIVE_BACKUP_FOLDER", str(self._spec.data / "backups"))
             given.setdefault("BOARD_BACKTEST_FOLDER", str(self._spec.data / "backtests"))
+        if svc == SIGNALS and self._spec.witness is not None:
+            given |= self._spec.witness.environ()
         if svc == MEDIC:
             given[_FLEET_LOGS] = str((self._spec.data / LOGS_FOLDER).resolve())
             if self._control_address:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from marketswarm.net.retry import Backoff
 
 if TYPE_CHECKING:
+    from marketswarm.net.address_guard import AddressGuard
     from marketswarm.net.http import HttpResponse
 
 CHAT_PATH: Final = "/chat/completions"
@@ -84,10 +85,19 @@ class ChatQuestion:
 class ChatClient:
     """Ask the endpoint at `url`, with connections that stay until `aclose`.
 
-    `agent` is for the header User-Agent. Of a response, `max_bytes` are read at most.
+    `agent` is for the header User-Agent. Of a response, `max_bytes` are read at most. A `guard` is for a URL
+    that others choose: it keeps a host's name from leading to inside addresses.
     """
 
-    def __init__(self, url: str, key: SecretStr | None, agent: str = "", *, max_bytes: int) -> None:
+    def __init__(
+        self,
+        url: str,
+        key: SecretStr | None,
+        agent: str = "",
+        *,
+        max_bytes: int,
+        guard: "AddressGuard | None" = None,
+    ) -> None:
         self._url, self._max_bytes = make_chat_url(url), max_bytes
         self._headers = {"Content-Type": "application/json"}
         if key is not None:
@@ -95,7 +105,7 @@ class ChatClient:
         # late: who only parses with this module loads no HTTP client
         from marketswarm.net.http import HttpClient  # noqa: PLC0415 - see above
 
-        self._http = HttpClient(agent)
+        self._http = HttpClient(agent, guard=guard)
 
     async def ask(self, question: ChatQuestion, within_sec: float, spend: Spend | None = None) -> str:
         """Return the text of the answer. Spends one request of the budget, if there is one.
@@ -112,6 +122,7 @@ class ChatClient:
             headers=self._headers,
             body=question.encode(),
             body_of={200},
+            own_url=self._url,
         )
         if answer.status != 200:
             raise ChatStatusError(answer)

@@ -43,6 +43,7 @@ INSIDE_ADDRESS: Final = "inside_address"
 CONNECT_SHARE: Final = 0.3
 """The share of the time in which one of a host's addresses is connected: the next one needs time, too."""
 
+_TOO_MANY: Final = frozenset({418, 429})  # 418: Binance's word for a client that continued after 429
 _OURS: Final[ReasonTable] = (
     (InsideAddressError, INSIDE_ADDRESS),
     (BodyTooLongError, TOO_LONG),
@@ -72,6 +73,17 @@ class HttpResponse:
         """Return the seconds that `Retry-After` asks for, at most `longest_sec`; None if it asks for none."""
         asked_sec = parse_retry_after(self.headers.get("retry-after"), time.time())
         return None if asked_sec is None else min(asked_sec, longest_sec)
+
+    def find_pause(self, default_sec: float, longest_sec: float) -> float | None:
+        """Return for how many seconds the server wants no further request; None if it does not say that.
+
+        429 says so, for `default_sec` unless it has a time. 503 does if it has a time, which is that of a
+        maintenance; otherwise it is a failure.
+        """
+        asked_sec = self.find_retry_after(longest_sec)
+        if self.status in _TOO_MANY:
+            return default_sec if asked_sec is None else asked_sec
+        return asked_sec if self.status == 503 else None
 
 
 class HttpError(Exception):

@@ -31,6 +31,8 @@ _REFUSALS: Final = (
     asyncpg.IntegrityConstraintViolationError,  # class 23
     asyncpg.ProgramLimitExceededError,  # class 54: a value is too long for an index, or nested too deep
 )
+_OURS: Final = "S"
+"""The begin of the codes that triggers of ours raise; the standard and PostgreSQL have no such class."""
 _CANCELED: Final = "57014"  # a statement took too long, and the server says so
 _OUTAGES: Final = frozenset({"08", "28", "3D", "53", "57"})
 """The classes of errors after which no statement can succeed: no connection, a wrong password, no such
@@ -61,6 +63,14 @@ class RefusedRowsError(Exception):
     """PostgreSQL refuses rows by their content: the same rows will be refused again."""
 
 
+class TriggerRefusalError(RefusedRowsError):
+    """A trigger of ours refuses a row, and says why by a code of its own (`RAISE … USING ERRCODE`)."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 @contextlib.contextmanager
 def translated_errors() -> Any:
     """Raise PostgresAwayError or RefusedRowsError for the errors of the block that mean that."""
@@ -70,7 +80,12 @@ def translated_errors() -> Any:
         raise PostgresAwayError(_describe(error)) from error
     except _FAULTS as error:
         raise ServerFaultError(_describe(error)) from error
-    except _REFUSALS as error:
+    except asyncpg.PostgresError as error:
+        code = error.sqlstate or ""
+        if code.startswith(_OURS):
+            raise TriggerRefusalError(code, _describe(error)) from error
+        if not isinstance(error, _REFUSALS):
+            raise
         if isinstance(error, asyncpg.CheckViolationError) and error.constraint_name is None:
             # every check of ours has a name; that of a table's division into partitions has none
             raise MissingPartitionError(_describe(error)) from error

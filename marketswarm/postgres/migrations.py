@@ -39,26 +39,26 @@ _MADE_MEANWHILE: Final = (  # by another instance: schema, table, its type, or t
     asyncpg.UniqueViolationError,
 )
 _WRONG_RIGHTS: Final = """
-WITH reader AS (SELECT oid, rolname FROM pg_roles WHERE rolname = $1)
+WITH grantee AS (SELECT oid, rolname FROM pg_roles WHERE rolname = $1)
 SELECT format('GRANT USAGE ON SCHEMA %I TO %I', $2::text, rolname) AS sql
-FROM reader WHERE NOT has_schema_privilege(reader.oid, $2::text, 'USAGE')
+FROM grantee WHERE NOT has_schema_privilege(grantee.oid, $2::text, 'USAGE')
 UNION ALL
-SELECT format('GRANT SELECT ON %s TO %I', pg_class.oid::regclass, rolname)
-FROM reader, pg_class
+SELECT format('GRANT %s ON %s TO %I', privilege, pg_class.oid::regclass, rolname)
+FROM grantee, pg_class, (VALUES ('SELECT', $3::text[]), ('INSERT', $4::text[])) AS wanted(privilege, tables)
 WHERE relnamespace = to_regnamespace($2::text) AND relkind IN ('r', 'p', 'v') AND NOT relispartition
-    AND pg_get_userbyid(relowner) = current_user
-    AND NOT has_table_privilege(reader.oid, pg_class.oid, 'SELECT')
+    AND pg_get_userbyid(relowner) = current_user AND (tables IS NULL OR relname = ANY(tables))
+    AND NOT has_table_privilege(grantee.oid, pg_class.oid, privilege)
 UNION ALL
 SELECT format('REVOKE TEMPORARY ON DATABASE %I FROM PUBLIC', datname)
-FROM reader, pg_database
+FROM grantee, pg_database
 WHERE datname = current_database() AND pg_has_role(datdba, 'USAGE')
-    AND has_database_privilege(reader.oid, pg_database.oid, 'TEMPORARY')
+    AND has_database_privilege(grantee.oid, pg_database.oid, 'TEMPORARY')
 UNION ALL
 SELECT format('REVOKE EXECUTE ON FUNCTION %s FROM PUBLIC', pg_proc.oid::regprocedure)
-FROM reader, pg_proc
+FROM grantee, pg_proc
 WHERE pronamespace = 'pg_catalog'::regnamespace AND pg_has_role(proowner, 'USAGE')
     AND (left(proname, 3) = 'lo_' OR proname IN ('lowrite', 'pg_logical_emit_message'))
-    AND has_function_privilege(reader.oid, pg_proc.oid, 'EXECUTE')
+    AND has_function_privilege(grantee.oid, pg_proc.oid, 'EXECUTE')
 """
 
 
@@ -80,18 +80,32 @@ class Migration:
 
 
 @dataclass(frozen=True, slots=True)
+class TableRights:
+    """Hold what a role that does not own the tables of a schema may do with them.
+
+    Attributes:
+        reads: the tables that it may read; None for every one.
+        adds: the tables to which it may add rows.
+    """
+
+    role: str
+    reads: tuple[str, ...] | None = None
+    adds: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class DatabaseSchema:
-    """Hold which migrations make a schema of a database, and who may read it.
+    """Hold which migrations make a schema of a database, and what other roles may do there.
 
     Attributes:
         package: the one with the SQL files, in its folder `migrations`; they name tables without a schema.
         name: the schema, a plain identifier; it is made if the database lacks it.
-        reader: the role that may read each table; None for no role.
+        rights: those of the roles that are granted any.
     """
 
     package: str
     name: str = "public"
-    reader: str | None = None
+    rights: tuple[TableRights, ...] = ()
 
     @property
     def lock_sql(self) -> str:
@@ -129,7 +143,7 @@ class DatabaseSchema:
         return max((each.version for each in known), default=0)
 
     async def _apply_next(self, connection: Any, known: Sequence[Migration]) -> bool:
-        """Apply the first missing migration; if there is none, grant the reader its rights, return False."""
+        """Apply the first missing migration; if there is none, grant each role its rights, return False."""
         async with transaction(connection):
             # what extensions have made in `public` is found, too
             await connection.execute(f"{self.lock_sql}; SET LOCAL search_path TO {self.name}, public")
@@ -138,7 +152,7 @@ class DatabaseSchema:
             require_known(applied, known)
             migration = next((each for each in known if each.version not in applied), None)
             if migration is None:
-                await self.grant_reading(connection)
+                await self.grant_rights(connection)
                 return False
             await connection.execute(migration.sql)
             await connection.execute(
@@ -147,15 +161,17 @@ class DatabaseSchema:
             )
         return True
 
-    async def grant_reading(self, connection: Any) -> None:
-        """Grant the reader SELECT on each table of ours in this schema, and no more, if there is that role.
+    async def grant_rights(self, connection: Any) -> None:
+        """Grant each role that there is SELECT and INSERT on its tables in this schema, and no more.
 
         Where our role owns the database, no other role makes temporary tables, and where it is the superuser,
         none makes large objects, because both fill the disk: both rights are revoked from PUBLIC. Nothing is
         written where all of this is so already; a partition is read by the rights on its table.
         """
-        for sql in [row["sql"] for row in await connection.fetch(_WRONG_RIGHTS, self.reader, self.name)]:
-            await connection.execute(sql)
+        for each in self.rights:
+            found = await connection.fetch(_WRONG_RIGHTS, each.role, self.name, each.reads, each.adds)
+            for sql in [row["sql"] for row in found]:
+                await connection.execute(sql)
 
     async def read_version(self, connection: Any) -> int:
         """Return 0 for a database without this schema."""

@@ -95,8 +95,8 @@ class Suppression:
         return self.severity(incident) if incident is not None else Severity.WARNING
 
     def severity(self, incident: Incident) -> Severity:
-        """Return the severity in the truth or in an event of the medic, otherwise that of the kind."""
-        if incident.kind is Kind.MONITOR_MISS:
+        """Return the severity in the truth or in an event of medic or signals, or that of the kind."""
+        if incident.kind in (Kind.MONITOR_MISS, Kind.SIGNALS_MISS):
             event = parse_known_event(incident.miss.encode())
             return severity_of(incident.kind) if event is None else severity_of_event(event)
         if incident.kind is Kind.PROBE_MISS:

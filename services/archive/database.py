@@ -11,17 +11,26 @@ from typing import Any, Final
 
 import asyncpg
 
-from marketswarm.access.passwords import DATABASE_READER
+from marketswarm.access.passwords import DATABASE_READER, DATABASE_SIGNALS
 from marketswarm.agent.requests import RequestOutcome
 from marketswarm.postgres.errors import PostgresAwayError
-from marketswarm.postgres.migrations import DatabaseSchema, SchemaError
+from marketswarm.postgres.migrations import DatabaseSchema, SchemaError, TableRights
 from marketswarm.postgres.pool import CONNECT_SEC, NO_SERVER_LIMITS, ConnectionPool, open_connection
 from marketswarm.postgres.transaction import limit_work
 from marketswarm.tasks import run_beside
+from services.tables.signals import EXPLAINING_TABLES, SIGNAL_TABLES
 from services.tables.tables import BOARD_NAME, TABLES
 
-SCHEMA: Final = DatabaseSchema("services.archive", reader=DATABASE_READER)
-"""The tables of archive; their SQL files are in `services/archive/migrations`."""
+SCHEMA: Final = DatabaseSchema(
+    "services.archive",
+    rights=(
+        TableRights(DATABASE_READER),
+        TableRights(DATABASE_SIGNALS, reads=(*SIGNAL_TABLES, *EXPLAINING_TABLES), adds=SIGNAL_TABLES),
+    ),
+)
+"""The tables of archive, and those that signals alone writes, since one database has one version.
+
+The SQL files are in `services/archive/migrations`."""
 APPLICATION_NAME: Final = "archive"
 """The name of the sessions of the pool, as PostgreSQL shows them."""
 TIMEOUT_SEC: Final = 60.0

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from services.tables.signals import SIGNAL_TABLES
 from services.tables.tables import TABLES
 
 TABLE_NAMES: Final = (
@@ -11,6 +12,7 @@ TABLE_NAMES: Final = (
     *("symbols", "universes", "sources", "source_health"),
     *("downloads", "correlations", "correlated_days", "alert_log"),
     *("alert_counts", "incidents", "incident_events", "incident_evidence"),
+    *SIGNAL_TABLES,
 )
 """Every table of the schema."""
 ROW_TIMES: Final[Mapping[str, str]] = {

@@ -94,7 +94,7 @@ async def _restore_and_compare(url: str, dump: Path, manifest: Backup, programs:
     async with _prepared_for_hypertables(url, manifest.timescaledb):
         await run_program("pg_restore", [*options, str(dump)], url, programs)
     async with open_connection(url, PROGRAM_SEC) as connection:
-        await SCHEMA.grant_reading(connection)  # dumps have no privileges
+        await SCHEMA.grant_rights(connection)  # dumps have no privileges
         differing = find_differences(manifest.tables, await read_digests(connection, manifest.tables))
     if differing:
         raise BackupError(f"what was restored is not what was saved: {', '.join(differing)}")

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from marketswarm.truth import Service
+from marketswarm.truth import Service, Truth
 from services.market.fields import SYMBOL
 from services.market.records import AssetClass, RecordKind
 
@@ -40,6 +40,31 @@ def list_loaded_symbols(sources: Service) -> dict[str, LoadedSymbol]:
             if isinstance(asset, str) and asset in _ASSETS and isinstance(session, str | None):
                 for symbol in symbols:
                     found.setdefault(symbol, LoadedSymbol(AssetClass(asset), session))
+    return found
+
+
+def list_checked_symbols(truth: Truth) -> dict[str, LoadedSymbol]:
+    """Return the symbols that bars has by a truth: those of its groups, and those that sources loads."""
+    sources, bars = truth.services.get("sources"), truth.services.get("bars")
+    if bars is None:
+        return {}
+    found: dict[str, LoadedSymbol] = {}
+    usual: dict[str, str] = {}
+    for group in bars.endpoints:
+        if not isinstance(group, dict):
+            continue
+        asset, session = group.get("asset", AssetClass.STOCKS), group.get("session")
+        if not isinstance(asset, str) or asset not in _ASSETS or not isinstance(session, str | None):
+            continue
+        symbols = list(list_entry_symbols(group))
+        for symbol in symbols:
+            found.setdefault(symbol, LoadedSymbol(AssetClass(asset), session))
+        if not symbols and session is not None:
+            usual.setdefault(asset, session)
+    left_out = set(list_left_out(bars))
+    for symbol, loaded in ({} if sources is None else list_loaded_symbols(sources)).items():
+        if symbol not in left_out:
+            found.setdefault(symbol, LoadedSymbol(loaded.asset, usual.get(loaded.asset, loaded.session)))
     return found
 
 

@@ -1,8 +1,8 @@
 """Check what a log of signals says of one symbol, offline: python verify.py FILE --log KEY --witness KEY.
 
 This file imports nothing of the program that wrote the log; it needs Python 3.11 and `cryptography`. It ends
-with 0 and "proven", with 1, "refuted" and the first place that is wrong, or with 3 and "unavailable" if the
-file can't be read, has no cosignature yet, or one that is too old.
+with 0, "proven", with 1, "refuted" and the first place that is wrong, or with 3, "unavailable": it can't read
+the file, or there is no cosignature yet, or an old one.
 """
 
 import argparse
@@ -11,19 +11,17 @@ import json
 import sys
 import time
 from collections import namedtuple
-from datetime import datetime
 from functools import partial
 from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-FORMAT, MAX_LINE, CLOCK_SEC = "marketswarm-audit/1", 4_000_000, 300
-PROVEN, REFUTED, UNAVAILABLE = 0, 1, 3  # exit codes
-SIGNED, COSIGNED = 1, 4  # the byte of a key that says how it signs
+FORMAT, MAX_LINE, CLOCK_SEC, FOLLOWING = "marketswarm-audit/1", 4_000_000, 300, {"unchanged", "closed"}
+PROVEN, REFUTED, UNAVAILABLE, SIGNED, COSIGNED = 0, 1, 3, 1, 4  # exit codes; how a key signs, by its byte
 unpack = partial(base64.b64decode, validate=True)
+write = partial(json.dumps, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
 Key = namedtuple("Key", "name number kind public")  # noqa: PYI024 - fewer lines
 WORDS = {PROVEN: "proven", REFUTED: "refuted", UNAVAILABLE: "unavailable"}
 
@@ -68,36 +66,32 @@ def hash_pair(left: bytes, right: bytes) -> bytes:
     return sha256(b"\x01" + left + right).digest()
 
 
-def hash_run(start: int, stop: int, first: int, entries: list[bytes], beside: Any) -> bytes:
+def hash_run(start: int, stop: int, first: int, run: list[bytes], beside: Any) -> bytes:
     """Return the root of a subtree: of the entries at hand from `first` on, and of the hashes beside them."""
-    if stop <= first or start >= first + len(entries):
+    if stop <= first or start >= first + len(run):
         return bytes(next(beside, b""))
     if stop - start == 1:
-        return entries[start - first]
+        return run[start - first]
     middle = start + (1 << ((stop - start - 1).bit_length() - 1))
-    halves = (start, middle), (middle, stop)
-    return hash_pair(*(hash_run(*half, first, entries, beside) for half in halves))
+    return hash_pair(hash_run(start, middle, first, run, beside), hash_run(middle, stop, first, run, beside))
 
 
 def climb(text: str, index: int, size: int, path: list[str]) -> bytes:
-    """Return the root above a place (RFC 9162, 2.1.3.2)."""
-    found, last = sha256(b"\x00" + text.encode()).digest(), size - 1
-    for each in path:
-        need(last > 0, "a path is longer than its tree is high")
-        is_right = index % 2 == 1 or index == last
-        found = hash_pair(unpack(each), found) if is_right else hash_pair(found, unpack(each))
-        while is_right and index % 2 == 0 and index:
-            index, last = index >> 1, last >> 1
-        index, last = index >> 1, last >> 1
-    need(last == 0, "a path is shorter than its tree is high")
+    """Return the root above a place: on each level it is hashed with its neighbour, if it has one."""
+    found, beside = sha256(b"\x00" + text.encode()).digest(), iter(path)
+    while size > 1:
+        if index ^ 1 < size:
+            other = unpack(next(beside, ""))
+            found = hash_pair(other, found) if index % 2 else hash_pair(found, other)
+        index, size = index // 2, (size + 1) // 2
+    need(next(beside, None) is None, "a path is longer than its tree is high")
     return found
 
 
 def parse(text: str, where: str) -> Any:
     """Return JSON that is in its one form: keys in order, no spaces."""
-    again = json.dumps(json.loads(text), ensure_ascii=False, separators=(",", ":"), sort_keys=True)
-    need(again == text, f"{where}: not in its one form")
-    return json.loads(text)
+    need(write(found := json.loads(text)) == text, f"{where}: not in its one form")
+    return found
 
 
 class Checker:
@@ -105,7 +99,7 @@ class Checker:
 
     def __init__(self, keys: list[Key], witness: Key, symbol: str | None) -> None:
         self.keys, self.witness, self.symbol, self.origin = keys, witness, symbol, ""
-        self.tick, self.evaluated, self.at, self.where = 0, 0, "", "line 1"
+        self.tick, self.stored, self.at, self.where, self.digest, self.names = 0, 0, "", "line 1", "", [""]
 
     def check_entry(self, number: int, line: Any) -> bytes:
         self.where = f"entry {number}"
@@ -125,26 +119,32 @@ class Checker:
         return sha256(b"\x00" + line["entry"].encode()).digest()
 
     def check_key(self, entry: Any) -> None:
-        names = f"{self.origin}\n{entry['n']}\n{entry['old']}\n{entry['new']}\n"
+        lines = ["marketswarm key change", self.origin, str(entry["n"]), entry["old"], entry["new"], ""]
         keys = [parse_key(entry["old"]), parse_key(entry["new"])]
         need(keys[0] in self.keys, f"{self.where}: changes a key that is not trusted")
         for key in keys:
-            at = find_signature(key, f"marketswarm key change\n{names}".encode(), entry["signatures"])
+            at = find_signature(key, "\n".join(lines).encode(), entry["signatures"])
             need(at is not None, f"{self.where}: {key.name} did not sign")
         self.keys.append(keys[1])
 
     def check_place(self, entry: Any, line: Any) -> None:
         where, index, count = f"tick {self.tick}", line.get("index"), entry["places"]
+        if "symbols" in line:
+            self.names = line["symbols"]
+            self.digest = sha256(b"\x00" + write({"symbols": self.names}).encode()).hexdigest()
+            need(self.names == sorted(set(self.names)), f"{where}: has a symbol twice")
+        need((entry["symbols"], count) == (self.digest, len(self.names)), f"{where}: had other symbols")
         need("place" in line, f"{where}: no place of {self.symbol}")
         place = parse(line["place"], where)
         need(place["symbol"] == self.symbol, f"{where}: the place of {place['symbol']}, not {self.symbol}")
-        need(0 <= index < count, f"{where}: there is no place {index}")
+        need(self.names[index : index + 1] == [self.symbol], f"{where}: {index} is not its index")
         root = climb(line["place"], index, count, line["path"])
         need(root.hex() == entry["root"], f"{where}: the place is not the one that was logged")
-        if place["outcome"] in {"unchanged", "closed"}:
-            need(self.evaluated in {0, place["since"]}, f"{where}: follows from another tick")
-        else:
-            self.evaluated = self.tick
+        tick = place["since" if place["outcome"] in FOLLOWING else "tick"]
+        begins = tick == self.tick and place["outcome"] != "unchanged"  # a market closes at the tick it names
+        follows = place["outcome"] in FOLLOWING and self.stored in {0, tick}
+        need(begins or follows, f"{where}: its place is of another tick")
+        self.stored = tick
 
 
 def verify(lines: Any, checker: Checker, now: float, max_age: float) -> str:
@@ -159,8 +159,8 @@ def verify(lines: Any, checker: Checker, now: float, max_age: float) -> str:
     at = find_signature(witness, text, signatures) or 0
     need(at > 0, "the checkpoint is not witnessed yet", UNAVAILABLE)
     entries = [checker.check_entry(first + number, json.loads(line)) for number, line in enumerate(lines)]
-    checker.where = "checkpoint"  # after the entries: among them a key may have changed
-    keys = [key for key in checker.keys if (key.name, key.kind) == (checker.origin, SIGNED)]
+    checker.where, latest = "checkpoint", time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at + CLOCK_SEC))
+    keys = [key for key in checker.keys if (key.name, key.kind) == (checker.origin, SIGNED)]  # new ones, too
     signed = [find_signature(key, text, signatures) is not None for key in keys]
     need(any(signed), f"checkpoint: no key of {checker.origin} signed it")
     need(len(entries) == head["count"] > 0, f"entry {first + len(entries)}: missing")
@@ -168,22 +168,22 @@ def verify(lines: Any, checker: Checker, now: float, max_age: float) -> str:
     beside = iter([unpack(each) for each in head["hashes"]])
     found = hash_run(0, int(size), first, entries, beside)
     need(found == unpack(root) and not list(beside), "entries: not the ones that were signed")
-    need(at + CLOCK_SEC >= datetime.fromisoformat(checker.at).timestamp(), "cosigned before its last entry")
-    need(now - at <= max_age, f"the cosignature is {now - at:.0f} seconds old", UNAVAILABLE)
+    need(latest >= checker.at[:19], "cosigned before its last entry")
+    need(-CLOCK_SEC <= now - at <= max_age, f"the cosignature is {now - at:.0f} seconds old", UNAVAILABLE)
     return f"{len(entries)} entries of {checker.symbol} in {checker.origin}, cosigned {now - at:.0f} s ago"
 
 
-def main() -> int:
+def main(words: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("file", type=Path)
+    parser.add_argument("file")
     parser.add_argument("--log", action="append", required=True, help="a public key of the log")
     parser.add_argument("--witness", required=True, help="the public key of the witness")
     parser.add_argument("--symbol", help="what the file must be about")
     parser.add_argument("--max-age", type=float, default=1e18, help="seconds since the cosignature, at most")
-    args, checker = parser.parse_args(), None
+    args, checker = parser.parse_args(words), None
     try:
         checker = Checker([parse_key(key) for key in args.log], parse_key(args.witness), args.symbol)
-        with args.file.open(encoding="utf-8") as file:
+        with open(args.file, encoding="utf-8") as file:  # noqa: PTH123 - one import less
             lines = iter(lambda: file.readline(MAX_LINE), "")
             code, text = PROVEN, verify(lines, checker, time.time(), args.max_age)
     except NotProven as found:

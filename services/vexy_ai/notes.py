@@ -19,6 +19,7 @@ import orjson
 from marketswarm.channels.text import printable_line, truncate
 from marketswarm.truth import Truth
 from services.market.names import list_truth_names
+from services.market.notes import read_note_names
 
 MAX_FOUND: Final = 20
 CASHTAG: Final = re.compile(r"(?<![\w$])\$([A-Z]{1,5}(?:[.-][A-Z]{1,2})?)(?!\w)")
@@ -192,12 +193,7 @@ def _parse_sentiment(raw: bytes) -> float:
 
 
 def _parse_names(raw: bytes) -> tuple[str, ...]:
-    try:
-        found: Any = orjson.loads(raw[: 4 * TEXT_LIMIT])
-    except orjson.JSONDecodeError:
-        return ()
-    names = [each for each in found if isinstance(each, str)] if isinstance(found, list) else []
-    return tuple(printable_line(each)[:NAME_LIMIT] for each in names[:SHOWN_LIMIT])
+    return tuple(printable_line(each)[:NAME_LIMIT] for each in read_note_names(raw, SHOWN_LIMIT))
 
 
 def _text(fields: Fields, name: bytes) -> str:

@@ -3,6 +3,7 @@
 import stat
 from pathlib import Path
 
+import orjson
 import pytest
 import redis
 from redis.backoff import NoBackoff
@@ -193,9 +194,17 @@ def test_what_can_not_be_read_or_written_is_named_with_its_variable(scene):
 
 
 def test_who_stores_and_who_reads_the_archive_have_roles_of_their_own_and_nobody_else_its_url(scene):
-    scene.truth.write_bytes(truth("archive", "board", "prices"))
+    document = orjson.loads(truth("archive", "board", "prices", "signals"))
+    document["services"]["signals"]["endpoints"] = [
+        {"voter": name, "rule": name, "weight": 1} for name in ("trend", "volume")
+    ]
+    scene.truth.write_bytes(orjson.dumps(document))
     scene.run()
-    roles = {"archive": ("marketswarm", "password"), "board": ("marketswarm_reader", "reader")}
+    roles = {
+        "archive": ("marketswarm", "password"),
+        "board": ("marketswarm_reader", "reader"),
+        "signals": ("marketswarm_signals", "signals"),
+    }
     passwords = {}
     for svc, (role, name) in roles.items():
         file = scene.dir / "database" / name
@@ -209,7 +218,7 @@ def test_who_stores_and_who_reads_the_archive_have_roles_of_their_own_and_nobody
         assert stat.S_IMODE(of_server.stat().st_mode) & stat.S_IROTH
         assert of_server.read_text(encoding="utf-8").startswith("SCRAM-SHA-256$4096:")
         assert passwords[svc] not in of_server.read_text(encoding="utf-8")
-    assert passwords["archive"] != passwords["board"]
+    assert len(set(passwords.values())) == len(roles)
     assert not (scene.dir / "urls" / "prices" / "database").exists()
     before = scene.files()
     scene.run()
@@ -226,7 +235,7 @@ def test_the_database_s_files_alone_are_those_that_access_writes(scene):
     scene.truth.write_bytes(truth("archive", "board", "prices"))
     scene.run()
     made = [Path(f"urls/{svc}/database") for svc in ("archive", "board")]
-    made += [Path(f"acl/postgres/{name}") for name in ("password", "reader")]
+    made += [Path(f"acl/postgres/{name}") for name in ("password", "reader", "signals")]
     before = scene.files()
     for path in made:
         (scene.dir / path).unlink()

@@ -48,7 +48,7 @@ OBSERVERS = ("prometheus", "grafana")
 DONE, WELL = ({"condition": f"service_{each}"} for each in ("completed_successfully", "healthy"))
 STARTED: Service = {"condition": "service_started", "required": False}
 """What starts with another one, unless an override leaves it out of the fleet (`profiles`)."""
-READERS = {"bars", "archive"}
+READERS = {"bars", "archive", "signals"}
 WAITS = ("python", "-m", "services.sources.await_gate")
 PASSWORDS = (
     "/etc/postgresql/users"  # where the server finds the volume `users`, which `access` has at /access/acl
@@ -192,7 +192,7 @@ def test_the_page_shows_the_runbooks_as_their_operator_wrote_them():
 
 def test_the_healer_brings_what_would_be_missed_without_it_and_starts_after_it():
     assert set(list_brought("fleet")) == set(BROUGHT)
-    assert set(list_brought("market")) == {*list_brought("fleet"), "sources", "bars", "archive"}
+    assert set(list_brought("market")) == {*list_brought("fleet"), "sources", *READERS}
 
 
 def test_an_agent_has_the_label_that_lets_medic_restart_it_and_nothing_else_has():
@@ -211,7 +211,7 @@ def test_what_waits_for_what():
     for fleet, name, service in [*AGENTS, ("market", "gate", MARKET["gate"])]:
         waits = {"bootstrap": DONE}
         if fleet == "market" and name in readers:
-            waits |= {"postgres": {"condition": "service_started"}} if name == "archive" else {}
+            waits |= {"postgres": {"condition": "service_started"}} if name in ("archive", "signals") else {}
         if name.startswith("healer"):
             waits |= list_brought(fleet)
         assert service["depends_on"] == waits, (fleet, name)
@@ -288,7 +288,9 @@ def test_no_environment_has_a_secret_that_the_user_did_not_put_there():
 def test_secrets_reach_those_who_need_them_and_no_others():
     given = {name: set(service["secrets"]) for name, service in MARKET.items() if "secrets" in service}
     given |= {name: set(service["secrets"]) for name, service in SERVICES.items() if "secrets" in service}
-    assert set(given) == {"notifier", "sentinel", "massive", "vexy_ai", "sources", "gate", "board", "medic"}
+    of_others = {"notifier", "sentinel", "massive", "vexy_ai", "sources", "gate", "board", "medic"}
+    assert set(given) == {*of_others, "signals"}
+    assert given["signals"] == {"signals_keys", "signals_log_key"}
     assert (given["board"], given["medic"]) == ({"approval_link_key"}, {"medic_diagnosis_key"})
     assert given["massive"] == {"polygon_api_key"}
     assert given["sources"] == given["gate"] == {"sources_keys"}
@@ -296,6 +298,8 @@ def test_secrets_reach_those_who_need_them_and_no_others():
     assert given["notifier"] - given["sentinel"] == given["board"]
     with_url = {name for name in MARKET if "DATABASE_URL_FILE" in MARKET[name].get("environment", {})}
     assert with_url == {"archive", "board"}
+    own = {name for name in MARKET if "SIGNALS_DATABASE_URL_FILE" in MARKET[name].get("environment", {})}
+    assert own == {"signals"}
 
 
 def test_the_keys_of_sources_are_with_who_asks_them_and_come_from_where_git_takes_nothing():
@@ -325,10 +329,11 @@ def test_the_database_is_given_verifiers_alone_by_files_that_access_writes():
     assert (mounted[PASSWORDS]["source"], mounted[PASSWORDS]["read_only"]) == ("users", True)
     assert "users:/access/acl" in SERVICES["access"]["volumes"]
     environment = MARKET["postgres"]["environment"]
-    # bootstrap.database writes acl/<SERVER>/password and acl/<SERVER>/reader
+    # bootstrap.database writes acl/<SERVER>/password, acl/<SERVER>/reader and acl/<SERVER>/signals
     assert environment["POSTGRES_PASSWORD_FILE"] == f"{PASSWORDS}/{SERVER}/password"
     assert environment["POSTGRES_OWNER_FILE"] == f"{PASSWORDS}/{SERVER}/password"
     assert environment["POSTGRES_READER_FILE"] == f"{PASSWORDS}/{SERVER}/reader"
+    assert environment["POSTGRES_SIGNALS_FILE"] == f"{PASSWORDS}/{SERVER}/signals"
 
 
 def test_the_key_of_the_certificate_is_for_what_listens_with_it_and_for_access_that_makes_it():
@@ -357,7 +362,8 @@ def test_the_database_waits_for_its_passwords_and_is_set_as_that_of_marketswarm_
     for name, text in programs.items():
         (tmp_path / name).write_text(text, encoding="ascii")
         (tmp_path / name).chmod(0o755)
-    files = {"POSTGRES_PASSWORD_FILE": tmp_path / "password", "POSTGRES_READER_FILE": tmp_path / "reader"}
+    names = {"PASSWORD": "password", "READER": "reader", "SIGNALS": "signals"}
+    files = {f"POSTGRES_{key}_FILE": tmp_path / name for key, name in names.items()}
     environ = {"PATH": f"{tmp_path}:{os.environ['PATH']}"} | {key: str(file) for key, file in files.items()}
 
     def count_looks() -> int:

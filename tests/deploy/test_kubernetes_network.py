@@ -12,8 +12,9 @@ OUTSIDE = {
     "sentinel": {80, 443} | MAIL,
     "sources": {443},
     "gate": {443},
+    "signals": {443},
 }
-USERS_OF_THE_DATABASE = {"archive", "board"}
+USERS_OF_THE_DATABASE = {"archive", "board", "signals"}
 # the world, in both kinds of address
 PUBLIC = ["93.184.216.34", "2606:2800:220:1:248:1893:25c8:1946"]
 # what is beside the fleet: nodes, other pods, a cloud's metadata, the neighbours of IPv6
@@ -29,7 +30,7 @@ def is_program(pod):
     return pod.labels[COMPONENT] in {"agent", "bootstrap"}
 
 
-def test_programs_reach_both_buses_archive_and_board_the_database_and_no_pod_any_other(overlays):
+def test_programs_reach_both_buses_those_who_may_the_database_and_no_pod_any_other(overlays):
     for overlay, policies, pods in list_networks(overlays):
         for name, source in pods.items():
             for other, target in pods.items():

@@ -299,7 +299,7 @@ def test_the_agents_of_the_market_are_as_all_agents_are(k8s):
 def test_readers_begin_after_the_gate_with_their_own_password_and_no_others_wait(market):
     pods = {each.name: each for each in workloads(market)}
     waiting = {name: pod.pod["initContainers"] for name, pod in pods.items() if "initContainers" in pod.pod}
-    assert set(waiting) == {"bars", "archive"}
+    assert set(waiting) == {"bars", "archive", "signals"}
     for name, (each,) in waiting.items():
         assert each["image"] == pods[name].container["image"]
         assert each["env"] == [{"name": "MARKET_REDIS_URL_FILE", "value": "/keys/market-redis"}]

@@ -10,13 +10,17 @@ import pytest
 import yaml
 
 from bootstrap.database import format_verifier
-from marketswarm.access.passwords import DATABASE_READER
+from marketswarm.access.passwords import DATABASE_READER, DATABASE_SIGNALS
 from marketswarm.access.users import user_names
 from marketswarm.truth import parse_truth
 from support.rig.kubernetes import DEPLOY, OVERLAYS, ROOT, TRUTHS, of_kind, plain, texts, title, workloads
 
 BUSES = ("system-redis", "market-redis")
-ROLES = {"archive": ("marketswarm", "password"), "board": (DATABASE_READER, "reader")}
+ROLES = {
+    "archive": ("marketswarm", "password"),
+    "board": (DATABASE_READER, "reader"),
+    "signals": (DATABASE_SIGNALS, "signals"),
+}
 """Who uses the database: its role there, and the file with the password of that."""
 
 
@@ -118,7 +122,7 @@ def find_shown(objects, passwords):
 def test_each_password_of_the_database_is_with_its_user_and_the_server_has_verifiers(market, k8s):
     secrets, passwords = decode_secrets(market), read_passwords(k8s / "fleet/market/database")
     assert secrets["postgres-users"] == {
-        name: f"{format_verifier(passwords[name])}\n" for _, name in ROLES.values()
+        name: f"{format_verifier(passwords[name])}\n" for name in ("password", "reader", "signals")
     }
     for user, (role, name) in ROLES.items():
         password = passwords[name]
@@ -137,6 +141,7 @@ def test_the_keys_to_the_outside_are_with_who_asks_or_notifies_there(overlays):
         "vexy_ai": "vexy-ai",
         "board": "board",
         "medic": "medic",
+        "signals": "signals",
     }
     wanted |= dict.fromkeys(("sources", "gate"), "sources")
     for overlay, objects in overlays.items():

@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from bootstrap.database import format_verifier
-from marketswarm.access.passwords import DATABASE_READER
+from marketswarm.access.passwords import DATABASE_READER, DATABASE_SIGNALS
 from marketswarm.fleet.postgres import STOP_SIGNAL, find_programs
 from marketswarm.fleet.server_user import find_server_user, give_folder, run_as
 from services.archive.database import SCHEMA
@@ -22,7 +22,11 @@ from support.waiting import until
 
 pytestmark = pytest.mark.live
 OWNER = "marketswarm"
-PASSWORDS = {OWNER: "a-password-'of-the-owner", DATABASE_READER: "a-password-of-the-reader"}
+PASSWORDS = {
+    OWNER: "a-password-'of-the-owner",
+    DATABASE_READER: "a-password-of-the-reader",
+    DATABASE_SIGNALS: "a-password-of-signals",
+}
 
 
 class Container(Process):
@@ -70,7 +74,11 @@ class Container(Process):
 
     def make_roles(self, passwords=PASSWORDS) -> None:
         """Run the script as the image does, and as somebody does by hand later."""
-        files = {"POSTGRES_OWNER_FILE": OWNER, "POSTGRES_READER_FILE": DATABASE_READER}
+        files = {
+            "POSTGRES_OWNER_FILE": OWNER,
+            "POSTGRES_READER_FILE": DATABASE_READER,
+            "POSTGRES_SIGNALS_FILE": DATABASE_SIGNALS,
+        }
         for role in files.values():
             (self.folder / role).write_text(f"{format_verifier(passwords[role])}\n")
         environ = self.environ | {key: str(self.folder / role) for key, role in files.items()}
@@ -164,13 +172,39 @@ async def fill(server, role):
     await connection.close()
 
 
-def test_neither_role_is_a_superuser_and_each_may_do_its_work(server, request):
+async def check_signals(server):
+    """Check that signals may add to its tables, and do nothing else."""
+    signals = await server.connect(DATABASE_SIGNALS)
+    try:
+        await signals.execute(
+            "INSERT INTO signal_epochs SELECT coalesce(max(epoch), 0) + 1, now(), 'me' FROM signal_epochs"
+        )
+        for sql in (
+            "UPDATE signal_epochs SET instance = 'another'",
+            "DELETE FROM signal_epochs",
+            "INSERT INTO symbols VALUES ('SPY', 'stocks', now(), now(), false)",
+            "SELECT FROM quotes",
+            "CREATE TABLE mine (n integer)",
+            "CREATE TEMPORARY TABLE mine (n integer)",
+        ):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await signals.execute(sql)
+        limits = "SELECT rolconnlimit || ' ' || rolconfig::text FROM pg_roles WHERE rolname = current_user"
+        assert await signals.fetchval(limits) == "12 {temp_file_limit=1GB}"
+    finally:
+        await signals.close()
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await server.connect(DATABASE_SIGNALS, database="postgres")
+
+
+def test_no_role_is_a_superuser_and_each_may_do_its_work(server, request):
     if "older" in request.node.name:
         asyncio.run(fill(server, OWNER))
     for _ in range(2):  # it may be run again at any time
         server.make_roles()
     asyncio.run(check_owner(server))
     asyncio.run(check_reader(server))
+    asyncio.run(check_signals(server))
 
 
 def test_a_password_that_was_changed_is_in_force_once_the_script_is_run_again(server):

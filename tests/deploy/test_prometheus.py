@@ -74,10 +74,19 @@ def test_each_metric_in_a_rule_is_in_a_table_of_the_page():
     named = {name for rule in RULES for name in re.findall(r"\bmarketswarm_\w+", rule["expr"])}
     tables = {
         cells[0].strip("`")
-        for head in ("Every agent", "Healer and sentinel", "Notifier", "medic", "board", "sources", "archive")
+        for head in (
+            "Every agent",
+            "Healer and sentinel",
+            "Notifier",
+            "medic",
+            "board",
+            "sources",
+            "archive",
+            "signals",
+        )
         for cells in table("docs/metrics.md", head)
     }
-    assert {name.removesuffix("_bucket") for name in named} <= tables
+    assert {re.sub("_(bucket|count)$", "", name) for name in named} <= tables
 
 
 @pytest.mark.needs("promtool")

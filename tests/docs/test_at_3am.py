@@ -23,6 +23,7 @@ PREFIXES = {
     Kind.PROBE_MISS: "massive/",
     **dict.fromkeys((Kind.SOURCE_MISS, Kind.SOURCE_OK, Kind.SOURCE_UNWATCHED), "source:"),
     **dict.fromkeys((Kind.MONITOR_MISS, Kind.MONITOR_OK, Kind.MONITOR_UNWATCHED), "medic/RULE/"),
+    **dict.fromkeys((Kind.SIGNALS_MISS, Kind.SIGNALS_OK, Kind.SIGNALS_UNWATCHED), "signals/"),
 }
 OF_ITS_OWN = {"healer_miss": "healer", "healer_ok": "healer", "reach_gap": "healer"}
 

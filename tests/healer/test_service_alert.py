@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from healer.service_alert import parse_service_alert
-from marketswarm.agent.outage_state import MONITOR, PROBES, SOURCES
+from marketswarm.agent.outage_state import MONITOR, PROBES, SIGNALS, SOURCES
 from marketswarm.event import Event, Kind, MalformedEvent, encode_event
 
 GOOD = Event(
@@ -90,6 +90,26 @@ def test_an_alert_that_is_not_about_a_source_says_why(wrong, reason):
         Event(**{**{name: getattr(OF_A_SOURCE, name) for name in OF_A_SOURCE.__slots__}, **wrong})
     )
     assert parse_service_alert(SOURCES, raw) == MalformedEvent(reason)
+
+
+OF_A_CHECK = Event(
+    Kind.SIGNALS_MISS,
+    "signals/witness",
+    1762433488.1,
+    "signals_miss.signals:witness.1762433488100",
+    "signals",
+    reason="the witness refuses: 422",
+    severity="critical",
+)
+
+
+def test_the_alert_of_a_check_is_for_signals_alone():
+    raw = encode_event(OF_A_CHECK)
+    assert parse_service_alert(SIGNALS, raw) == OF_A_CHECK
+    for other in (PROBES, SOURCES, MONITOR):
+        assert parse_service_alert(other, raw) == MalformedEvent("foreign_type")
+    raw = encode_event(replace(OF_A_CHECK, svc="medic/stopped/fleet"))
+    assert parse_service_alert(SIGNALS, raw) == MalformedEvent("foreign_svc")
 
 
 OF_A_RULE = Event(

@@ -60,7 +60,34 @@ MARKET_REFUSED = {
         *list_group_commands("bars:bars", "archive"),
         *list_group_commands("preload:status", "archive"),
     ],
-    (SYSTEM, "board"): [*lines(HARM, FAKING), "SET health:other {}", "HSET archive:positions a b"],
+    (SYSTEM, "signals"): [
+        *AS_A_SERVICE,
+        *lines(FAKING),
+        "XDEL healer:alerts:log 1-1",
+        "HSET healer:relayed signals:alerts 0-0",
+        "XADD market:alerts * event {}",
+        "HSET medic:alerts:outages a b",
+        *list_group_commands("signals:alerts", "x"),
+    ],
+    (MARKET, "signals"): [
+        *AS_A_SERVICE,
+        *lines(FAKING),
+        "XADD bars:bars * a b",
+        "XTRIM bars:bars MAXLEN 0",
+        "DEL bars:bars",
+        "XADD market:quotes * a b",
+        "HSET sources:breaker:yahoo a b",
+        "SET bars:state:SPY a",
+        "SET quotes:SPY {}",
+        *list_group_commands("bars:bars", "archive"),
+    ],
+    (SYSTEM, "board"): [
+        *lines(HARM, FAKING),
+        "SET health:other {}",
+        "HSET archive:positions a b",
+        "HSET signals:alerts:outages a b",
+        "XADD signals:alerts * event {}",
+    ],
     (MARKET, "board"): [
         *lines(HARM, FAKING),
         "XADD market:bars * a b",
@@ -74,7 +101,13 @@ MARKET_REFUSED = {
         *list_group_commands("market:series", "x"),
         *list_group_commands("market:sources", "x"),
         *list_group_commands("market:quarantine", "x"),
+        *list_group_commands("signals:log", "x"),
+        "XADD signals:log * a b",
+        "XTRIM signals:log MAXLEN 0",
+        "SET signals:votes:grok:SPY {}",
     ],
+    (SYSTEM, "healer"): ["XADD signals:alerts * event {}", "HSET signals:alerts:outages a b"],
+    (MARKET, "operator"): ["XADD signals:log * a b", "XDEL signals:log 1-1", "DEL signals:log"],
 }
 MARKET_DONE = {
     (SYSTEM, "archive"): """
@@ -114,7 +147,44 @@ MARKET_DONE = {
         XADD market:quarantine * a b
         HSET bars:state:SPY a b
     """,
+    (SYSTEM, "signals"): """
+        XADD signals:alerts * event {}
+        HSET signals:alerts:outages witness {}
+        HMGET signals:alerts:outages witness
+        XINFO STREAM signals:alerts
+        HGET healer:relayed signals:alerts
+        HGETALL healer:relayed
+        SET own-lease:signals:deciding x
+        HSET own-lease-epoch:signals:deciding a 1
+    """,
+    (MARKET, "signals"): """
+        XREAD STREAMS bars:bars 0
+        XINFO STREAM bars:bars
+        TYPE bars:bars
+        XADD signals:log * a b
+        XINFO GROUPS signals:log
+        XINFO STREAM signals:log
+        XREVRANGE signals:log + -
+        SET signals:votes:grok:SPY {} PX 1000
+        MGET signals:votes:grok:SPY signals:votes:grok:QQQ
+        HSET signals:breaker:grok a 1
+        HGETALL signals:breaker:grok
+        PEXPIRE signals:breaker:grok 1000
+        HSET signals:account:grok a 1
+        INCR signals:budget:grok
+        SET signals:shadow {}
+    """,
+    (SYSTEM, "healer"): """
+        XREAD STREAMS signals:alerts 0
+        XRANGE signals:alerts - +
+        XREVRANGE signals:alerts + -
+    """,
+    (MARKET, "operator"): """
+        XREVRANGE signals:log + -
+        XREAD STREAMS signals:log 0
+    """,
     (SYSTEM, "board"): """
+        HGETALL signals:alerts:outages
         XRANGE healer:alerts:log - +
         XREAD STREAMS healer:alerts:log 0
         XADD board:audit * a b
@@ -125,6 +195,9 @@ MARKET_DONE = {
         HGETALL market:series
         HGETALL market:sources
         XREVRANGE market:quarantine + -
+        XREAD STREAMS signals:log 0
+        XREVRANGE signals:log + -
+        GETRANGE signals:shadow 0 65536
         SET quotes:SPY {}
     """,
 }

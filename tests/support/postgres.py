@@ -28,6 +28,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from marketswarm.access.passwords import DATABASE_READER
 from marketswarm.fleet.postgres import ROLE, STOP_SIGNAL, PostgresServer, find_programs
 from marketswarm.fleet.preflight import is_port_free
 from marketswarm.fleet.server_user import find_server_user, run_as
@@ -160,7 +161,12 @@ class Postgres(ServerProcess):
 
     def reader_url_of(self, url: str) -> str:
         """Return the URL by which the role of readers connects to the database of another URL."""
-        return f"{self.server.reader_url.rpartition('/')[0]}/{url.rpartition('/')[2]}"
+        return self.url_as(DATABASE_READER, url)
+
+    def url_as(self, role: str, url: str) -> str:
+        """Return the URL by which a role connects to the database of another URL."""
+        own = self.server.url_file_of(role).read_text("utf-8").strip()
+        return f"{own.rpartition('/')[0]}/{url.rpartition('/')[2]}"
 
     def freeze(self) -> None:
         """Stop all of its processes: connections stay open, and nobody answers."""

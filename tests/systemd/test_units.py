@@ -200,7 +200,7 @@ for name in [each for each in found if not each.endswith("__main__")] + sys.argv
 
 
 @pytest.mark.live
-@pytest.mark.parametrize("svc", [*TRUTH.services, "sources", "bars", "archive"])
+@pytest.mark.parametrize("svc", [*TRUTH.services, "sources", "bars", "archive", "signals"])
 def test_an_agent_and_its_libraries_need_no_memory_that_is_written_and_then_run(svc):
     assert only(TEMPLATE, "MemoryDenyWriteExecute") == "yes"
     given = environment(TEMPLATE, svc)

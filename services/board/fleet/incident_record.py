@@ -10,7 +10,15 @@ from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from marketswarm.agent.outage_state import MONITOR, PROBES, SOURCES, AlertRule, OutageState, parse_state
+from marketswarm.agent.outage_state import (
+    MONITOR,
+    PROBES,
+    SIGNALS,
+    SOURCES,
+    AlertRule,
+    OutageState,
+    parse_state,
+)
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.follower import StreamFollower
 from marketswarm.keys import MEDIC_INCIDENTS
@@ -34,6 +42,8 @@ FRESH_SEC: Final = 1.0  # so long the bus is not asked again, because every read
 MAX_COUNTED: Final = 10_000
 MAX_HELD: Final = 500
 _PAGE: Final = 1000
+_ASKED: Final = (PROBES, SOURCES, SIGNALS)
+"""The alerts about what a service asks, and not about a service."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +127,10 @@ class HeldRule:
 
 @dataclass(frozen=True, slots=True)
 class DownTarget:
-    """A page that massive probes, or a source of the market, that is down: since when (epoch seconds), why.
+    """A page that massive probes, a source of the market or a check of signals that fails, since when, why.
 
-    `by` is the service that asks it, `massive` or `sources`, and `key` by what name messages call it,
-    `massive/shop`. `is_alert` says that its loss was published.
+    `since` is in epoch seconds. `by` is the service that asks it, `massive`, `sources` or `signals`, and
+    `key` by what name messages call it, `massive/shop`. `is_alert` says that its loss was published.
     """
 
     by: str
@@ -241,17 +251,17 @@ class IncidentRecord:
 
 
 async def read_held_rules(get_bus: Callable[[], Bus], services: Container[str]) -> HeldRules:
-    """Return the medic's rules that hold, and the pages and sources that are down, MAX_HELD of each at most.
+    """Return the medic's rules that hold, and what massive, sources and signals have down.
 
-    `services` are those of the truth: a medic that was taken out leaves its record. States that can't be
-    parsed are skipped. If the bus fails, there is what was read until then.
+    There are MAX_HELD of each at most. `services` are those of the truth: a medic that was taken out leaves
+    its record. States that can't be parsed are skipped. If the bus fails, there is what was read until then.
     """
     rules, targets, away = list[HeldRule](), list[DownTarget](), None
     try:
         for name, state in await _read_down(get_bus(), MONITOR) if MONITOR.by in services else ():
             rule, _, subject = escape_text(name).partition("/")
             rules.append(HeldRule(rule, subject, state.since, escape_text(state.error or "")))
-        for asked in (PROBES, SOURCES) if PROBES.by in services or SOURCES.by in services else ():
+        for asked in _ASKED if any(each.by in services for each in _ASKED) else ():
             for name, state in await _read_down(get_bus(), asked):
                 key, why = escape_text(f"{asked.prefix}{name}"), escape_text(state.error or "")
                 targets.append(DownTarget(asked.by, key, state.since, why, is_alert=bool(state.told)))

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from marketswarm.agent.outage_state import MONITOR, PROBES, SOURCES
+from marketswarm.agent.outage_state import MONITOR, PROBES, SIGNALS, SOURCES
 from marketswarm.operator.healing import FUSE, HealingIncident
 from marketswarm.operator.healing_text import HealingStand, describe_measurement, describe_stand
 from marketswarm.status.notifications import OpenIncident, describe_hold
@@ -52,6 +52,11 @@ _TARGETS: Final[Mapping[str, tuple[str, str, str]]] = {
         "it serves nothing",
         "nothing while another source serves: `marketswarm source status` shows that, and why this one fails",
     ),
+    SIGNALS.by: (
+        "checking",
+        "it fails",
+        "read what the operator's page of signals says of it; `marketswarm health signals` shows their state",
+    ),
 }
 """By the service that asks: in which word, what happened to what it asks, and what a person can do."""
 
@@ -63,8 +68,8 @@ class IncidentCard:
     `subject` is a service, or what a rule is about; `state` is the class of its mark, `word` is beside it.
     `what` happened, what the `medic` does, and who was `told` are sentences, of phrases each; `then` is what
     a person can do next. `outage` is there while the service is down and no other one is the cause.
-    `incident` is the id of its record, empty without one. `target` is there for what massive or sources
-    have down.
+    `incident` is the id of its record, empty without one. `target` is there for what massive, sources
+    or signals have down.
     """
 
     subject: str

@@ -6,16 +6,15 @@ read is skipped.
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
-
-import orjson
 
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.stream import StreamEntry, find_entry_time, read_entries_before
 from marketswarm.keys import VEXY_NOTES
 from marketswarm.text import escape_text
 from marketswarm.truth import Truth
+from services.market.notes import read_note_names, read_sentiment
 
 NOTES: Final = 2000  # how many of the newest notes are looked through
 PAGE: Final = 500
@@ -78,7 +77,7 @@ def parse_news(entry: StreamEntry) -> NewsItem | None:
         title,
         link if _is_web(link) else "",
         _read_text(fields, b"feed"),
-        _read_sentiment(fields.get(b"sentiment", b"")),
+        read_sentiment(fields.get(b"sentiment", b"")),
         _read_names(fields.get(b"tickers", b"")),
         _read_names(fields.get(b"topics", b"")),
     )
@@ -115,21 +114,8 @@ def _is_web(link: str) -> bool:
         return False
 
 
-def _read_sentiment(raw: bytes) -> float | None:
-    try:
-        found = float(raw[:20])
-    except ValueError:
-        return None
-    return found if -1 <= found <= 1 else None
-
-
 def _read_names(raw: bytes) -> tuple[str, ...]:
-    try:
-        found: Any = orjson.loads(raw[: 4 * MAX_NAMES * MAX_TEXT])
-    except orjson.JSONDecodeError:
-        return ()
-    names = found if isinstance(found, list) else []
-    return tuple(escape_text(each[:MAX_TEXT]) for each in names[:MAX_NAMES] if isinstance(each, str))
+    return tuple(map(escape_text, read_note_names(raw, MAX_NAMES)))
 
 
 def explain_bus(error: BusError) -> str:

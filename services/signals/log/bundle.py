@@ -8,22 +8,14 @@ services/signals/verify.py checks such a file, and imports nothing of ours.
 
 import json
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from services.signals.log.checkpoint import parse_checkpoint
-from services.signals.log.entries import TickPlaces
-from services.signals.log.merkle import (
-    Node,
-    Span,
-    append_entry,
-    hash_span,
-    list_inclusion,
-    split_span,
-    split_tree,
-)
+from services.signals.log.merkle import Node, Span, hash_span, split_span, split_tree
 from services.signals.log.note import parse_note
+from services.signals.log.places import PlaceProof
 
 FORMAT: Final = "marketswarm-audit/1"
 MAX_ENTRIES: Final = 2_000_000
@@ -32,10 +24,14 @@ MAX_ENTRIES: Final = 2_000_000
 
 @dataclass(frozen=True, slots=True)
 class AuditedEntry:
-    """Hold an entry of the log, and the places of its tick; None of an entry that is no tick."""
+    """Hold an entry of the log, and of a tick the place of the symbol; None of an entry that is no tick.
+
+    `symbols` are all that the tick has a place of, in their order, if they are others than those before.
+    """
 
     text: bytes
-    places: TickPlaces | None
+    place: PlaceProof | None
+    symbols: tuple[str, ...] | None = None
 
 
 def list_beside(first: int, end: int, size: int) -> list[Span]:
@@ -58,47 +54,40 @@ def list_beside(first: int, end: int, size: int) -> list[Span]:
     return spans
 
 
-def write_bundle(
-    symbol: str,
-    checkpoint: bytes,
-    first: int,
-    entries: Sequence[AuditedEntry],
-    nodes: Callable[[list[Node]], Mapping[Node, bytes]],
-) -> Iterator[str]:
-    """Yield the lines of a file about a symbol, for the entries from `first` on.
+def list_nodes_beside(first: int, end: int, size: int) -> list[Node]:
+    """Return the full subtrees whose hashes `format_head` needs."""
+    return [node for span in list_beside(first, end, size) for node in split_span(span)]
 
-    `checkpoint` is signed and cosigned; `nodes` returns the hashes of subtrees of the log. Raises ValueError
-    for a tick without the symbol, or a checkpoint that does not have the entries.
+
+def format_head(symbol: str, checkpoint: bytes, first: int, count: int, nodes: Mapping[Node, bytes]) -> str:
+    """Return the first line of a file about a symbol, for `count` entries from `first` on.
+
+    `checkpoint` is signed and cosigned; `nodes` has the hashes of `list_nodes_beside`. Raises ValueError for
+    a checkpoint that does not have the entries, KeyError for a node that is missing.
     """
     size = parse_checkpoint(parse_note(checkpoint).text).size
-    spans = list_beside(first, first + len(entries), size)
-    found = nodes([node for span in spans for node in split_span(span)])
-    yield _to_line(
+    spans = list_beside(first, first + count, size)
+    return _to_line(
         {
             "format": FORMAT,
             "symbol": symbol,
             "first": first,
-            "count": len(entries),
-            "hashes": [_encode(hash_span(span, found)) for span in spans],
+            "count": count,
+            "hashes": [_encode(hash_span(span, nodes)) for span in spans],
             "checkpoint": checkpoint.decode(),
         }
     )
-    for number, each in enumerate(entries, first):
-        line: dict[str, Any] = {"entry": each.text.decode()}
-        if each.places is not None:
-            if symbol not in each.places.symbols:
-                raise ValueError(f"entry {number}: its tick has no {symbol}")
-            line |= _prove_place(each.places, each.places.symbols.index(symbol))
-        yield _to_line(line)
 
 
-def _prove_place(places: TickPlaces, index: int) -> dict[str, Any]:
-    nodes: dict[Node, bytes] = {}
-    for size, each in enumerate(places.hashes):
-        nodes.update(append_entry(size, nodes, each))
-    spans = list_inclusion(index, len(places.texts))
-    path = [_encode(hash_span(span, nodes)) for span in spans]
-    return {"place": places.texts[index].decode(), "index": index, "path": path}
+def format_audited(entry: AuditedEntry) -> str:
+    """Return the line of an entry."""
+    line: dict[str, Any] = {"entry": entry.text.decode()}
+    if entry.place is not None:
+        path = [_encode(each) for each in entry.place.path]
+        if entry.symbols is not None:
+            line["symbols"] = entry.symbols
+        line |= {"place": entry.place.text.decode(), "index": entry.place.index, "path": path}
+    return _to_line(line)
 
 
 def _encode(value: bytes) -> str:

@@ -1,10 +1,9 @@
 """Implement `marketswarm witness key`, `witness run` and `witness forks`."""
 
-import os
 import sqlite3
 from operator import itemgetter
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 from marketswarm import log as log_events
 from marketswarm.cli import output
@@ -13,20 +12,12 @@ from marketswarm.cli.event_loop import run as run_loop
 from marketswarm.cli.options import Json, argument, option, port_option
 from marketswarm.cli.tables import show
 from marketswarm.exit import Mistake
-from services.signals.log.note import (
-    NoteError,
-    PrivateKey,
-    PublicKey,
-    SignatureKind,
-    make_key,
-    parse_private_key,
-    parse_public_key,
-)
+from services.signals.key_file import KeyFileError, make_key_file, read_key_file
+from services.signals.log.note import NoteError, PublicKey, SignatureKind, parse_public_key
 from services.signals.witness.server import run_witness
 from services.signals.witness.store import WitnessStore
 from services.signals.witness.witness import Witness
 
-MAX_KEY_BYTES: Final = 10_000
 Store = Annotated[Path, option("--store", "FILE", "The SQLite file of what was cosigned.")]
 
 
@@ -39,14 +30,10 @@ def key(
     The file is readable for you alone. Whoever is to believe this witness needs the line that is printed.
     """
     try:
-        made = make_key(name, SignatureKind.COSIGNATURE)
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(made.export() + "\n")
-    except NoteError as error:
-        raise Mistake(f"NAME: {error}") from None
-    except OSError as error:
-        raise Mistake(f"{path}: {error.strerror}; nothing was written") from None
-    output.print_line(str(made.public))
+        made = make_key_file(path, name, SignatureKind.COSIGNATURE)
+    except KeyFileError as error:
+        raise Mistake(str(error)) from None
+    output.print_line(str(made))
 
 
 def run(
@@ -74,10 +61,10 @@ def run(
     except (OSError, sqlite3.Error) as error:
         raise Mistake(f"--store: {store} can't be used: {error}") from None
     try:
-        witness = Witness(_read_key(key_file), logs, kept)
+        witness = Witness(read_key_file(key_file, SignatureKind.COSIGNATURE), logs, kept)
         log_events.configure("witness")
         run_loop(_serve(witness, host, port))
-    except NoteError as error:
+    except (NoteError, KeyFileError) as error:
         raise Mistake(f"--key-file: {error}") from None
     finally:
         kept.close()
@@ -112,11 +99,3 @@ def forks(*, store: Store, as_json: Json = False) -> None:
     show(found, {name: itemgetter(name) for name in ("origin", "proven", "at")}, empty="no fork")
     for each in found:
         output.print_line(f"\n{each['ours']}\n{each['theirs']}")
-
-
-def _read_key(path: Path) -> PrivateKey:
-    try:
-        with path.open() as file:
-            return parse_private_key(file.read(MAX_KEY_BYTES))
-    except OSError as error:
-        raise Mistake(f"--key-file: {path}: {error.strerror}") from None

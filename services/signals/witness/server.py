@@ -8,7 +8,8 @@ from typing import Any
 
 from marketswarm import log
 from marketswarm.web.server import open_socket, serve
-from services.signals.witness.witness import MAX_REQUEST_BYTES, TEXT_TYPE, Witness
+from services.signals.log.submission import MAX_REQUEST_BYTES
+from services.signals.witness.witness import TEXT_TYPE, Witness
 
 LOG = log.get("witness")
 

@@ -3,38 +3,21 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Final
 
-from services.signals.log.checkpoint import Checkpoint, parse_checkpoint, parse_size
-from services.signals.log.merkle import EMPTY_ROOT, HASH_BYTES, is_consistent
+from services.signals.log.merkle import EMPTY_ROOT, is_consistent
 from services.signals.log.note import (
     NoteError,
     PrivateKey,
     PublicKey,
     SignatureKind,
     SignedNote,
-    decode_base64,
-    parse_note,
     verify_note,
 )
+from services.signals.log.submission import SIZE_TYPE, Status, Submission, parse_submission
 from services.signals.witness.store import Head, WitnessStore
 
-MAX_REQUEST_BYTES: Final = 64 * 1024
-MAX_PROOF_LINES: Final = 63
-SIZE_TYPE: Final = "text/x.tlog.size"
 TEXT_TYPE: Final = "text/plain; charset=utf-8"
-
-
-class Status(IntEnum):
-    """The answers of a witness, as HTTP has them."""
-
-    COSIGNED = 200
-    BAD_FORM = 400
-    BAD_SIGNATURE = 403
-    UNKNOWN_ORIGIN = 404
-    OTHER_SIZE = 409
-    BAD_PROOF = 422
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,41 +27,6 @@ class WitnessAnswer:
     status: Status
     body: str
     media_type: str = TEXT_TYPE
-
-
-@dataclass(frozen=True, slots=True)
-class Submission:
-    """Hold a request: the size that the log believes us to know, a proof from there on, and its note."""
-
-    old_size: int
-    proof: tuple[bytes, ...]
-    note: SignedNote
-    checkpoint: Checkpoint
-    raw: bytes
-
-
-def parse_submission(body: bytes) -> Submission:
-    """Return what a request says. Raises NoteError."""
-    head, blank, raw = body.partition(b"\n\n")
-    if len(body) > MAX_REQUEST_BYTES or not blank:
-        raise NoteError(
-            f"is no request: lines, an empty one, a checkpoint, {MAX_REQUEST_BYTES} bytes at most"
-        )
-    try:
-        first, *lines = head.decode("ascii").split("\n")
-    except UnicodeDecodeError:
-        raise NoteError("has letters before its checkpoint that are not ASCII") from None
-    if not first.startswith("old "):
-        raise NoteError("does not begin with old and a size")
-    proof = tuple(map(decode_base64, lines))
-    if len(proof) > MAX_PROOF_LINES or any(len(each) != HASH_BYTES for each in proof):
-        raise NoteError(f"has a proof of more than {MAX_PROOF_LINES} lines, or a line that is no hash")
-    note = parse_note(raw)
-    checkpoint = parse_checkpoint(note.text)
-    old_size = parse_size(first.removeprefix("old "))
-    if old_size > checkpoint.size or (not old_size and proof):
-        raise NoteError("has an old size above that of its checkpoint, or a proof from nothing")
-    return Submission(old_size, proof, note, checkpoint, raw)
 
 
 class Witness:

@@ -77,7 +77,6 @@ LIMITED_SEC: Final = 60.0
 """For how long a source is not asked that says 429 without saying for how long."""
 
 log = logs.get("sources")
-_TOO_MANY: Final = frozenset({418, 429})  # 418: Binance's word for a client that continued after 429
 
 OnRequest = Callable[[SentRequest], None]
 """Is called with each request that was sent."""
@@ -515,9 +514,9 @@ async def _read_reply(
 
     `error` is why the reply could not be read, or empty. Raise _NoAnswerError or BusError.
     """
-    pause_sec = _find_pause(reply)
+    pause_sec = reply.find_pause(LIMITED_SEC, MAX_RETRY_AFTER_SEC)
     if pause_sec is not None:
-        raise await _block(asked, key, str(reply.status), pause_sec)
+        raise await _block(asked, key, str(reply.status), max(SHORTEST_BLOCK_SEC, pause_sec))
     if error:
         raise _NoAnswerError(AnswerStatus.FAILED, error)
     if reply.status == 204 or reply.status in asked.endpoint.empty_status:
@@ -550,16 +549,3 @@ async def _block(asked: _Asked, key: ApiKey | None, reason: str, sec: float) -> 
     windows = asked.source.find_limits(has_key=key is not None).windows()
     await asked.context.limiter.block(read_key(key), sec, windows)
     return _NoAnswerError(AnswerStatus.LIMITED, reason, sec)
-
-
-def _find_pause(reply: HttpResponse) -> float | None:
-    """Return for how many seconds a source wants no further request; None if it does not say that.
-
-    429 says so. 503 does if it has a time, which is that of a maintenance; otherwise it is a failure.
-    """
-    asked_sec = reply.find_retry_after(MAX_RETRY_AFTER_SEC)
-    if reply.status in _TOO_MANY and asked_sec is None:
-        return LIMITED_SEC
-    if asked_sec is None or reply.status not in (*_TOO_MANY, 503):
-        return None
-    return max(SHORTEST_BLOCK_SEC, asked_sec)

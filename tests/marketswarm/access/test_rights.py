@@ -145,7 +145,7 @@ def test_the_medic_may_write_each_request_that_a_ladder_names_and_the_service_it
 def test_each_user_of_the_table_is_a_role_a_service_of_ours_or_a_person():
     users = set().union(*(right.users for right in rights.RIGHTS))
     people = {OPERATOR, BOOTSTRAP, JOIN}
-    workers = {"massive", "sources", "bars", "archive"}
+    workers = {"massive", "sources", "bars", "archive", "signals"}
     assert users == people | workers | set(rights.ROLES) | {rights.ANY, rights.WORKER, rights.JOINED}
 
 

@@ -90,3 +90,11 @@ def test_a_truth_does_not_give_the_notifier_what_its_channels_may_not_have():
     assert "POLYGON_API_KEY" not in make_child_environ(
         "notifier", "notifier", parse_truth(raw).truth, ENVIRON
     )
+
+
+def test_the_database_as_the_role_of_signals_is_for_signals_alone_which_is_given_no_other():
+    environ = {"SIGNALS_DATABASE_URL_FILE": "/signals-url", "DATABASE_URL_FILE": "/url"}
+    for svc, given in (("signals", "SIGNALS_DATABASE_URL_FILE"), ("archive", "DATABASE_URL_FILE")):
+        found = make_child_environ(f"services.{svc}", svc, TRUTH, environ)
+        assert found == {given: environ[given]}
+    assert make_child_environ("services.board", "board", TRUTH, environ) == {"DATABASE_URL_FILE": "/url"}

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from marketswarm.access.passwords import DATABASE_READER
+from marketswarm.access.passwords import DATABASE_READER, DATABASE_SIGNALS
 from marketswarm.fleet import postgres
 from marketswarm.fleet.postgres import PostgresError, PostgresServer, find_programs
 from marketswarm.fleet.server import NoServerError
@@ -120,6 +120,22 @@ async def test_readers_have_a_role_and_a_password_of_their_own(server):
         await ask(server.reader_url, "CREATE TABLE mine (n integer)")
     with pytest.raises(asyncpg.InvalidPasswordError):
         await ask(server.reader_url.replace(reader.password, owner.password), "SELECT 1")
+
+
+@one_loop
+async def test_signals_has_a_role_and_a_password_of_its_own_with_limits(server):
+    file = server.url_file_of(DATABASE_SIGNALS)
+    url, others = file.read_text().strip(), (server.url, server.reader_url)
+    assert urlsplit(url).username == DATABASE_SIGNALS
+    assert urlsplit(url).password not in (None, *(urlsplit(each).password for each in others))
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    limits = "SELECT rolconnlimit || ' ' || rolconfig::text FROM pg_roles WHERE rolname = current_user"
+    assert await ask(url, limits) == "12 {temp_file_limit=1GB}"
+    for sql in ("CREATE TABLE mine (n integer)", "SELECT lo_create(0)", "SET ROLE marketswarm"):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await ask(url, sql)
+    with pytest.raises(asyncpg.InvalidAuthorizationSpecificationError):
+        await ask(url.rpartition("/")[0] + "/postgres", "SELECT 1")
 
 
 async def require_limits(server):

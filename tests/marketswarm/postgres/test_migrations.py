@@ -5,11 +5,11 @@ import asyncio
 import asyncpg
 import pytest
 
-from marketswarm.access.passwords import DATABASE_READER
-from marketswarm.postgres.migrations import DatabaseSchema, Migration, SchemaError
+from marketswarm.access.passwords import DATABASE_READER, DATABASE_SIGNALS
+from marketswarm.postgres.migrations import DatabaseSchema, Migration, SchemaError, TableRights
 from support.waiting import auntil
 
-SCHEMA = DatabaseSchema("none", reader=DATABASE_READER)
+SCHEMA = DatabaseSchema("none", rights=(TableRights(DATABASE_READER),))
 KNOWN = [
     Migration(1, "first", "CREATE TABLE first (n integer)"),
     Migration(2, "second", "CREATE TABLE second (n integer); INSERT INTO second VALUES (2)"),
@@ -23,8 +23,33 @@ def url(postgres):
 
 
 async def test_a_server_without_a_role_for_readers_serves_too(connect, url):
-    for reader in (None, "nobody_of_this_name"):
-        assert await DatabaseSchema("none", reader=reader).apply_migrations(await connect(url), KNOWN) == 2
+    for rights in ((), (TableRights("nobody_of_this_name"),)):
+        assert await DatabaseSchema("none", rights=rights).apply_migrations(await connect(url), KNOWN) == 2
+
+
+async def test_a_role_reads_the_tables_and_adds_to_those_that_its_rights_name_and_no_others(
+    connect, postgres, url
+):
+    rights = (
+        TableRights(DATABASE_READER),
+        TableRights(DATABASE_SIGNALS, reads=("second",), adds=("second",)),
+    )
+    assert await DatabaseSchema("none", rights=rights).apply_migrations(await connect(url), KNOWN) == 2
+    signals = await connect(postgres.url_as(DATABASE_SIGNALS, url))
+    await signals.execute("INSERT INTO second VALUES (3)")
+    assert await signals.fetchval("SELECT max(n) FROM second") == 3
+    for sql in (
+        "SELECT FROM first",
+        "INSERT INTO first VALUES (1)",
+        "DELETE FROM second",
+        "UPDATE second SET n = 1",
+    ):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await signals.execute(sql)
+    reader = await connect(postgres.url_as(DATABASE_READER, url))
+    assert await reader.fetchval("SELECT max(n) FROM second") == 3
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await reader.execute("INSERT INTO second VALUES (4)")
 
 
 async def test_many_instances_that_start_at_once_make_the_schema_once(connect, url):
@@ -49,7 +74,7 @@ async def test_each_schema_of_a_database_has_its_own_versions_tables_and_readers
     assert await reader.fetchval("SELECT n FROM second") == 2
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await reader.fetch("SELECT FROM signals.first")
-    await DatabaseSchema("none", name="signals", reader=DATABASE_READER).grant_reading(owner)
+    await DatabaseSchema("none", name="signals", rights=SCHEMA.rights).grant_rights(owner)
     assert await reader.fetch("SELECT FROM signals.first") == []
 
 

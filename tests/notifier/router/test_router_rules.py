@@ -37,6 +37,14 @@ def test_it_is_as_urgent_as_its_event_says(named, severity):
     assert place.last().severity.value == severity
 
 
+def test_a_check_of_the_signals_is_as_urgent_as_its_event_says():
+    place = town()
+    place.down("signals/witness", Kind.SIGNALS_MISS, severity="critical")
+    place.run(3)
+    assert place.last().severity.value == "critical"
+    assert place.titles() == ["signals/witness fails"]
+
+
 def test_the_severity_of_another_event_is_that_of_the_truth():
     place = town()
     place.down("feed", severity="critical")

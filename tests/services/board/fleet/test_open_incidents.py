@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from marketswarm.keys import MARKET_OUTAGES, MASSIVE_ROSTER, MEDIC_OUTAGES
+from marketswarm.keys import MARKET_OUTAGES, MASSIVE_ROSTER, MEDIC_OUTAGES, SIGNALS_OUTAGES
 from marketswarm.operator.healing import fold_incidents
 from marketswarm.status.notifications import OpenIncident
 from marketswarm.status.service_rows import ServiceState
@@ -137,6 +137,10 @@ def test_a_page_and_a_source_that_are_down_have_a_card_each():
     assert say(page.told) == ["slack, at"]
     assert say(source.what) == ["it serves nothing: refused"]
     assert "`marketswarm source status`" in source.then
+    check = DownTarget("signals", "signals/witness", AT - 60, "the witness refuses: 422")
+    (card,), _ = show(make_service("signals"), targets=(check,))
+    assert say(card.what) == ["it fails: the witness refuses: 422, since"]
+    assert say([card.medic]) == ["signals keeps checking it"]
     assert say(source.told) == ["no one: the truth says that its loss is no alert"]
     assert "2 not as they should be" in text
     assert "/alerts?svc=massive/shop" in text
@@ -167,10 +171,14 @@ async def test_only_targets_that_are_down_are_read():
     for name, raw in ("shop", down), ("well", b'{"verdict":"up"}'), ("junk", b"{"):
         await bus.client.hset(MASSIVE_ROSTER, name, raw)
     await bus.client.hset(MARKET_OUTAGES, "kraken\x1b", quiet)
+    await bus.client.hset(SIGNALS_OUTAGES, "witness", down)
     assert (await read_held_rules(lambda: bus, {"massive"})).targets == (
         DownTarget("massive", "massive/shop", 5.0, "503"),
         DownTarget("sources", r"source:kraken\x1b", None, "", is_alert=False),
+        DownTarget("signals", "signals/witness", 5.0, "503"),
     )
+    assert len((await read_held_rules(lambda: bus, {"signals"})).targets) == 3
+    assert (await read_held_rules(lambda: bus, {"mesh"})).targets == ()
     bus.connected = False
     assert (await read_held_rules(lambda: bus, {"massive"})).away.startswith("bus system-redis: ")
 

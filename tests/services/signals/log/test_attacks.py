@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from services.signals import verify
-from services.signals.log.bundle import AuditedEntry, write_bundle
+from services.signals.log.bundle import AuditedEntry, format_audited, format_head
 from services.signals.log.checkpoint import Checkpoint
 from services.signals.log.entries import (
     PlaceOutcome,
@@ -34,6 +34,7 @@ from services.signals.log.note import (
     make_key,
     parse_private_key,
 )
+from services.signals.log.places import prove_place
 
 ORIGIN = "log.example/signals"
 BEGIN_MS = 1_790_000_000_000
@@ -46,26 +47,29 @@ class Log:
     """A log of ticks of five symbols, which a test may let lie."""
 
     key: PrivateKey
-    entries: list[AuditedEntry] = field(default_factory=list)
+    entries: list = field(default_factory=list)  # each a text, and the places of a tick
     nodes: dict = field(default_factory=dict)
     ticks: int = 0
 
-    def add(self, entry: AuditedEntry) -> None:
-        self.nodes.update(append_entry(len(self.entries), self.nodes, hash_entry(entry.text)))
-        self.entries.append(entry)
+    def add(self, text: bytes, places=None) -> None:
+        self.nodes.update(append_entry(len(self.entries), self.nodes, hash_entry(text)))
+        self.entries.append((text, places))
 
     def add_tick(self, at_ms=None, tick=None, number=None, symbols=SYMBOLS, scores=None) -> None:
         self.ticks = self.ticks + 1 if tick is None else tick
         score = str((scores or {}).get(self.ticks, self.ticks))
         places = join_places(
-            {name: make_place(name, PlaceOutcome.SIGNAL, score=score, side="long") for name in symbols}
+            {
+                name: make_place(name, PlaceOutcome.SIGNAL, tick=self.ticks, score=score, side="long")
+                for name in symbols
+            }
         )
         self.add_places(places, at_ms, number)
 
     def add_places(self, places, at_ms=None, number=None) -> None:
         at_ms = BEGIN_MS + 5000 * self.ticks if at_ms is None else at_ms
         number = len(self.entries) if number is None else number
-        self.add(AuditedEntry(make_tick(number, self.ticks, at_ms, places, **AS_MADE), places))
+        self.add(make_tick(number, self.ticks, at_ms, places, **AS_MADE), places)
 
     def sign(self, size=None, key=None) -> bytes:
         size = len(self.entries) if size is None else size
@@ -93,9 +97,13 @@ def cosign(note: bytes, witness: PrivateKey, at_sec: int | None = None) -> bytes
 
 def make_file(log, witness, symbol="SPY", *, first=4, end=17, note=None) -> list:
     note = cosign(log.sign(), witness) if note is None else note
-    lines = write_bundle(
-        symbol, note, first, log.entries[first:end], lambda wanted: {n: log.nodes[n] for n in wanted}
-    )
+    lines = [format_head(symbol, note, first, end - first, log.nodes)]
+    before = None
+    for text, places in log.entries[first:end]:
+        proof = None if places is None else prove_place(places, symbol)
+        symbols = None if places is None or places.symbols == before else places.symbols
+        lines.append(format_audited(AuditedEntry(text, proof, symbols)))
+        before = before if places is None else places.symbols
     return [json.loads(line) for line in lines]
 
 
@@ -176,15 +184,15 @@ CHANGES = {
     "a symbol left out of a tick": (lambda f: f[5].pop("place"), "tick 9: no place of SPY"),
     "the place of another symbol": (put(5, "place", symbol="XLK"), "tick 9: the place of XLK, not SPY"),
     "a place of another tick": (lambda f: f[5].update(place=f[6]["place"]), NOT_LOGGED),
-    "an index shifted": (lambda f: f[5].update(index=1), NOT_LOGGED),
-    "an index beyond the tick": (lambda f: f[5].update(index=5), "tick 9: there is no place 5"),
-    "an index before the tick": (lambda f: f[5].update(index=-1), "tick 9: there is no place -1"),
-    "an empty path": (lambda f: f[5].update(path=[]), "a path is shorter than its tree is high"),
+    "an index shifted": (lambda f: f[5].update(index=1), "tick 9: 1 is not its index"),
+    "an index beyond the tick": (lambda f: f[5].update(index=5), "tick 9: 5 is not its index"),
+    "an index before the tick": (lambda f: f[5].update(index=-1), "tick 9: -1 is not its index"),
+    "an empty path": (lambda f: f[5].update(path=[]), NOT_LOGGED),
     "a path of one step more": (
         lambda f: f[5]["path"].append("AAAA"),
         "a path is longer than its tree is high",
     ),
-    "a tree of one place passed off": (pass_off, UNSIGNED),
+    "a tree of one place passed off": (pass_off, "tick 9: had other symbols"),
     "the same content in a second form": (
         lambda f: f[5].update(entry=f[5]["entry"].replace(":", ": ")),
         "entry 8: not in its one form",
@@ -260,21 +268,21 @@ def test_a_tick_left_out_by_the_log_itself_is_found(log, witness):
 
 
 def test_a_gap_that_is_written_is_none_that_is_hidden(log, witness):
-    log.add(AuditedEntry(make_gap(21, 22, 30, BEGIN_MS + 150_000, "database away"), None))
+    log.add(make_gap(21, 22, 30, BEGIN_MS + 150_000, "database away"))
     log.add_tick(tick=31)
     assert check(make_file(log, witness, end=23), log, witness).startswith("proven: 19 entries")
-    log.add(AuditedEntry(make_gap(23, 33, 40, BEGIN_MS + 250_000, "database away"), None))
+    log.add(make_gap(23, 33, 40, BEGIN_MS + 250_000, "database away"))
     assert check(make_file(log, witness, end=24), log, witness) == "refuted: entry 23: tick 32 is missing"
 
 
 def test_a_gap_that_goes_back_and_a_tick_that_comes_again_are_found(log, witness):
-    log.add(AuditedEntry(make_gap(21, 22, 3, BEGIN_MS + 150_000, "database away"), None))
+    log.add(make_gap(21, 22, 3, BEGIN_MS + 150_000, "database away"))
     assert check(make_file(log, witness, end=22), log, witness) == "refuted: entry 21: its ticks go back"
 
 
 def test_a_place_that_follows_from_a_tick_that_was_not_the_last_is_found(log, witness):
     log.ticks += 1
-    for since, found in [(21, "proven"), (20, "refuted: tick 22: follows from another tick")]:
+    for since, found in [(21, "proven"), (20, "refuted: tick 22: its place is of another tick")]:
         again = Log(log.key, [*log.entries], dict(log.nodes), log.ticks)
         again.add_places(
             join_places({name: make_place(name, PlaceOutcome.UNCHANGED, since=since) for name in SYMBOLS})
@@ -284,7 +292,7 @@ def test_a_place_that_follows_from_a_tick_that_was_not_the_last_is_found(log, wi
 
 def test_a_symbol_that_a_tick_does_not_have_can_not_be_bundled(log, witness):
     log.add_tick(symbols=SYMBOLS[:2])
-    with pytest.raises(ValueError, match="entry 21: its tick has no SPY"):
+    with pytest.raises(ValueError, match="the tick has no SPY"):
         make_file(log, witness, end=22)
 
 
@@ -294,7 +302,7 @@ def change_key(log, new, signers) -> None:
     statement = make_key_statement(ORIGIN, number, old_text, new_text)
     lines = [each.sign(statement).rstrip("\n") for each in signers]
     at_ms = BEGIN_MS + 5000 * log.ticks
-    log.add(AuditedEntry(make_key_change(number, at_ms, old_text, new_text, lines), None))
+    log.add(make_key_change(number, at_ms, old_text, new_text, lines))
 
 
 def test_a_new_key_counts_from_the_entry_that_both_keys_signed(log, witness):

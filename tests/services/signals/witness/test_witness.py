@@ -13,8 +13,9 @@ from services.signals.log.note import (
     parse_note,
     verify_note,
 )
+from services.signals.log.submission import MAX_REQUEST_BYTES, SIZE_TYPE, Status
 from services.signals.witness.store import MAX_FORKS, WitnessStore
-from services.signals.witness.witness import MAX_REQUEST_BYTES, SIZE_TYPE, Status, Witness
+from services.signals.witness.witness import Witness
 
 ORIGIN = "log.example/signals"
 NOW = 1_790_000_000

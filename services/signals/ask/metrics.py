@@ -1,0 +1,49 @@
+"""Count what voters outside are asked, and what that comes to, for METRICS_PORT."""
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Final
+
+from marketswarm.bus.circuit_breaker import BreakerState
+from marketswarm.metrics import Family, MetricTable
+
+_HELP: Final = {
+    "cache_hits_total{layer}": "Questions that a vote in memory, or in Redis, answered.",
+    "calls_total{voter}": "Questions that were sent to a voter.",
+    "call_seconds_total{voter}": "How long the answers of a voter took, together.",
+    "call_errors_total{voter,reason}": "Questions to a voter without a vote in the answer, by the reason.",
+    "answers_total{voter,outcome}": "Questions about a voter, by outcome: vote, or why it abstains.",
+    "breaker_state{voter,state}": "1 for the state of a voter's breaker: closed, open, half_open, paused.",
+}
+_METRICS: Final = MetricTable("marketswarm_signals_", _HELP)
+
+
+class AskMetrics:
+    """Count calls, hits and outcomes since the process began; keep the states of breakers."""
+
+    def __init__(self) -> None:
+        self.cache_hits_total: Counter[str] = Counter()
+        self.calls_total: Counter[str] = Counter()
+        self.call_seconds_total: dict[str, float] = {}
+        self.call_errors_total: Counter[tuple[str, str]] = Counter()
+        self.answers_total: Counter[tuple[str, str]] = Counter()
+        self.breakers: dict[str, BreakerState] = {}
+
+    @property
+    def hit_share(self) -> float | None:
+        """The share of hits among hits and calls; None before the first one."""
+        hits, calls = self.cache_hits_total.total(), self.calls_total.total()
+        return hits / (hits + calls) if hits + calls else None
+
+    def count_call(self, voter: str, took_sec: float, failure: str = "") -> None:
+        """Count a question that was answered, or failed with a reason."""
+        self.call_seconds_total[voter] = self.call_seconds_total.get(voter, 0.0) + took_sec
+        if failure:
+            self.call_errors_total[voter, failure] += 1
+
+    def collect(self) -> Iterator[Family]:
+        yield from _METRICS.read(self)
+        breakers = dict(self.breakers)
+        yield from _METRICS.collect(
+            breaker_state={(voter, state.value): 1 for voter, state in breakers.items()}
+        )

@@ -1,0 +1,262 @@
+"""Hold the last closed bars of each symbol in columns, as they were known at an instant. Pure.
+
+A bar counts from its end on, or from when its correction was known; until then it waits. So a window never
+has what was known later. A recording plays the past: its bars are held against its own clock, the newest
+`played_at` that came, and not against the wall clock.
+
+Prices are taken as bars publishes them. A split within a window looks like a move of the price.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from hashlib import sha256
+from heapq import heappop, heappush
+from math import isnan
+from typing import Final
+
+import numpy as np
+
+from services.market.as_of import Numbers, Times
+from services.market.entries import format_number, parse_bar, parse_entry
+from services.market.fields import EntryError, Fields, read_time
+from services.market.records import TIMEFRAME_SEC, Bar, Timeframe
+from services.signals.view import BarWindow
+
+WINDOW: Final = 64
+"""The bars of each symbol that are kept, and that voters see."""
+AHEAD_MS: Final = 120_000
+"""How long before its end a final bar may come: the clocks of two machines differ."""
+RANGE_BARS: Final = 20
+"""The bars whose range says how volatile a symbol is."""
+_OTHER_LENGTH: Final = 2
+"""A bar may be this many times as long as its timeframe: a month, or a day before a holiday."""
+_WAITING_PER_ROW: Final = 4
+
+
+class BarOutcome(StrEnum):
+    """What became of an entry of checked bars."""
+
+    TAKEN = "taken"
+    WAITING = "waiting"
+    """It is taken once it is known."""
+    SKIPPED = "skipped"
+    """It is of another symbol or timeframe, is not final, or is older than all bars of its window."""
+    REFUSED = "refused"
+    """It is not a bar, or is from the future."""
+
+
+@dataclass(frozen=True, slots=True)
+class WindowSource:
+    """Say where the last bar of a window came from, and whether it was played from a recording."""
+
+    source: str = "unknown"
+    is_replay: bool = False
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _WaitingBar:
+    known_ms: int
+    number: int
+    rows: tuple[int, ...]
+    bar: Bar
+    end_ms: int
+    origin: WindowSource
+
+
+class MarketBars:
+    """Hold the last WINDOW bars of some symbols, and of those also by source where a voter is held to one.
+
+    Args:
+        symbols: of which bars are taken; entries of others are skipped.
+        sources: whose bars are held apart, too.
+
+    Attributes:
+        outcomes: how many entries had which outcome.
+        refusals: by the field or the reason, how many entries were refused.
+        played_ms: the clock of the recording, in epoch milliseconds; None while no bar was played.
+    """
+
+    def __init__(self, timeframe: Timeframe, symbols: Collection[str], sources: Collection[str] = ()) -> None:
+        self.timeframe = timeframe
+        self.symbols = tuple(sorted(symbols))
+        self._word = timeframe.encode()
+        self._length_ms = 1000 * TIMEFRAME_SEC[timeframe]
+        self._rows = {symbol: row for row, symbol in enumerate(self.symbols)}
+        self._by_word = {symbol.encode(): row for symbol, row in self._rows.items()}
+        count = len(self.symbols)
+        self._held = {source: count * number for number, source in enumerate(sorted(sources), 1)}
+        total = count * (1 + len(self._held))
+        self._starts = np.zeros((total, WINDOW), dtype=np.int64)
+        self._numbers = np.full((total, 5, WINDOW), np.nan)
+        self._counts = [0] * total
+        self._ends: Times = np.zeros(total, dtype=np.int64)
+        self._origins = [WindowSource()] * total
+        self._goes_by_recording = np.ones(total, dtype=np.bool_)
+        self._texts: list[list[bytes]] = [[] for _ in range(total)]
+        self._waiting: dict[bool, list[_WaitingBar]] = {False: [], True: []}
+        self._next_number = 0
+        self.outcomes: Counter[BarOutcome] = Counter()
+        self.refusals: Counter[str] = Counter()
+        self.played_ms: int | None = None
+
+    def take(self, fields: Fields, now_ms: int) -> BarOutcome:
+        """Take an entry of checked bars that came at `now_ms` (wall clock, epoch milliseconds)."""
+        try:
+            outcome = self._take(fields, now_ms)
+        except EntryError as error:
+            self.refusals[str(error)] += 1
+            outcome = BarOutcome.REFUSED
+        self.outcomes[outcome] += 1
+        return outcome
+
+    def advance(self, now_ms: int) -> None:
+        """Take the bars that are known at `now_ms`, or at the clock of the recording."""
+        for is_replay, waiting in self._waiting.items():
+            clock_ms = self._read_clock(now_ms, is_replay=is_replay)
+            while waiting and waiting[0].known_ms <= clock_ms:
+                due = heappop(waiting)
+                for row in due.rows:
+                    self._put(row, due.bar, due.end_ms, due.origin)
+
+    def find_as_of(self, symbol: str, now_ms: int) -> int:
+        """Return as of when a symbol is decided at `now_ms`: by the clock of its recording, or now.
+
+        A symbol without bars goes by the recording, if there is one.
+        """
+        return self._read_clock(now_ms, is_replay=bool(self._goes_by_recording[self._rows[symbol]]))
+
+    def list_as_of(self, now_ms: int) -> Times:
+        """Return the same of each of `symbols`."""
+        clock_ms = self._read_clock(now_ms, is_replay=True)
+        return np.where(self._goes_by_recording[: len(self.symbols)], clock_ms, now_ms)
+
+    def see(self, symbol: str, source: str | None = None) -> BarWindow:
+        """Return the bars of a symbol, of one source alone if it is named. The columns are no copies."""
+        row = self._find_row(symbol, source)
+        first = WINDOW - self._counts[row]
+        return BarWindow(self._starts[row, first:], *self._numbers[row, :, first:])
+
+    def find_origin(self, symbol: str, source: str | None = None) -> WindowSource:
+        return self._origins[self._find_row(symbol, source)]
+
+    def find_last(self, symbol: str) -> tuple[int, int, float]:
+        """Return the start and the end of the last bar, and its close; 0, 0 and NaN if there is none."""
+        row = self._rows[symbol]
+        close: float = self._numbers[row, 3, -1].item()
+        return self._starts[row, -1].item(), self._ends[row].item(), close
+
+    def list_closes(self) -> Numbers:
+        """Return the last close of each of `symbols`, NaN where there is none."""
+        return self._numbers[: len(self.symbols), 3, -1]
+
+    def list_starts(self) -> Times:
+        """Return the start of the last bar of each of `symbols`, 0 where there is none."""
+        return self._starts[: len(self.symbols), -1]
+
+    def list_ends(self) -> Times:
+        """Return the end of the last bar of each of `symbols`, 0 where there is none."""
+        return self._ends[: len(self.symbols)]
+
+    def hash_bars(self, symbol: str, source: str | None = None) -> str:
+        """Return the SHA-256 of the bars of a symbol, in the form of `encode_bars`, as hexadecimal digits."""
+        return sha256(b"[%s]" % b",".join(self._texts[self._find_row(symbol, source)])).hexdigest()
+
+    def find_ranges(self, symbols: Sequence[str]) -> dict[str, float]:
+        """Return how far the last RANGE_BARS bars of each symbol reach, as a share of the close, or 0."""
+        if not symbols:
+            return {}
+        numbers = self._numbers[[self._rows[symbol] for symbol in symbols], :, -RANGE_BARS:]
+        with np.errstate(all="ignore"):
+            tops, bottoms = np.fmax.reduce(numbers[:, 1], axis=1), np.fmin.reduce(numbers[:, 2], axis=1)
+            shares = (tops - bottoms) / np.abs(numbers[:, 3, -1])
+        found = np.where(np.isfinite(shares), shares, 0.0).tolist()
+        return dict(zip(symbols, found, strict=True))
+
+    def _take(self, fields: Fields, now_ms: int) -> BarOutcome:
+        row = self._by_word.get(fields.get(b"sym", b""))
+        is_wanted = fields.get(b"timeframe", b"1m") == self._word and fields.get(b"final") == b"1"
+        if row is None or not is_wanted:
+            return BarOutcome.SKIPPED
+        bar, _, provenance = parse_entry(parse_bar, fields)
+        end_ms = read_time(fields, b"end") if b"end" in fields else bar.start_ms + self._length_ms
+        if not 0 < end_ms - bar.start_ms <= _OTHER_LENGTH * self._length_ms:
+            raise EntryError("end: not that of its timeframe")
+        known_ms = max(end_ms, read_time(fields, b"known_at") if b"known_at" in fields else end_ms)
+        is_replay = provenance.is_replay
+        if is_replay and provenance.played_at:
+            played_ms = round(1000 * provenance.played_at)
+            if played_ms > now_ms + AHEAD_MS:
+                raise EntryError("played_at: ahead of the clock")
+            self.played_ms = max(self.played_ms or played_ms, played_ms)
+        clock_ms = self._read_clock(now_ms, is_replay=is_replay)
+        if known_ms > clock_ms + AHEAD_MS:
+            raise EntryError("end: ahead of the clock")
+        held = self._held.get(provenance.source)
+        rows = (row,) if held is None else (row, held + row)
+        origin = WindowSource(provenance.source, is_replay)
+        if known_ms <= clock_ms:
+            is_taken = [self._put(each, bar, end_ms, origin) for each in rows]
+            return BarOutcome.TAKEN if any(is_taken) else BarOutcome.SKIPPED
+        waiting = self._waiting[is_replay]
+        if len(waiting) >= _WAITING_PER_ROW * len(self._counts):
+            raise EntryError("end: too many bars are ahead of the clock")
+        self._next_number += 1
+        heappush(waiting, _WaitingBar(known_ms, self._next_number, rows, bar, end_ms, origin))
+        return BarOutcome.WAITING
+
+    def _read_clock(self, now_ms: int, *, is_replay: bool) -> int:
+        return self.played_ms if is_replay and self.played_ms is not None else now_ms
+
+    def _find_row(self, symbol: str, source: str | None) -> int:
+        return self._rows[symbol] + (0 if source is None else self._held[source])
+
+    def _put(self, row: int, bar: Bar, end_ms: int, origin: WindowSource) -> bool:
+        """Put a bar in its place, or in that of the one that it corrects; return False if it is too old."""
+        starts, numbers, count = self._starts[row], self._numbers[row], self._counts[row]
+        if not count or bar.start_ms > starts[-1]:
+            place, is_new = WINDOW - 1, True
+        else:
+            first = WINDOW - count
+            place = first + int(np.searchsorted(starts[first:], bar.start_ms))
+            is_new = bool(starts[place] != bar.start_ms)
+            if is_new and place == 0:
+                return False
+            place -= is_new
+        if is_new:  # what is before it moves to the left, and the oldest one falls out of a full window
+            starts[:place] = starts[1 : place + 1]
+            numbers[:, :place] = numbers[:, 1 : place + 1]
+            self._counts[row] = min(WINDOW, count + 1)
+            self._texts[row].insert(place - WINDOW + 1 + count, b"")
+            del self._texts[row][:-WINDOW]
+        if place == WINDOW - 1:
+            self._ends[row], self._origins[row] = end_ms, origin
+            self._goes_by_recording[row] = origin.is_replay
+        starts[place] = bar.start_ms
+        volume = np.nan if bar.volume is None else bar.volume
+        numbers[:, place] = values = bar.open, bar.high, bar.low, bar.close, volume
+        self._texts[row][place - WINDOW] = encode_bar(bar.start_ms, values)
+        return True
+
+
+def copy_window(window: BarWindow) -> BarWindow:
+    """Return a window that does not change with the market."""
+    return BarWindow(window.start_ms.copy(), *(column.copy() for column in window[1:]))
+
+
+def encode_bars(window: BarWindow) -> bytes:
+    """Return bars in the one form of which their digest is made, as canonical JSON, the oldest first.
+
+    Each is a list: the start in epoch milliseconds, open, high, low, close and volume as their shortest
+    decimal text; a volume that is unknown is null.
+    """
+    rows = zip(
+        window.start_ms.tolist(), zip(*(column.tolist() for column in window[1:]), strict=True), strict=True
+    )
+    return b"[%s]" % b",".join(encode_bar(*row) for row in rows)
+
+
+def encode_bar(start_ms: int, numbers: Iterable[float]) -> bytes:
+    texts = ("null" if isnan(number) else f'"{format_number(number)}"' for number in numbers)
+    return f"[{start_ms},{','.join(texts)}]".encode()

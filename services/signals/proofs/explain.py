@@ -1,0 +1,50 @@
+"""Read a stored signal and its inputs from PostgreSQL, to be decided once more."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from services.signals.proofs.recompute import NamedBars, StoredBar, list_named_bars
+from services.signals.store.database import SignalDatabase, to_datetime
+from services.tables.signals import SIGNAL_BY_ID, FoundSignal
+
+READ_SEC: Final = 60.0
+_BARS: Final = """
+SELECT (extract(epoch FROM start) * 1000)::bigint, open, high, low, close, volume, source, replay FROM bars
+WHERE symbol = $1 AND timeframe = $2 AND start BETWEEN $3 AND $4 AND final
+    AND ($5::text IS NULL OR source = $5)
+ORDER BY start
+"""
+_ENTRY: Final = "SELECT entry FROM signal_log WHERE n = $1"
+
+
+@dataclass(frozen=True, slots=True)
+class SignalInputs:
+    """Hold a stored signal, the entry of its tick, and the bars of the archive that it names."""
+
+    signal: FoundSignal
+    entry: dict[str, Any]
+    bars: Mapping[str | None, Sequence[StoredBar]]
+
+
+async def read_inputs(database: SignalDatabase, ident: str) -> SignalInputs | None:
+    """Return a signal by its id, with its inputs; None if there is none. Raises PostgresAwayError."""
+    async with database.read(READ_SEC) as connection:
+        row = await connection.fetchrow(SIGNAL_BY_ID, ident)
+        if row is None:
+            return None
+        signal = FoundSignal(*row)
+        entry = orjson.loads(await connection.fetchval(_ENTRY, signal.n))
+        named = list_named_bars(orjson.loads(signal.content))
+        bars = {name: await _read_bars(connection, signal.symbol, name, each) for name, each in named.items()}
+    return SignalInputs(signal, entry, bars)
+
+
+async def _read_bars(connection: Any, symbol: str, voter: str | None, named: NamedBars) -> list[StoredBar]:
+    """Return the bars of a window; those of one source alone for a voter that is held to it."""
+    source = None if voter is None else named.source
+    span = to_datetime(named.first_ms), to_datetime(named.last_ms)
+    rows = await connection.fetch(_BARS, symbol, named.timeframe, *span, source)
+    return [StoredBar(*row) for row in rows]

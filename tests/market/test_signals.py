@@ -1,0 +1,230 @@
+"""signals on real buses and a real PostgreSQL: bars in, places out, and what becomes of kills and outages."""
+
+import asyncio
+import random
+import time
+
+import orjson
+import pytest
+import redis
+
+from marketswarm.access.passwords import DATABASE_SIGNALS
+from services.market.entries import encode_entry
+from services.market.records import MINUTE_MS, AssetClass, Bar, Provenance
+from services.signals.store.database import SignalDatabase
+from services.tables.signals import parse_signal_fields
+from support.fixtures import opened
+from support.postgres import query
+from support.scenes.agent import Scene, seed
+from support.signal_log import check_log
+from support.waiting import until
+
+SYMBOLS = ("BTC/USD", "ETH/USD", "SOL/USD")
+VOTERS = {"trend": 0.4, "breakout": 0.25, "reversion": 0.2, "volume": 0.15}
+EVERYTHING = "select tick, symbol, place, outcome, side, encode(hash, 'hex'), content from signals order by tick, place"
+
+
+def truth(symbols=SYMBOLS, weights=VOTERS, **settings):
+    voters = [
+        {"voter": name, "kind": "bars", "rule": name, "weight": weight} for name, weight in weights.items()
+    ]
+    return {
+        "services": {
+            "bars": {
+                "heartbeat": {"interval_sec": 10},
+                "endpoints": [{"symbols": list(symbols), "asset": "crypto"}],
+            },
+            "signals": {
+                "heartbeat": {"interval_sec": 0.2, "timeout_sec": 3},
+                "endpoints": voters,
+                "settings": {"cycle_sec": 0.3, "enter": 0.05, "leave": 0.02, **settings},
+            },
+        }
+    }
+
+
+class SignalsScene(Scene):
+    """A scene with checked bars to publish, and what signals made of them."""
+
+    def __enter__(self):
+        super().__enter__()
+        self.client = redis.Redis.from_url(self.market.url)
+        self.chance, self.closes = random.Random(7), dict.fromkeys(SYMBOLS, 100.0)
+        self.next_ms = int(time.time() * 1000) // MINUTE_MS * MINUTE_MS - 42 * MINUTE_MS
+        return self
+
+    def __exit__(self, *about):
+        self.client.close()
+        super().__exit__(*about)
+
+    def use(self, postgres, archive_url):
+        self.database_url = postgres.url_as(DATABASE_SIGNALS, archive_url)
+        self.env["SIGNALS_DATABASE_URL"] = self.database_url
+
+    def publish(self, count, symbols=SYMBOLS, move=0.01):
+        """Publish the next minutes of symbols, which are over."""
+        for _ in range(count):
+            for symbol in symbols:
+                close = round(self.closes[symbol] * (1 + self.chance.choice((-1, 1)) * move), 2)
+                bar = Bar(symbol, "1m", self.next_ms, close, close + 0.1, close - 0.1, close, volume=5.0)
+                fields = encode_entry(bar, AssetClass.CRYPTO, Provenance("test"))
+                self.client.xadd("bars:bars", {**fields, "final": "1"})
+                self.closes[symbol] = close
+            self.next_ms += MINUTE_MS
+
+    def rows(self):
+        return query(self.database_url, EVERYTHING)
+
+    def ticks(self):
+        return query(self.database_url, "select n, kind, tick, entry from signal_log order by n")
+
+    def last_tick(self):
+        return max(tick or 0 for _, _, tick, _ in self.ticks())
+
+    def published(self):
+        return [parse_signal_fields(fields) for _, fields in self.client.xrange("signals:log")]
+
+    def wait_for_tick(self, least=1, within=30):
+        return until(
+            lambda: (found := self.ticks()) and (found[-1][2] or 0) >= least and found,
+            within,
+            lambda: f"tick {least}, not {self.ticks()[-3:]}; {self.programs}",
+        )
+
+    def assert_whole(self):
+        """Each entry follows the one before, each place hashes to its tick, and each was published once."""
+
+        async def check():
+            database = SignalDatabase(self.database_url)
+            try:
+                return await check_log(database)
+            finally:
+                await database.aclose()
+
+        accounted = asyncio.run(check())
+        assert accounted == list(range(1, len(accounted) + 1))
+        stored = [(tick, symbol, ident) for tick, symbol, _, _, _, ident, _ in self.rows()]
+        until(
+            lambda: len(self.published()) >= len(stored),
+            what=lambda: f"{len(stored)} places; {self.programs}",
+        )
+        assert [(each.tick, each.symbol, each.id) for each in self.published()] == stored
+
+
+scene = opened(lambda tmp_path: SignalsScene(tmp_path))
+
+
+@pytest.fixture(autouse=True)
+def _database(scene, postgres, archive_url):
+    scene.use(postgres, archive_url)
+
+
+def test_bars_become_signals_in_the_table_and_then_in_the_stream(scene):
+    seed(scene.buses, truth(), 1)
+    scene.publish(40)
+    scene.client.xadd("bars:bars", {"sym": "BTC/USD", "timeframe": "1m", "final": "1", "start": "x" * 5000})
+    scene.client.xadd("bars:bars", {"sym": "BTC/USD", "timeframe": "1m", "final": "1", "close": "nan"})
+    process = scene.module("services.signals")
+    scene.wait_for_tick(3)
+    rows = scene.rows()
+    assert [row[:4] for row in rows] == [(1, symbol, place, "signal") for place, symbol in enumerate(SYMBOLS)]
+    place = orjson.loads(rows[0][-1])
+    assert set(place["votes"]) == set(VOTERS)
+    assert (place["bars"]["count"], place["bars"]["source"]) == (40, "test")
+    assert orjson.loads(scene.ticks()[0][3])["truth"] == "1"
+    scene.publish(1)
+    until(lambda: len(scene.rows()) > 3, what=lambda: f"a second signal; {scene.programs}")
+    scene.assert_whole()
+    assert {each.asset for each in scene.published()} == {"crypto"}
+    beat = scene.wait_beat(svc="signals", status="ok")
+    assert "3 symbols" in beat["detail"]
+    assert len(process.logs("bars.refused")) == 1  # the same reason twice
+
+
+def test_a_reseed_counts_from_the_next_tick_on(scene):
+    seed(scene.buses, truth(), 1)
+    scene.publish(40)
+    scene.module("services.signals")
+    scene.wait_for_tick(2)
+    seed(scene.buses, truth(SYMBOLS[:2], {"trend": 1, "volume": 1}), 2)
+    until(
+        lambda: orjson.loads(scene.ticks()[-1][3]).get("places") == 2,
+        what=lambda: f"a tick of two symbols, {scene.ticks()[-2:]}; {scene.programs}",
+    )
+    scene.publish(1, SYMBOLS[:2], 0.02)
+    until(lambda: scene.rows()[-1][0] > 2, what=lambda: f"a new signal; {scene.programs}")
+    assert set(orjson.loads(scene.rows()[-1][-1])["votes"]) == {"trend", "volume"}
+    assert orjson.loads(scene.ticks()[-1][3])["truth"] == "2"
+    scene.assert_whole()
+
+
+def test_the_other_instance_goes_on_when_the_leader_is_killed(scene):
+    seed(scene.buses, truth(), 1)
+    scene.publish(40)
+    leader = scene.module("services.signals")
+    scene.wait_for_tick(2)
+    other = scene.module("services.signals")
+    until(lambda: "stands by" in str(scene.beat("signals")), what=lambda: f"one that stands by; {other}")
+    scene.publish(1)
+    leader.kill()
+    before = scene.last_tick()
+    scene.publish(1)
+    scene.wait_for_tick(before + 3, 60)
+    gaps = [orjson.loads(entry) for _, kind, _, entry in scene.ticks() if kind == "gap"]
+    assert [gap["reason"] for gap in gaps] == ["restarted"]
+    scene.assert_whole()
+    assert other.running
+
+
+def test_no_tick_is_decided_while_postgresql_is_away_and_a_gap_says_so(scene, breakable_postgres):
+    seed(scene.buses, truth(), 1)
+    scene.publish(40)
+    scene.module("services.signals")
+    scene.wait_for_tick(2)
+    breakable_postgres.halt()
+    scene.wait_beat(svc="signals", status="degraded")
+    assert "no tick is decided: PostgreSQL" in scene.beat("signals")["detail"]
+    scene.publish(2)
+    time_away = time.monotonic()
+    until(lambda: time.monotonic() - time_away > 1.5, what="some cycles")
+    breakable_postgres.start()
+    until(
+        lambda: any(kind == "gap" for _, kind, _, _ in scene.ticks()),
+        60,
+        lambda: f"a gap, not {scene.ticks()[-2:]}; {scene.programs}",
+    )
+    until(lambda: scene.ticks()[-1][1] == "tick", what="a tick after it")
+    (gap,) = [orjson.loads(entry) for _, kind, _, entry in scene.ticks() if kind == "gap"]
+    assert gap["reason"] == "database_away"
+    assert gap["last"] - gap["first"] >= 2
+    scene.wait_beat(svc="signals", status="ok")
+    scene.assert_whole()
+
+
+def test_what_could_not_be_published_is_published_later(scene):
+    seed(scene.buses, truth(), 1)
+    scene.client.set("signals:log", "no stream")
+    scene.publish(40)
+    process = scene.module("services.signals")
+    scene.wait_for_tick(3)
+    scene.wait_beat(svc="signals", status="degraded")
+    assert "places are not published" in scene.beat("signals")["detail"]
+    process.kill()  # the next leader publishes what is stored
+    scene.client.delete("signals:log")
+    scene.module("services.signals")
+    until(lambda: len(scene.published()) >= 3, 60, lambda: f"three places; {scene.programs}")
+    scene.assert_whole()
+
+
+def test_an_older_leader_adds_nothing_any_more(scene):
+    seed(scene.buses, truth(), 1)
+    scene.publish(40)
+    process = scene.module("services.signals")
+    scene.wait_for_tick(2)
+    query(
+        scene.database_url,
+        "insert into signal_epochs select max(epoch) + 1, now(), 'another' from signal_epochs returning 1",
+    )
+    until(lambda: len(process.logs("leader.began")) >= 2, 60, lambda: f"a new term; {process}")
+    scene.wait_for_tick(scene.last_tick() + 2)
+    scene.assert_whole()

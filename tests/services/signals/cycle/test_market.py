@@ -1,0 +1,164 @@
+"""The last closed bars of each symbol: what is known at an instant, corrected, of one source, refused."""
+
+import random
+from hashlib import sha256
+from itertools import pairwise
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.market.entries import encode_entry
+from services.market.records import AssetClass, Bar, Provenance
+from services.signals.cycle.market import AHEAD_MS, WINDOW, BarOutcome, MarketBars, encode_bars
+
+MINUTE = 60_000
+START = 1_767_571_200_000
+NOW = START + 1000 * MINUTE
+
+
+def entry(start_ms, close=100.0, symbol="SPY", *, source="one", played_ms=0, timeframe="1m", **more):
+    bar = Bar(symbol, timeframe, start_ms, close, close + 1, close - 1, close, volume=5.0)
+    origin = Provenance(source, is_replay=bool(played_ms), played_at=played_ms / 1000)
+    fields = {**encode_entry(bar, AssetClass.STOCKS, origin), "final": "1", **more}
+    return {name.encode(): str(value).encode() for name, value in fields.items()}
+
+
+def make(symbols=("QQQ", "SPY"), sources=()):
+    return MarketBars("1m", symbols, sources)
+
+
+def closes(market, symbol="SPY", source=None):
+    return market.see(symbol, source).close.tolist()
+
+
+@given(st.permutations(range(80)), st.integers(0, 3))
+def test_bars_in_any_order_are_the_newest_ones_in_their_order(order, twice):
+    market = make()
+    for number in [*order, *order[:twice]]:
+        market.take(entry(START + number * MINUTE, 100.0 + number), NOW)
+    window = market.see("SPY")
+    starts = window.start_ms.tolist()
+    assert starts == sorted(set(starts))
+    assert window.close.tolist() == [100.0 + (start - START) // MINUTE for start in starts]
+    assert starts[-1] == START + 79 * MINUTE
+    assert len(starts) == WINDOW == market.see("SPY").volume.size
+    # whatever the order, the window is that of the last WINDOW of those that were not too old when they came
+    assert market.find_last("SPY") == (starts[-1], starts[-1] + MINUTE, 179.0)
+    assert market.see("QQQ").close.size == 0
+    assert market.find_last("QQQ")[:2] == (0, 0)
+    assert market.hash_bars("SPY") == sha256(encode_bars(window)).hexdigest()
+    assert market.hash_bars("QQQ") == sha256(b"[]").hexdigest()
+
+
+def test_a_corrected_bar_takes_the_place_of_the_first_one():
+    market = make()
+    for number in range(3):
+        market.take(entry(START + number * MINUTE, 100.0 + number), NOW)
+    assert market.take(entry(START + MINUTE, 50.0), NOW) is BarOutcome.TAKEN
+    assert closes(market) == [100.0, 50.0, 102.0]
+
+
+def test_a_bar_counts_from_its_end_and_a_correction_from_when_it_was_known():
+    market = make()
+    market.take(entry(START, 1.0), START + MINUTE)
+    assert market.take(entry(START + MINUTE, 2.0), START + 2 * MINUTE - 1) is BarOutcome.WAITING
+    late = entry(START, 7.0, known_at=START + 3 * MINUTE)
+    assert market.take(late, START + 2 * MINUTE) is BarOutcome.WAITING
+    assert closes(market) == [1.0]
+    market.advance(START + 2 * MINUTE - 1)
+    assert closes(market) == [1.0]
+    market.advance(START + 2 * MINUTE)
+    assert closes(market) == [1.0, 2.0]
+    market.advance(START + 3 * MINUTE)
+    assert closes(market) == [7.0, 2.0]
+
+
+def test_a_recording_goes_by_its_own_clock():
+    market = make(["BTC", "QQQ", "SPY"])
+    assert market.find_as_of("SPY", NOW) == NOW
+    market.take(entry(START, symbol="BTC"), NOW)
+    played = START + 10 * MINUTE
+    market.take(entry(START, 1.0, played_ms=played), NOW)
+    assert market.find_as_of("SPY", NOW) == market.find_as_of("QQQ", NOW) == played
+    assert market.find_as_of("BTC", NOW) == NOW
+    ahead = entry(START + 10 * MINUTE, 2.0, played_ms=played)
+    assert market.take(ahead, NOW) is BarOutcome.WAITING
+    market.advance(NOW)
+    assert closes(market) == [1.0]
+    market.take(entry(START, 3.0, "QQQ", played_ms=played + MINUTE), NOW)
+    market.advance(NOW)
+    assert closes(market) == [1.0, 2.0]
+    assert market.find_origin("SPY").is_replay
+
+
+def test_a_voter_may_be_held_to_the_bars_of_one_source():
+    market = make(sources=["two"])
+    market.take(entry(START, 1.0, source="one"), NOW)
+    market.take(entry(START + MINUTE, 2.0, source="two"), NOW)
+    assert closes(market) == [1.0, 2.0]
+    assert closes(market, source="two") == [2.0]
+    assert market.find_origin("SPY").source == "two"
+
+
+@pytest.mark.parametrize(
+    ("fields", "outcome"),
+    [
+        (entry(START, symbol="ZZZ"), BarOutcome.SKIPPED),
+        (entry(START, timeframe="5m"), BarOutcome.SKIPPED),
+        ({**entry(START), b"final": b"0"}, BarOutcome.SKIPPED),
+        ({}, BarOutcome.SKIPPED),
+        ({**entry(START), b"close": b"nan"}, BarOutcome.REFUSED),
+        ({**entry(START), b"close": b"1e400"}, BarOutcome.REFUSED),
+        ({**entry(START), b"start": b"9" * 30}, BarOutcome.REFUSED),
+        ({**entry(START), b"end": b"%d" % START}, BarOutcome.REFUSED),
+        ({**entry(START), b"end": b"%d" % (START + 3 * MINUTE)}, BarOutcome.REFUSED),
+        ({**entry(START), b"source": b"\xff"}, BarOutcome.REFUSED),
+        (entry(NOW + AHEAD_MS), BarOutcome.REFUSED),
+        (entry(START, known_at=NOW + AHEAD_MS + 1), BarOutcome.REFUSED),
+        (entry(START, played_ms=NOW + AHEAD_MS + 1000), BarOutcome.REFUSED),
+    ],
+)
+def test_what_is_no_bar_of_now_is_counted_and_set_aside(fields, outcome):
+    market = make()
+    assert market.take(fields, NOW) is outcome
+    assert market.outcomes == {outcome: 1}
+    assert market.refusals.total() == (outcome is BarOutcome.REFUSED)
+    assert market.see("SPY").close.size == 0
+    assert market.played_ms is None
+
+
+def test_bars_that_wait_are_bounded():
+    market = make()
+    outcomes = [market.take(entry(NOW + number, 1.0), NOW) for number in range(20)]
+    assert outcomes.count(BarOutcome.WAITING) == 8
+    assert set(outcomes[8:]) == {BarOutcome.REFUSED}
+
+
+def test_the_range_of_the_last_bars_says_how_volatile_a_symbol_is():
+    market = make(["CALM", "NONE", "WILD"])
+    chance = random.Random(1)
+    for number in range(30):
+        start = START + number * MINUTE
+        market.take(entry(start, 100.0, "CALM"), NOW)
+        market.take(entry(start, 100.0 + chance.uniform(-20, 20), "WILD"), NOW)
+    found = market.find_ranges(["CALM", "NONE", "WILD"])
+    assert found["CALM"] == pytest.approx(0.02)
+    assert found["WILD"] > 0.2
+    assert found["NONE"] == 0
+
+
+def test_the_form_of_bars_of_which_the_digest_is_made():
+    market = make()
+    market.take(entry(START, 581.25), NOW)
+    unknown = entry(START + MINUTE, 100.0)
+    del unknown[b"volume"]
+    market.take(unknown, NOW)
+    assert encode_bars(market.see("SPY")) == (
+        b'[[1767571200000,"581.25","582.25","580.25","581.25","5"],'
+        b'[1767571260000,"100","101","99","100",null]]'
+    )
+    digest = sha256(encode_bars(market.see("SPY"))).hexdigest()
+    assert market.hash_bars("SPY") == digest
+    assert all(first < second for first, second in pairwise(orjson.loads(encode_bars(market.see("SPY")))))
