@@ -14,8 +14,8 @@ import typer
 from marketswarm.bus.stream import StreamEntry
 from marketswarm.cli import event_loop, output
 from marketswarm.cli.alerts import (
-    LoggedEvent,
     EventLogReader,
+    LoggedEvent,
     follow_readers,
     read_past_events,
     wait_until_stdout_closes,
