@@ -78,7 +78,7 @@ async def _print_events(since_sec: float | None, data: Path, as_json: bool) -> N
 
 
 async def _print_past(since_sec: float, fleet: FleetView, as_json: bool) -> None:
-    for raw, event in await read_past_events([LogReader(bus, since_sec) for bus in fleet.buses()]):
+    for raw, event in await read_past_events([EventLogReader(bus, since_sec) for bus in fleet.buses()]):
         _print_event(raw, event, as_json)
 
 
@@ -132,15 +132,15 @@ async def follow_log(
 
     `since_sec` is how far back to begin; None begins now. A bus that does not answer is tried again.
     """
-    return await follow_readers([LogReader(bus, since_sec) for bus in buses])
+    return await follow_readers([EventLogReader(bus, since_sec) for bus in buses])
 
 
-async def follow_readers(readers: Sequence["LogReader"]) -> AsyncGenerator[LoggedEvent, None]:
+async def follow_readers(readers: Sequence["EventLogReader"]) -> AsyncGenerator[LoggedEvent, None]:
     """Return a generator of the events of some readers, as `follow_log` does."""
     return _merge(await read_past_events(readers), readers)
 
 
-async def read_past_events(readers: Sequence["LogReader"]) -> list[LoggedEvent]:
+async def read_past_events(readers: Sequence["EventLogReader"]) -> list[LoggedEvent]:
     """Return the past events of all logs by their time, each once; the readers continue behind them."""
     past = await asyncio.gather(*(reader.read_past() for reader in readers))
     known = KnownIds()
@@ -148,7 +148,7 @@ async def read_past_events(readers: Sequence["LogReader"]) -> list[LoggedEvent]:
 
 
 async def _merge(
-    past: Sequence[LoggedEvent], readers: Sequence["LogReader"]
+    past: Sequence[LoggedEvent], readers: Sequence["EventLogReader"]
 ) -> AsyncGenerator[LoggedEvent, None]:
     known = KnownIds()
     queue: asyncio.Queue[LoggedEvent] = asyncio.Queue()
@@ -183,7 +183,7 @@ class KnownIds:
         return True
 
 
-class LogReader:
+class EventLogReader:
     """Read the events of one log of a bus, by default the alert log: those of the past, and then new ones.
 
     `parse` returns the events of an entry, none if it has none that can be read.

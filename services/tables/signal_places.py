@@ -42,13 +42,13 @@ SideWord = Literal["long", "short", "flat"]
 OutcomeWord = Literal["signal", "unchanged", "closed", "abstained", "failed"]
 
 
-class _Part(BaseModel):
+class _PlacePart(BaseModel):
     """The base of the parts of a place: frozen, and tolerant of what a later version adds."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class PlacedBars(_Part):
+class PlacedBars(_PlacePart):
     """The bars that votes were made of: how many, of which source, from when to when, and their digest."""
 
     timeframe: Word | None = None
@@ -59,7 +59,7 @@ class PlacedBars(_Part):
     digest: Annotated[str, Field(strict=True, pattern=_DIGEST)] | None = None
 
 
-class PlacedVote(_Part):
+class PlacedVote(_PlacePart):
     """What a voter said: a direction (1, 0 or -1) with its numbers, or why its vote does not count."""
 
     direction: Annotated[int, Field(strict=True, ge=-1, le=1)] | None = None
@@ -77,7 +77,7 @@ class PlacedVote(_Part):
         return self.abstained is None and None not in (self.direction, self.strength, self.confidence)
 
 
-class SignalPlace(_Part):
+class SignalPlace(_PlacePart):
     """What a tick says of a symbol. Numbers are decimal text, as they were hashed."""
 
     symbol: Annotated[str, Field(strict=True, pattern=f"^{SYMBOL.pattern}$")]

@@ -25,6 +25,7 @@ WITHOUT_TRUTH = {
     ),
     "client.md",
     "backtests.md",
+    "signals-board.md",
 }
 SERVICES = sorted((ROOT / "docs/services").glob("*.md"))
 

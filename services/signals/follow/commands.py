@@ -14,8 +14,8 @@ import typer
 from marketswarm.bus.stream import StreamEntry
 from marketswarm.cli import event_loop, output
 from marketswarm.cli.alerts import (
+    EventLogReader,
     LoggedEvent,
-    LogReader,
     follow_readers,
     read_past_events,
     wait_until_stdout_closes,
@@ -106,12 +106,12 @@ async def _show_past(fleet: FleetView, since_sec: float, symbol: str | None, as_
     )
 
 
-def _make_reader(fleet: FleetView, since_sec: float | None, symbol: str | None) -> LogReader:
+def _make_reader(fleet: FleetView, since_sec: float | None, symbol: str | None) -> EventLogReader:
     """Return a reader of the signals of a fleet. Raises Exit if its truth has none."""
     point = find_signal_log(fleet.truth)
     if point is None:
         raise Mistake(f"the truth has no service {SIGNALS}: this fleet has no signals")
-    return LogReader(fleet.bus(point.bus), since_sec, point.key, partial(_parse, symbol))
+    return EventLogReader(fleet.bus(point.bus), since_sec, point.key, partial(_parse, symbol))
 
 
 def _parse(symbol: str | None, entry: StreamEntry) -> list[LoggedEvent]:
