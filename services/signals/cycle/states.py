@@ -173,8 +173,8 @@ def plan_tick(
         if symbol not in closed and _is_due(market, symbol, states[symbol], at_ms):
             due[symbol] = int(as_of[place])
     for symbol in again:
-        if symbol not in closed and symbol not in due and symbol in states.by_symbol:
-            due[symbol] = market.find_as_of(symbol, at_ms)
+        if symbol not in closed and symbol in states.by_symbol:
+            due[symbol] = int(as_of[states.find_place(symbol)])
     closing = frozenset(each for each in closed if states[each].outcome is not PlaceOutcome.CLOSED)
     ranges = market.find_ranges(list(due))
     ranked = sorted(due, key=lambda symbol: (-ranges[symbol], symbol))

@@ -1,4 +1,4 @@
-"""A tick: each symbol has a place, nothing later counts, no order matters, and no voter ends more than its vote."""
+"""A tick: each symbol has a place, nothing later counts, no order matters, a voter ends its own vote alone."""
 
 import random
 from dataclasses import replace
