@@ -8,6 +8,7 @@ from typing import Final
 
 from bench import (
     archive,
+    audit,
     bars,
     board,
     cli,
@@ -42,6 +43,7 @@ READ: Final = "bare MGET of the same keys"
 DOCUMENT: Final = "bare GET of the document for each"
 BARE_CYCLE: Final = "bare loop of the same requests"
 BARE_BARS: Final = "bare loop over the same bars"
+BARE_LINES: Final = "bare loop over the same lines"
 CORE_US: Final = "µs of a core"
 CORE_MS: Final = "ms of a core"
 PERCENT: Final = "% of a core"
@@ -210,6 +212,12 @@ BENCHES: Final[Mapping[str, Bench]] = {
         "two": Figure("bars played, two rules", "bars/s", BARE_BARS, goal_ratio=1 / 0.45, is_rate=True),
         "five": Figure("bars played, five rules", "bars/s", BARE_BARS, goal_ratio=1 / 0.2, is_rate=True),
         "first": Figure("start to a first answer", "s", PYTHON, goal=1, slack=0.5),
+    }),
+    "audit": Bench(MARKET, audit.measure, 3, 1, {
+        "month": Figure("98,000 ticks of a symbol are verified", "s", BARE_LINES, goal=10),
+        "log": Figure("518,400 ticks of a symbol are verified", "s", BARE_LINES, goal=60),
+        "prove": Figure("20,000 ticks of a symbol are proven", "s", "bare SELECT of the entries"),
+        "one": Figure("one tick is proven", "ms", "bare SELECT of its entry", goal=5, slack=3),
     }),
     "many": Bench(LONG, bars.measure_many, 0, 0, {
         "minute": Figure("10,000 symbols, a minute of each in 60 s", PERCENT, "bare XREAD and XADD", goal=60),
