@@ -25,6 +25,7 @@ from bench import (
     notes,
     notify,
     pings,
+    signal_cycle,
     signals,
     swarm,
     takeover,
@@ -44,6 +45,7 @@ DOCUMENT: Final = "bare GET of the document for each"
 BARE_CYCLE: Final = "bare loop of the same requests"
 BARE_BARS: Final = "bare loop over the same bars"
 BARE_LINES: Final = "bare loop over the same lines"
+BARE_VOTES: Final = "bare arithmetic"
 CORE_US: Final = "µs of a core"
 CORE_MS: Final = "ms of a core"
 PERCENT: Final = "% of a core"
@@ -218,6 +220,11 @@ BENCHES: Final[Mapping[str, Bench]] = {
         "log": Figure("518,400 ticks of a symbol are verified", "s", BARE_LINES, goal=60),
         "prove": Figure("20,000 ticks of a symbol are proven", "s", "bare SELECT of the entries"),
         "one": Figure("one tick is proven", "ms", "bare SELECT of its entry", goal=5, slack=3),
+    }),
+    "signal_cycle": Bench(MARKET, signal_cycle.measure, 3, 2, {
+        "p99": Figure("a tick: 5,000 symbols, seven votes: p99", CORE_MS, BARE_VOTES, goal=300, goal_ratio=8),
+        "median": Figure("a tick of 5,000 symbols: median", CORE_MS, BARE_VOTES),
+        "all": Figure("the same, and each symbol is evaluated", CORE_MS, BARE_VOTES),
     }),
     "many": Bench(LONG, bars.measure_many, 0, 0, {
         "minute": Figure("10,000 symbols, a minute of each in 60 s", PERCENT, "bare XREAD and XADD", goal=60),

@@ -26,7 +26,7 @@ from services.signals.cycle.decide import (
     vote_by_rules,
 )
 from services.signals.cycle.market import MarketBars
-from services.signals.cycle.states import SymbolState, ThriftRules, TickPlan, plan_tick, restore_state
+from services.signals.cycle.states import SymbolStates, ThriftRules, TickPlan, plan_tick, restore_state
 from services.signals.log.entries import make_tick
 from services.signals.market_reader import MarketReader
 from services.signals.metrics import SignalsMetrics
@@ -87,7 +87,7 @@ class SignalLeader:
         self._publisher = PlacePublisher(me, settings_now)
         self._publishing = Outage(me.log, "places.unpublished", "places.published", degrade=self._degrade_log)
         self._sessions = SessionBook()
-        self._states: dict[str, SymbolState] = {}
+        self._states = SymbolStates(())
         self._common = CommonVotes(())
         self._last_tick, self._last_at_ms = 0, 0
         self._is_known = self._has_epoch = self._is_published = False
@@ -147,27 +147,32 @@ class SignalLeader:
         return is_done
 
     def _restore(self, state: StoredState) -> None:
-        self._states = {
+        restored = {
             symbol: restore_state(row, state.decided.get(symbol)) for symbol, row in state.last.items()
         }
+        self._states = SymbolStates(tuple(restored), restored)
         self._last_tick, self._last_at_ms = state.last_tick, state.last_at_ms
         self._is_known, self._is_published = True, False
 
     async def _decide_tick(self, lease: Lease) -> bool:
-        began, settings = time.monotonic(), self._settings_now()
         again = await self._voters.prepare(self._now_ms())
         await self._sessions.prepare({each.session or "" for each in self._reader.symbols.values()})
         async with self._reader.lock:
+            began = time.monotonic()
             self._reader.follow()
             market, symbols, settings = self._reader.market, self._reader.symbols, self._settings_now()
             if not self._reader.is_complete or not symbols:
                 self._gap_reason = self._gap_reason or GapReason.BARS_UNREAD
                 self._degrade("bars has no symbols" if not symbols else "", "no_symbols")
                 return False
+            if not self._sessions.is_prepared({each.session or "" for each in symbols.values()}):
+                return False  # a reseed named another one just now
             now_ms, rules, revision = self._now_ms(), make_rules(settings), self._me.revision
             await self._write_gap(now_ms, settings.settings.cycle_sec)
             if self._common.voters != tuple(sorted(rules.consensus.weights)):
                 self._common = CommonVotes(rules.consensus.weights)
+            if self._states.symbols != market.symbols:
+                self._states = SymbolStates(market.symbols, self._states.by_symbol)
             market.advance(now_ms)
             closed = self._sessions.find_closed(market, symbols, now_ms)
             plan = plan_tick(market, self._states, rules.thrift, closed, now_ms, again=again)
@@ -206,8 +211,7 @@ class SignalLeader:
         await self._writer.write_tick(
             TickToWrite(decision.tick, decision.at_ms, entry, decision.places.symbols, decision.rows)
         )
-        known = {**self._states, **decision.states}
-        self._states = {symbol: known[symbol] for symbol in decision.places.symbols}
+        self._states.update(decision.states)
         self._common.add(decision.opinions)
         self._last_tick, self._last_at_ms = decision.tick, decision.at_ms
         self._gap_reason = None

@@ -13,7 +13,7 @@ from services.market.records import Timeframe
 from services.market.universe import LoadedSymbol
 from services.signals.cycle.market import MarketBars
 from services.signals.metrics import SignalsMetrics
-from services.signals.settings import BarsVoterEntry, SignalsSettings, find_bars, find_symbols
+from services.signals.settings import SignalsSettings, find_bars, find_symbols
 
 BATCH: Final = 2000
 BLOCK_SEC: Final = 0.25
@@ -87,9 +87,7 @@ class MarketReader:
         settings, point = self._settings_now(), find_bars(self._me.section)
         symbols = find_symbols(settings, self._me.truth)
         timeframe = settings.settings.timeframe
-        sources = frozenset(
-            each.source for each in settings.endpoints if isinstance(each, BarsVoterEntry) and each.source
-        )
+        sources = settings.sources
         asked = point, timeframe, sources, tuple(symbols)
         self.symbols = symbols
         bus: Bus = self._me.bus(point.bus)

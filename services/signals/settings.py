@@ -10,7 +10,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from marketswarm.agent import ServiceConfig, point_like
 from marketswarm.keys import CHECKED_BARS, SIGNALS_LOG
-from marketswarm.settings import CommonSettings, list_variables
+from marketswarm.settings import list_variables
+from marketswarm.settings.programs import MonitorSettings
 from marketswarm.text import format_names
 from marketswarm.truth import MARKET, AccessPoint, Service, Truth
 from marketswarm.truth.errors import Place
@@ -26,6 +27,7 @@ from services.signals.ask.endpoints import (
     NewsSettings,
     VoteUrl,
 )
+from services.signals.ask.keys import VoterEnvironment
 from services.signals.consensus.consensus import UNIT, VERSION, ConsensusRules
 
 MAX_VOTERS: Final = 50
@@ -34,13 +36,11 @@ RULES: Final = ("trend", "reversion", "breakout", "volume")
 """The rules of voters of kind `bars`, each a file of `services/signals/voters`."""
 
 
-class SignalsEnvironment(CommonSettings):
-    """The variables of signals. Each URL and each key may be in a file that `<NAME>_FILE` names."""
+class SignalsEnvironment(MonitorSettings, VoterEnvironment):
+    """The variables of signals. The URL of the database and the keys may be in files: `<NAME>_FILE`."""
 
     signals_database_url: Annotated[str, Field(min_length=1)] | None = Field(default=None, repr=False)
     """The database of archive, for a role that may add to the tables of signals and read what they need."""
-    signals_keys_file: Path | None = None
-    """A file with a line for each origin that may be asked with a key: `https://api.x.ai KEY`."""
     signals_log_key_file: Path | None = None
     """The file with the private key that signs the log."""
     signals_witness_url: VoteUrl | None = None
@@ -57,6 +57,7 @@ def _require_symbol(text: str) -> str:
 
 SymbolName = Annotated[str, AfterValidator(_require_symbol)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+SourceWord = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,60}$")]
 RuleName = Literal["trend", "reversion", "breakout", "volume"]
 
 
@@ -78,7 +79,7 @@ class BarsVoterEntry(WeighedVoter):
     kind: Literal["bars"] = "bars"
     rule: RuleName
     """The rule. Example: `"trend"`."""
-    source: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,60}$")] | None = None
+    source: SourceWord | None = None
     """The source whose bars alone it sees. Default: bars of all sources. Example: `"massive"`."""
 
 
@@ -126,6 +127,47 @@ class WitnessSettings(ServiceConfig):
     `"witness.example+1b2c3d4e+BEFiY2Q="`."""
 
 
+class ShadowVoterEntry(ServiceConfig):
+    """`settings.shadow.voters[]`: a voter of bars of its own, or one in force."""
+
+    voter: Annotated[str, Field(pattern=f"^(?:{VOTER.pattern})$")]
+    """The name of the voter. Without a `rule` it is one in force. Example: `"xai_grok"`."""
+    weight: Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)]
+    """Its weight beside those of others; they need not add up to 1. Example: `0.4`."""
+    rule: RuleName | None = None
+    """The rule over bars by which it votes in the shadow alone. Example: `"breakout"`."""
+    source: SourceWord | None = None
+    """With a rule: the source whose bars alone it sees. Default: all sources. Example: `"massive"`."""
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.source is not None and self.rule is None:
+            raise ValueError("source: is for a voter with a rule")
+        return self
+
+
+class ShadowSettings(ServiceConfig):
+    """`settings.shadow`: another revision of voters and thresholds, played beside the one in force.
+
+    What is not set is as in force. It asks nobody outside, and leaves nothing in the log.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,39}$")]
+    """What it is called. Example: `"7.0-trial"`."""
+    voters: Annotated[tuple[ShadowVoterEntry, ...], Field(min_length=1, max_length=MAX_VOTERS)]
+    """Its voters, each with its weight."""
+    quorum: Share | None = None
+    """The share of all weight that has to vote. Default: as in force. Example: `0.6`."""
+    least_votes: Annotated[int, Field(ge=1, le=MAX_VOTERS)] | None = None
+    """The number of voters that have to vote. Default: as in force. Example: `3`."""
+    enter: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
+    """A side begins at a score that is this far from 0. Default: as in force. Example: `0.25`."""
+    leave: Share | None = None
+    """It ends at a score that is nearer to 0 than this. Default: as in force. Example: `0.2`."""
+    cooldown_sec: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] | None = None
+    """How long after a change of side no side begins. Default: as in force. Example: `300`."""
+
+
 class SignalOptions(ServiceConfig):
     """`settings` of signals."""
 
@@ -159,6 +201,8 @@ class SignalOptions(ServiceConfig):
     """The seconds from one checkpoint of the log to the next. Example: `30`."""
     witness: WitnessSettings | None = None
     """Who cosigns checkpoints; without one no signal is shown as proven."""
+    shadow: ShadowSettings | None = None
+    """Another revision that is played beside this one, on the same ticks; its differences are counted."""
     keep: Annotated[int, Field(ge=1000, le=10_000_000)] = 100_000
     """The number of entries, roughly, that `signals:log` keeps; up to twice as many while a reader is behind.
     Example: `500000`."""
@@ -203,6 +247,26 @@ class SignalsSettings(ServiceConfig):
             raise ValueError(f"settings.least_votes: there are {len(self.endpoints)} voters")
         return self
 
+    @model_validator(mode="after")
+    def _shadow_fits(self) -> Self:
+        shadow = self.settings.shadow
+        if shadow is None:
+            return self
+        in_force, seen = {each.voter for each in self.endpoints}, set[str]()
+        for number, each in enumerate(shadow.voters):
+            place = f"settings.shadow.voters[{number}].voter"
+            if each.voter in seen:
+                raise ValueError(f"{place}: another voter has this name")
+            if each.rule is None and each.voter not in in_force:
+                raise ValueError(f"{place}: no voter in force has this name, and it has no rule")
+            seen.add(each.voter)
+        rules = self.shadow_rules
+        if rules is not None and rules.leave > rules.enter:
+            raise ValueError("settings.shadow.leave: is above its enter")
+        if rules is not None and rules.least_votes > len(shadow.voters):
+            raise ValueError(f"settings.shadow.least_votes: there are {len(shadow.voters)} voters")
+        return self
+
     def find_truth_warnings(self, truth: Truth) -> Iterator[tuple[Place, str]]:
         """Yield warnings: symbols that bars does not have, and a voter of news without a stream of it."""
         known = list_checked_symbols(truth)
@@ -223,6 +287,34 @@ class SignalsSettings(ServiceConfig):
             leave=to_units(options.leave),
             cooldown_ms=round(1000 * options.cooldown_sec),
         )
+
+    @property
+    def shadow_rules(self) -> ConsensusRules | None:
+        """By which votes are weighed in the shadow; None without one."""
+        shadow, options = self.settings.shadow, self.settings
+        if shadow is None:
+            return None
+
+        def choose(name: str) -> Any:
+            own = getattr(shadow, name)
+            return getattr(options, name) if own is None else own
+
+        return ConsensusRules(
+            weights={each.voter: to_units(each.weight) for each in shadow.voters},
+            quorum=Fraction(repr(choose("quorum"))),
+            least_votes=choose("least_votes"),
+            enter=to_units(choose("enter")),
+            leave=to_units(choose("leave")),
+            cooldown_ms=round(1000 * choose("cooldown_sec")),
+        )
+
+    @property
+    def sources(self) -> frozenset[str]:
+        """The sources to whose bars a voter is held, in force or in the shadow."""
+        shadow = self.settings.shadow
+        named = [each.source for each in self.endpoints if isinstance(each, BarsVoterEntry)]
+        named += [] if shadow is None else [each.source for each in shadow.voters]
+        return frozenset(source for source in named if source is not None)
 
     @property
     def asked(self) -> dict[str, AskSettings]:

@@ -4,7 +4,8 @@ A shadow decides on the symbols that a tick evaluates, from the votes that the t
 own voters of bars. It asks nobody outside, and leaves nothing in the log. What it would have decided is held
 against what was: each difference is counted, and the last ones are listed for people to read.
 
-It begins with the sides in force, so that a difference comes of its rules and not of its start.
+It begins with the side in force of each symbol, and compares from the next evaluation on, so that a
+difference comes of its rules and not of its start.
 """
 
 from collections import Counter, deque
@@ -30,6 +31,7 @@ from services.signals.cycle.decide import (
 from services.signals.cycle.market import MarketBars
 from services.signals.cycle.states import FIRST_STATE, SymbolState, ThriftRules, TickPlan
 from services.signals.log.entries import PlaceOutcome
+from services.signals.settings import SignalsSettings
 from services.signals.voters.votes import Vote
 from services.tables.signal_shadow import MAX_LISTED, ShadowDifference, ShadowReport, ShadowWord
 
@@ -65,23 +67,37 @@ class ShadowState:
     side_ms: int | None = None
 
 
+def make_shadow(settings: SignalsSettings) -> ShadowRules | None:
+    """Return what the truth has in the shadow; None if it has nothing there."""
+    shadow, rules = settings.settings.shadow, settings.shadow_rules
+    if shadow is None or rules is None:
+        return None
+    own = tuple(
+        BarVoter(each.voter, each.rule, each.source) for each in shadow.voters if each.rule is not None
+    )
+    # a voter in force that sees bars votes on the symbols of the tick anyway
+    return ShadowRules(shadow.name, rules, own, ThriftRules(settings.settings.timeframe, 0.0))
+
+
 class ShadowRun:
     """Decide in the shadow, and count how that differs.
 
     Attributes:
-        ticks: the ticks in which a symbol was evaluated.
+        ticks: the ticks in which a symbol was compared.
         evaluated: the symbols that were, over all ticks.
         same: how many of these were decided alike.
         counts: the others, by what was decided and what the shadow would have decided.
         now: the symbols that differ at present.
         last: the last differences, the newest first.
+        has_failed: set by who plays it, if an error ended it.
     """
 
-    def __init__(self, rules: ShadowRules, states: Mapping[str, SymbolState], began_ms: int) -> None:
-        """Begin at `began_ms` (wall time, epoch milliseconds) with the sides in force."""
+    def __init__(self, rules: ShadowRules, began_ms: int) -> None:
+        """Begin at `began_ms` (wall time, epoch milliseconds)."""
         self.rules, self.began_ms = rules, began_ms
-        self._states = {symbol: ShadowState(each.side, each.side_ms) for symbol, each in states.items()}
+        self._states: dict[str, ShadowState] = {}
         self.ticks = self.evaluated = self.same = 0
+        self.has_failed = False
         self.counts: Counter[tuple[ShadowWord, ShadowWord]] = Counter()
         self.now: dict[str, ShadowDifference] = {}
         self.last: deque[ShadowDifference] = deque(maxlen=MAX_LISTED)
@@ -89,7 +105,8 @@ class ShadowRun:
     def follow(self, decision: TickDecision, market: MarketBars, plan: TickPlan, votes: GivenVotes) -> None:
         """Decide the same symbols as a tick that is stored; `votes` are those that it was decided by.
 
-        Symbols that the market has no more, and those whose market closes, differ no longer.
+        A symbol that comes for the first time is not compared. Those that the market has no more, and those
+        whose market closes, differ no longer.
         """
         for symbol in (*plan.closing, *(self.now.keys() - set(market.symbols))):
             self.now.pop(symbol, None)
@@ -99,9 +116,13 @@ class ShadowRun:
         own_votes, _ = vote_by_rules(market, plan, own)
         known = {**votes, **own_votes}
         scores = {row.symbol: row.score for row in decision.rows}
-        self.ticks += 1
+        compared = self.evaluated
         for symbol, as_of_ms in plan.due.items():
-            live = _find_word(decision.states.get(symbol, FIRST_STATE))
+            state = decision.states.get(symbol, FIRST_STATE)
+            live = _find_word(state)
+            if symbol not in self._states:
+                self._states[symbol] = ShadowState(state.side, state.side_ms)
+                continue
             if live is None:
                 continue
             shadow, score = self._decide(symbol, as_of_ms, known)
@@ -115,10 +136,11 @@ class ShadowRun:
                 shadow_score=score,
             )
             self._count(found)
+        self.ticks += self.evaluated > compared
 
     def _decide(self, symbol: str, as_of_ms: int, votes: GivenVotes) -> tuple[ShadowWord, str | None]:
         """Return what the shadow decides of a symbol, with its score, and keep its side."""
-        rules, state = self.rules.consensus, self._states.get(symbol, ShadowState())
+        rules, state = self.rules.consensus, self._states[symbol]
         checked = {name: check_vote(votes.get((symbol, name)), as_of_ms) for name in rules.weights}
         opinions = {name: vote.opinion for name, vote in checked.items() if isinstance(vote, Vote)}
         found = weigh_votes(rules, opinions)

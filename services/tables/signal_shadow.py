@@ -40,7 +40,7 @@ class ShadowReport(BaseModel):
     Attributes:
         name: by which the truth calls it.
         began: since when it is played; `at` is when this was written.
-        ticks: the ticks in which a symbol was evaluated, `evaluated` how many symbols that were together.
+        ticks: the ticks in which a symbol was compared, `evaluated` how many symbols that were together.
         same: of these, how many were decided alike; `counts` has the others, by `<live> <shadow>`.
         now: the symbols that differ at present, MAX_LISTED at most, of `now_count`.
         last: the last differences, the newest first.

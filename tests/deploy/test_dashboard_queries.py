@@ -1,12 +1,9 @@
 """Every query of every dashboard, put to a real Prometheus that scraped a real fleet."""
 
-import time
-import urllib.error
-from dataclasses import dataclass
-
 import orjson
 import pytest
 
+from support.dashboards import find_empty, list_queries, list_variables
 from support.pages import ROOT
 from support.rig import free_port
 from support.rig.metrics import Prometheus, answers, key, samples
@@ -20,9 +17,8 @@ pytestmark = pytest.mark.needs("prometheus")
 RULES = (ROOT / "deploy" / "prometheus" / "rules.yml").read_text(encoding="utf-8")
 SHIPPED = orjson.loads((ROOT / "truth.json").read_bytes())["services"]
 AGENTS = ("massive", "mesh", "rss_agg", "vexy_ai", "sentinel", "notifier", "board", "medic", "healer")
-PATHS = sorted((ROOT / "deploy" / "grafana" / "dashboards").glob("*.json"))
-CHOSEN = {"svc": "vexy_ai", "bus": ".*", "__rate_interval": "10s", "__range": "60s"}
-"""What Grafana puts in place of its variables: an agent that reads streams, and all buses."""
+NAMES = ("buses", "fleet", "notifications", "service")
+"""The dashboards of any fleet: tests/market has that of signals."""
 MAY_BE_EMPTY = {
     ("fleet", "Flow between services", "A"),
     ("buses", "Saves that were refused", "A"),
@@ -30,67 +26,6 @@ MAY_BE_EMPTY = {
     ("service", "Values that could not be used", "A"),
 }
 """Queries of what a fleet that is well has none of."""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A query of a dashboard: its name, the panel, the letter in it, the expression."""
-
-    dashboard: str
-    panel: str
-    letter: str
-    expr: str
-    instant: bool
-
-    @property
-    def place(self):
-        return self.dashboard, self.panel, self.letter
-
-
-def fill_in(expr):
-    """Put values in place of Grafana's variables, the longest names first."""
-    for name in sorted(CHOSEN, key=len, reverse=True):
-        expr = expr.replace(f"${name}", CHOSEN[name])
-    assert "$" not in expr, expr
-    return expr
-
-
-def queries():
-    for path in PATHS:
-        for panel in orjson.loads(path.read_bytes())["panels"]:
-            for target in panel.get("targets", ()):
-                yield Asked(
-                    path.stem, panel["title"], target["refId"], fill_in(target["expr"]), target["instant"]
-                )
-
-
-def variables():
-    """The metric and the label of each variable that Grafana asks for."""
-    for path in PATHS:
-        for variable in orjson.loads(path.read_bytes())["templating"]["list"]:
-            if variable["type"] == "query":
-                inner = variable["query"]["query"].removeprefix("label_values(").removesuffix(")")
-                yield tuple(inner.split(", "))
-
-
-def find_empty(prometheus):
-    """Ask everything; return the queries without a series, and those that are refused, with the reason."""
-    empty, refused = [], []
-    now = time.time()
-    for one in queries():
-        try:
-            if one.instant:
-                found = prometheus.ask("query", query=one.expr, time=str(now))
-            else:
-                found = prometheus.ask(
-                    "query_range", query=one.expr, start=str(now - 30), end=str(now), step="1"
-                )
-        except urllib.error.HTTPError as error:
-            refused.append((one, error.read().decode()))
-            continue
-        if not found["result"]:
-            empty.append(one)
-    return empty, refused
 
 
 def sections(receiver):
@@ -125,16 +60,16 @@ def test_each_query_of_each_dashboard_has_an_answer_from_a_fleet_that_runs(tmp_p
             until(lambda: ("ServiceDown", "alpha") in prometheus.alerts(), what="the rule")
 
             def missing():
-                empty, refused = find_empty(prometheus)
+                empty, refused = find_empty(prometheus, NAMES)
                 assert not refused, refused
                 return [one for one in empty if one.place not in MAY_BE_EMPTY]
 
             until(lambda: not missing(), 40, lambda: f"a series for each: {missing()}")
-            for metric, label in variables():
+            for metric, label in list_variables(NAMES):
                 found = prometheus.ask("query", query=f"group by ({label}) ({metric})")["result"]
                 assert all(series["metric"][label] for series in found), metric
                 assert found, metric
 
 
 def test_the_exceptions_are_queries_that_there_are():
-    assert {one.place for one in queries()} >= MAY_BE_EMPTY
+    assert {one.place for one in list_queries(NAMES)} >= MAY_BE_EMPTY

@@ -39,6 +39,7 @@ from services.medic.settings import HealingSettings, MedicEnvironment
 from services.mesh.listener import BeatListener
 from services.mesh.loop import collect_metrics as collect_mesh_metrics
 from services.mesh.topology import Topology
+from services.signals.ask.metrics import AskMetrics
 from services.sources.metrics import SourcesMetrics
 from support.pages import ROOT, blocks, table
 
@@ -149,6 +150,7 @@ TOLD = {
     "sources": lambda: SourcesMetrics().collect(),
     "bars": lambda: BarsMetrics().collect(),
     "archive": lambda: ArchiveMetrics().collect(),
+    "Voters of signals": lambda: AskMetrics().collect(),
 }
 """What the agents tell, by the heading of its table."""
 

@@ -18,6 +18,7 @@ WITHOUT_TRUTH = {
         "sources-catalog.md",
         "features.md",
         "consensus.md",
+        "signals-voters.md",
         "witness.md",
         "engine.md",
         "backtest.md",

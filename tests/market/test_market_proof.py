@@ -26,7 +26,7 @@ def test_killed_anywhere_while_two_days_play_the_database_has_what_a_batch_compu
     assert rows["values of features"] == 60 * rows["features"], report
     assert rows["correlations"] >= 3, report
     assert rows["observations"] > 900, report
-    assert rows["symbols"] == 9, report
+    assert rows["symbols"] == 11, report  # of minutes, of days and of actions
     assert rows["actions"] > 10, report
     assert rows["downloads"] > 50, report
     assert rows["alerts"] > 0, report

@@ -8,7 +8,7 @@ from services.market.records import AssetClass, Bar, Provenance
 from services.signals.consensus.consensus import UNIT, Abstention, ConsensusRules, SignalSide
 from services.signals.cycle.decide import BarVoter, TickRules, decide_tick, vote_by_rules
 from services.signals.cycle.market import MarketBars
-from services.signals.cycle.states import SymbolState, ThriftRules, TickPlan
+from services.signals.cycle.states import SymbolState, SymbolStates, ThriftRules, TickPlan
 from services.signals.proofs.recompute import StoredBar
 from services.signals.voters.votes import NoVote, Vote
 
@@ -53,7 +53,7 @@ def play(seed: int, count: int = 80, *, replay=False, timeframe="1m", length=1):
     decision = decide_tick(
         *(17, at_ms, market, plan, rules),
         votes=votes,
-        states={SYMBOL: state},
+        states=SymbolStates((SYMBOL,), {SYMBOL: state}),
         correlations=CORRELATIONS,
     )
     (row,) = decision.rows

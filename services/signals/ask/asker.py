@@ -28,6 +28,7 @@ REST_SEC: Final = 60.0
 """For how long a voter is not asked again about a symbol on which it had no vote."""
 HEADLINES_SEC: Final = 86_400.0
 """The age up to which a headline goes with a question."""
+LOG_EVERY_SEC: Final = 60.0
 MAX_RESTS: Final = 100_000
 _RESTS: Final = (Abstention.FAILED, Abstention.NOT_A_NUMBER, Abstention.OUT_OF_RANGE)
 
@@ -47,6 +48,7 @@ class _AskedVoter:
     budget: HourlyBudget
     in_flight: int = 0
     is_failing: bool = False
+    logged_at: float = -math.inf
 
     @property
     def windows(self) -> list[tuple[int, int]]:
@@ -68,7 +70,7 @@ class VoteAsker:
         metrics: AskMetrics,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._keys, self._news, self._metrics, self._monotonic = keys, news, metrics, monotonic
+        self._keys, self.news, self.metrics, self._monotonic = keys, news, metrics, monotonic
         self._cache = VoteCache(monotonic)
         self._bus: Bus | None = None
         self._settings: dict[str, AskSettings] = {}
@@ -113,8 +115,9 @@ class VoteAsker:
         gone = [self._voters.pop(name) for name in list(names)]
         ended = {each.name for each in gone}
         await end_tasks(*(task for (_, voter), task in list(self._tasks.items()) if voter in ended))
+        self._rests = {key: each for key, each in self._rests.items() if key[1] not in ended}
         for each in gone:
-            self._metrics.breakers.pop(each.name, None)
+            self.metrics.breakers.pop(each.name, None)
             await each.client.aclose()
 
     def take_arrived(self) -> frozenset[str]:
@@ -132,30 +135,26 @@ class VoteAsker:
         among those of `configure`.
         """
         self._drop_done()
-        hits = self._metrics.cache_hits_total.total()
         found: dict[Key, Vote | Abstention] = {}
-        missing: list[VoteQuestion] = []
+        unknown: dict[Key, VoteQuestion] = {}
         for question in questions:
             known = self._find_known(question)
             if known is None:
-                missing.append(question)
+                unknown[question.key] = question
             else:
                 found[question.key] = known
-        missing.sort(key=lambda each: -each.volatility)
+        missing = sorted(unknown.values(), key=lambda each: -each.volatility)
         try:
             async with asyncio.timeout(max(0.0, deadline - self._monotonic())):
                 await self._look_up(missing, found)
                 await self._begin_calls([each for each in missing if each.key not in found], found)
         except TimeoutError:
             log.debug("votes.late", questions=len(missing))
-        waiting = {each.key: each for each in missing if each.key not in found}
-        await self._wait(waiting.keys(), deadline)
-        for key, question in waiting.items():
-            found[key] = self._collect(question)
-        called = sum(each.voter in self._voters for each in questions)
-        self._metrics.cache_misses_total += called - (self._metrics.cache_hits_total.total() - hits)
+        waiting = [each for each in missing if each.key not in found]
+        await self._wait([each.key for each in waiting], deadline)
+        found |= {each.key: self._collect(each) for each in waiting}
         for (_, voter), each in found.items():
-            self._metrics.answers_total[voter, "vote" if isinstance(each, Vote) else each.value] += 1
+            self.metrics.answers_total[voter, "vote" if isinstance(each, Vote) else each.value] += 1
         return found
 
     def _drop_done(self) -> None:
@@ -167,13 +166,13 @@ class VoteAsker:
         """Return what needs no call: the vote of news, one in memory, or why the voter is left alone."""
         settings = self._settings[question.voter]
         if isinstance(settings, NewsSettings):
-            notes = self._news.find(question.symbol, question.as_of_ms, settings.window_sec)
+            notes = self.news.find(question.symbol, question.as_of_ms, settings.window_sec)
             return vote_by_news(question, notes, settings.half_sec)
         if not math.isfinite(question.price):
             return Abstention.NOT_A_NUMBER
         cached = self._cache.find(question, settings)
         if cached is not None:
-            self._metrics.cache_hits_total["memory"] += 1
+            self.metrics.cache_hits_total["memory"] += 1
             return cached.vote
         until, reason = self._rests.get(question.key, (-math.inf, Abstention.FAILED))
         return reason if self._monotonic() < until and question.key not in self._tasks else None
@@ -188,7 +187,7 @@ class VoteAsker:
                 stored = await self._cache.load(self._bus, wanted, asked)
         except BusError as error:
             log.debug("votes.unread", reason=error.reason)
-        self._metrics.cache_hits_total["redis"] += len(stored)
+        self.metrics.cache_hits_total["redis"] += len(stored)
         found |= {key: cached.vote for key, cached in stored.items()}
 
     async def _begin_calls(
@@ -217,19 +216,19 @@ class VoteAsker:
 
     async def _ask_permission(self, voter: _AskedVoter) -> tuple[Abstention | None, BreakerReading]:
         """Take a call out of the voter's limits; return why there is none, and what its breaker says."""
-        reading = BreakerReading(self._metrics.breakers.get(voter.name, BreakerState.CLOSED))
+        reading = BreakerReading(self.metrics.breakers.get(voter.name, BreakerState.CLOSED))
         try:
             reading = await voter.breaker.ask()
-            self._metrics.breakers[voter.name] = reading.state
+            self.metrics.breakers[voter.name] = reading.state
             if reading.refusal:
-                self._metrics.call_errors_total[voter.name, reading.refusal] += 1
+                self.metrics.call_errors_total[voter.name, reading.refusal] += 1
                 return Abstention.FAILED, reading
             if await voter.limiter.take(None, voter.windows):
                 return Abstention.LIMITED, reading
             if not await voter.budget.spend(voter.client.settings.calls_per_hour):
                 return Abstention.LIMITED, reading
         except BusError as error:
-            self._metrics.call_errors_total[voter.name, f"bus_{error.reason}"] += 1
+            self.metrics.call_errors_total[voter.name, f"bus_{error.reason}"] += 1
             return Abstention.FAILED, reading
         return None, reading
 
@@ -250,17 +249,17 @@ class VoteAsker:
 
     async def _call(self, voter: _AskedVoter, question: VoteQuestion, *, is_trial: bool) -> Vote | Abstention:
         """Ask a voter, and keep what it answers; note in its breaker and limiter how that went."""
-        self._metrics.calls_total[voter.name] += 1
-        notes = self._news.find(question.symbol, question.as_of_ms, HEADLINES_SEC)
+        self.metrics.calls_total[voter.name] += 1
+        notes = self.news.find(question.symbol, question.as_of_ms, HEADLINES_SEC)
         began, failure, cached = self._monotonic(), "", None
+        has_failed: bool | None = False
         pause_sec: float | None = None
-        has_failed = False
         try:
             text = await voter.client.ask(question, list_headlines(notes, MAX_HEADLINES))
         except CallFailedError as error:
             failure, pause_sec = error.reason, error.pause_sec
             outcome: Vote | Abstention = Abstention.FAILED if pause_sec is None else Abstention.LIMITED
-            has_failed = pause_sec is None and not error.is_ours
+            has_failed = None if error.is_ours else pause_sec is None
         else:
             settings = voter.client.settings
             outcome = parse_answer(text, question.as_of_ms + find_life_ms(settings.answer_sec, question))
@@ -271,7 +270,7 @@ class VoteAsker:
                 self._cache.keep(question.key, cached)
             else:
                 failure = "schema" if has_failed else outcome.value
-        self._metrics.count_call(voter.name, self._monotonic() - began, failure)
+        self.metrics.count_call(voter.name, self._monotonic() - began, failure)
         if outcome in _RESTS:
             self._rest(question.key, outcome)
         self._log_change(voter, failure)
@@ -284,16 +283,21 @@ class VoteAsker:
         return outcome
 
     async def _settle(
-        self, voter: _AskedVoter, pause_sec: float | None, *, has_failed: bool, is_trial: bool
+        self, voter: _AskedVoter, pause_sec: float | None, *, has_failed: bool | None, is_trial: bool
     ) -> None:
-        """Note how a call went: in the limiter if the voter wants a pause, otherwise in the breaker."""
+        """Note how a call went: in the limiter if the voter wants a pause, otherwise in the breaker.
+
+        None for `has_failed` says nothing of the voter: this process failed.
+        """
+        if has_failed is None:
+            return
         if pause_sec is not None:
             await voter.limiter.block(None, pause_sec, voter.windows)
         elif has_failed:
-            self._metrics.breakers[voter.name] = await voter.breaker.record_failure(is_trial=is_trial)
+            self.metrics.breakers[voter.name] = await voter.breaker.record_failure(is_trial=is_trial)
         else:
             await voter.breaker.record_success()
-            self._metrics.breakers[voter.name] = BreakerState.CLOSED
+            self.metrics.breakers[voter.name] = BreakerState.CLOSED
 
     def _rest(self, key: Key, outcome: Abstention) -> None:
         if len(self._rests) >= MAX_RESTS:
@@ -301,13 +305,14 @@ class VoteAsker:
         self._rests[key] = self._monotonic() + REST_SEC, outcome
 
     def _log_change(self, voter: _AskedVoter, failure: str) -> None:
-        """Log the first failure of a voter, and its first vote after failures."""
-        if bool(failure) is not voter.is_failing:
-            voter.is_failing = bool(failure)
-            if failure:
-                log.warning("voter.failed", voter=voter.name, reason=failure)
-            else:
-                log.info("voter.recovered", voter=voter.name)
+        """Log the first failure of a voter, at most once in LOG_EVERY_SEC, and its first vote after that."""
+        now = self._monotonic()
+        if not failure and voter.is_failing:
+            voter.is_failing = False
+            log.info("voter.recovered", voter=voter.name)
+        elif failure and not voter.is_failing and now - voter.logged_at >= LOG_EVERY_SEC:
+            voter.is_failing, voter.logged_at = True, now
+            log.warning("voter.failed", voter=voter.name, reason=failure)
 
     async def _wait(self, keys: Iterable[Key], deadline: float) -> None:
         """Wait for the answers to these questions until the deadline; cancel none."""

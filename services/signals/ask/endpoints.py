@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from functools import cached_property
 from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field
@@ -51,9 +52,9 @@ class CallSettings(ServiceConfig):
     timeout_sec: Annotated[float, Field(gt=0, le=120, allow_inf_nan=False)] = 20.0
     """The time limit of a question; an answer that comes after `late_sec` counts from the next cycle on.
     Example: `30`."""
-    answer_sec: Annotated[float, Field(ge=1, le=86_400, allow_inf_nan=False)] = 300.0
+    answer_sec: Annotated[float, Field(ge=1, le=86_400, allow_inf_nan=False)] = 900.0
     """How long an answer counts for a symbol that moves by 0.1 % from bar to bar; it is shorter the more it
-    moves, and longer while its market is closed. Example: `600`."""
+    moves, and longer while its market is closed. Example: `1800`."""
     stale_move: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.02
     """The share by which the price may move until an answer does not count any more. Example: `0.01`."""
     allow_inside: Annotated[tuple[Allowed, ...], Field(max_length=100)] = ()
@@ -63,7 +64,7 @@ class CallSettings(ServiceConfig):
     def allowances(self) -> tuple[Allowance, ...]:
         return tuple(filter(None, map(parse_allowance, self.allow_inside)))
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """A digest of who answers: what another one has answered does not count."""
         return _hash_identity(self.url)
@@ -76,7 +77,7 @@ class ChatSettings(CallSettings):
     model: Annotated[str, Field(min_length=1, max_length=200)]
     """The name of the model at its endpoint. Example: `"grok-4"`."""
 
-    @property
+    @cached_property
     def identity(self) -> str:
         return _hash_identity(self.url, self.model)
 

@@ -9,12 +9,13 @@ environment says which origin gets which key, and no other one gets any.
 
 import re
 from collections.abc import Mapping
-from typing import Final
+from typing import Annotated, Final
 from urllib.parse import urlsplit
 
-from pydantic import SecretStr
+from pydantic import AfterValidator, SecretStr
 
 from marketswarm.net.addresses import require_encrypted_url
+from marketswarm.settings import CommonSettings
 
 MAX_KEYS: Final = 100
 MAX_LINE: Final = 10_000
@@ -63,6 +64,24 @@ def parse_keys(text: str) -> OriginKeys:
         if len(keys) > MAX_KEYS:
             raise ValueError(f"has more than {MAX_KEYS} keys")
     return OriginKeys(keys)
+
+
+def _check_keys(secret: SecretStr) -> SecretStr:
+    parse_keys(secret.get_secret_value())
+    return secret
+
+
+VoterKeys = Annotated[SecretStr, AfterValidator(_check_keys)]
+
+
+class VoterEnvironment(CommonSettings):
+    """The variables of the service signals about its voters."""
+
+    signals_keys: VoterKeys | None = None  # lines of an origin and its key; default: no voter gets a key
+
+    @property
+    def origin_keys(self) -> OriginKeys:
+        return OriginKeys() if self.signals_keys is None else parse_keys(self.signals_keys.get_secret_value())
 
 
 def find_origin(url: str) -> str | None:

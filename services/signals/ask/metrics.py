@@ -9,7 +9,6 @@ from marketswarm.metrics import Family, MetricTable
 
 _HELP: Final = {
     "cache_hits_total{layer}": "Questions that a vote in memory, or in Redis, answered.",
-    "cache_misses_total": "Questions that no kept vote answered.",
     "calls_total{voter}": "Questions that were sent to a voter.",
     "call_seconds_total{voter}": "How long the answers of a voter took, together.",
     "call_errors_total{voter,reason}": "Questions to a voter without a vote in the answer, by the reason.",
@@ -24,7 +23,6 @@ class AskMetrics:
 
     def __init__(self) -> None:
         self.cache_hits_total: Counter[str] = Counter()
-        self.cache_misses_total = 0
         self.calls_total: Counter[str] = Counter()
         self.call_seconds_total: dict[str, float] = {}
         self.call_errors_total: Counter[tuple[str, str]] = Counter()
@@ -33,9 +31,9 @@ class AskMetrics:
 
     @property
     def hit_share(self) -> float | None:
-        """The share of the questions that kept votes answered; None before the first one."""
-        hits = self.cache_hits_total.total()
-        return hits / (hits + self.cache_misses_total) if hits + self.cache_misses_total else None
+        """The share of hits among hits and calls; None before the first one."""
+        hits, calls = self.cache_hits_total.total(), self.calls_total.total()
+        return hits / (hits + calls) if hits + calls else None
 
     def count_call(self, voter: str, took_sec: float, failure: str = "") -> None:
         """Count a question that was answered, or failed with a reason."""

@@ -7,7 +7,6 @@ is given: what a tick changes is in its TickDecision, and counts once the tick i
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from hashlib import sha256
 from math import isnan
 from typing import Any, Final
 
@@ -25,10 +24,10 @@ from services.signals.consensus.consensus import (
     weigh_votes,
 )
 from services.signals.cycle.correlations import name_pairs
-from services.signals.cycle.market import MarketBars, encode_bars
+from services.signals.cycle.market import MarketBars
 from services.signals.cycle.states import (
-    FIRST_STATE,
     SymbolState,
+    SymbolStates,
     ThriftRules,
     TickPlan,
     describe_absent,
@@ -131,7 +130,7 @@ def decide_tick(
     rules: TickRules,
     *,
     votes: GivenVotes,
-    states: Mapping[str, SymbolState],
+    states: SymbolStates,
     correlations: Correlations,
 ) -> TickDecision:
     """Return what tick number `tick` at `at_ms` (wall time, epoch milliseconds) says of all symbols.
@@ -141,11 +140,11 @@ def decide_tick(
     """
     decider = _TickDecider(tick, at_ms, market, rules, correlations)
     for symbol in plan.closing:
-        decider.close(symbol, states.get(symbol, FIRST_STATE))
+        decider.close(symbol, states[symbol])
     for symbol, as_of_ms in plan.due.items():
         given = {name: votes.get((symbol, name), Abstention.NO_VOTE) for name in rules.consensus.weights}
-        decider.evaluate(symbol, as_of_ms, given, states.get(symbol, FIRST_STATE))
-    return decider.finish(states)
+        decider.evaluate(symbol, as_of_ms, given, states[symbol])
+    return decider.finish(states, plan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +196,7 @@ class _TickDecider:
             content = {"tick": self._tick, "as_of": as_of_ms, "before": str(state.side), "why": why}
             if state.side_ms is not None:
                 content["changed"] = state.side_ms
-            self._store(symbol, PlaceOutcome.FAILED, content, replace(state, why=why), state)
+            self._store(symbol, PlaceOutcome.FAILED, content, state, why)
 
     def _evaluate(self, symbol: str, votes: Mapping[str, GivenVote], state: SymbolState) -> None:
         rules, as_of_ms = self._rules.consensus, state.as_of_ms
@@ -218,31 +217,38 @@ class _TickDecider:
         if isinstance(outcome, SignalSide):
             self._with_quorum += 1
             side_ms = state.side_ms if outcome is state.side else as_of_ms
-            after = replace(state, why="", side=outcome, side_ms=side_ms)
-            self._store(symbol, PlaceOutcome.SIGNAL, {**content, "side": str(outcome)}, after, None)
+            content["side"] = str(outcome)
+            self._store(symbol, PlaceOutcome.SIGNAL, content, state, side=outcome, side_ms=side_ms)
         else:
             self._without_quorum += 1
+            content["why"] = NO_QUORUM
             absent = {name: vote for name, vote in checked.items() if not isinstance(vote, Vote)}
-            after = replace(state, why=f"{NO_QUORUM} {describe_absent(absent)}")
-            self._store(symbol, PlaceOutcome.ABSTAINED, {**content, "why": NO_QUORUM}, after, state)
+            why = f"{NO_QUORUM} {describe_absent(absent)}"
+            self._store(symbol, PlaceOutcome.ABSTAINED, content, state, why)
 
     def _store(
         self,
         symbol: str,
         outcome: PlaceOutcome,
         content: Mapping[str, Any],
-        after: SymbolState,
-        before: SymbolState | None,
+        state: SymbolState,
+        why: str = "",
+        **changed: Any,
     ) -> None:
-        """Store a place, unless it says the same as the one `before`, of a symbol without a signal."""
-        if before is not None and before.outcome is outcome and before.why == after.why:
-            self._states[symbol] = after
+        """Store a place, unless the symbol has no signal, and its last place says the same."""
+        if outcome is not PlaceOutcome.SIGNAL and state.outcome is outcome and state.why == why:
+            self._states[symbol] = state
             return
         text = make_place(symbol, outcome, **content)
         self._stored[symbol] = _StoredPlace(text, hash_entry(text), outcome, content)
         following = make_place(symbol, PlaceOutcome.UNCHANGED, since=self._tick)
         self._states[symbol] = replace(
-            after, outcome=outcome, since=self._tick, following=(following, hash_entry(following))
+            state,
+            outcome=outcome,
+            since=self._tick,
+            following=(following, hash_entry(following)),
+            why=why,
+            **changed,
         )
 
     def _describe(
@@ -297,37 +303,30 @@ class _TickDecider:
             "first": int(window.start_ms[0]),
             "last": int(window.start_ms[-1]),
             "count": count,
-            "digest": sha256(encode_bars(window)).hexdigest(),
+            "digest": self._market.hash_bars(symbol, source),
         }
 
-    def finish(self, states: Mapping[str, SymbolState]) -> TickDecision:
+    def finish(self, states: SymbolStates, plan: TickPlan) -> TickDecision:
         """Return the decision, with a place for every symbol of the market."""
-        symbols = self._market.symbols
-        texts: list[bytes] = []
-        hashes: list[bytes] = []
+        texts, hashes = list(states.texts), list(states.hashes)
         rows: list[SignalRow] = []
-        counts: Counter[str] = Counter()
-        for place, symbol in enumerate(symbols):
-            stored = self._stored.get(symbol)
-            if stored is None:
-                state = self._states.get(symbol) or states[symbol]
-                text, digest = state.following
-                is_closed = state.outcome is PlaceOutcome.CLOSED
-                counts[PlaceOutcome.CLOSED if is_closed else PlaceOutcome.UNCHANGED] += 1
-            else:
-                text, digest = stored.text, stored.digest
-                counts[stored.outcome] += 1
-                rows.append(self._make_row(symbol, place, stored))
-            texts.append(text)
-            hashes.append(digest)
+        counts = Counter(str(each.outcome) for each in self._stored.values())
+        for symbol, stored in sorted(self._stored.items()):
+            place = states.find_place(symbol)
+            texts[place], hashes[place] = stored.text, stored.digest
+            rows.append(self._make_row(symbol, place, stored))
+        followed = len(texts) - len(rows)
+        closed = len(frozenset(plan.closed).difference(plan.closing))
+        counts[PlaceOutcome.CLOSED] += closed
+        counts[PlaceOutcome.UNCHANGED] += followed - closed
         return TickDecision(
             tick=self._tick,
             at_ms=self._at_ms,
-            places=TickPlaces(symbols, tuple(texts), tuple(hashes)),
+            places=TickPlaces(states.symbols, tuple(texts), tuple(hashes)),
             rows=tuple(rows),
             states=self._states,
             opinions=[self._opinions[symbol] for symbol in sorted(self._opinions)],
-            counts=counts,
+            counts={outcome: count for outcome, count in counts.items() if count},
             with_quorum=self._with_quorum,
             without_quorum=self._without_quorum,
             errors=self._errors,
@@ -362,26 +361,29 @@ def check_vote(vote: object, as_of_ms: int) -> GivenVote:
 
     Reasons are cut to MAX_REASONS of MAX_REASON characters, and to what can be printed.
     """
-    if isinstance(vote, Abstention | NoVote):
-        return vote
     if not isinstance(vote, Vote):
-        return Abstention.FAILED
-    numbers = vote.direction, vote.strength, vote.confidence, vote.expires_ms
-    if any(type(each) is not int for each in numbers):
+        return vote if isinstance(vote, Abstention | NoVote) else Abstention.FAILED
+    direction, strength, confidence = vote.direction, vote.strength, vote.confidence
+    if not (type(direction) is type(strength) is type(confidence) is type(vote.expires_ms) is int):
         return Abstention.NOT_A_NUMBER
-    if vote.direction not in (-1, 0, 1) or not all(0 <= each <= UNIT for each in numbers[1:3]):
+    if direction not in (-1, 0, 1) or not (0 <= strength <= UNIT and 0 <= confidence <= UNIT):
         return Abstention.OUT_OF_RANGE
     if vote.expires_ms <= as_of_ms:
         return Abstention.EXPIRED
+    if type(vote.reasons) is not tuple or len(vote.reasons) > MAX_REASONS:
+        return _cut_reasons(vote)
+    for each in vote.reasons:
+        if type(each) is not str or len(each) > MAX_REASON or not each.isprintable():
+            return _cut_reasons(vote)
+    return vote
+
+
+def _cut_reasons(vote: Vote) -> GivenVote:
     if not isinstance(vote.reasons, tuple) or not all(isinstance(each, str) for each in vote.reasons):
         return Abstention.FAILED
-    if len(vote.reasons) <= MAX_REASONS and all(
-        len(each) <= MAX_REASON and each.isprintable() for each in vote.reasons
-    ):
-        return vote
-    plain = (each[:MAX_REASON] for each in vote.reasons[:MAX_REASONS])
+    cut = (each[:MAX_REASON] for each in vote.reasons[:MAX_REASONS])
     return replace(
-        vote, reasons=tuple("".join(char if char.isprintable() else " " for char in each) for each in plain)
+        vote, reasons=tuple("".join(char if char.isprintable() else " " for char in each) for each in cut)
     )
 
 

@@ -1,27 +1,27 @@
 """Hold the last closed bars of each symbol in columns, as they were known at an instant. Pure.
 
 A bar counts from its end on, or from when its correction was known; until then it waits. So a window never
-has what was known later. A recording plays the past: its bars are held against its own clock, the newest
-`played_at` that came, and not against the wall clock.
+has what was known later. A recording plays the past, some symbols in one stretch of time and some in another:
+its bars are held against the clock of their stretch, and not against the wall clock. That clock is the newest
+`played_at` of all symbols which are played less than a day apart.
 
 Prices are taken as bars publishes them. A split within a window looks like a move of the price.
 """
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from heapq import heappop, heappush
+from hashlib import sha256
 from math import isnan
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import orjson
 
-from services.market.as_of import Numbers
+from services.market.as_of import Numbers, Times
 from services.market.entries import format_number, parse_bar, parse_entry
-from services.market.fields import EntryError, Fields, read_time
-from services.market.records import TIMEFRAME_SEC, Bar, Timeframe
+from services.market.fields import EntryError, Fields, read_number, read_time
+from services.market.records import DAY_MS, TIMEFRAME_SEC, Bar, Timeframe
 from services.signals.view import BarWindow
 
 WINDOW: Final = 64
@@ -30,6 +30,8 @@ AHEAD_MS: Final = 120_000
 """How long before its end a final bar may come: the clocks of two machines differ."""
 RANGE_BARS: Final = 20
 """The bars whose range says how volatile a symbol is."""
+REEL_MS: Final = DAY_MS
+"""Symbols whose newest times of a recording are nearer to each other than this go by one clock."""
 _OTHER_LENGTH: Final = 2
 """A bar may be this many times as long as its timeframe: a month, or a day before a holiday."""
 _WAITING_PER_ROW: Final = 4
@@ -55,10 +57,9 @@ class WindowSource:
     is_replay: bool = False
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class _WaitingBar:
     known_ms: int
-    number: int
     rows: tuple[int, ...]
     bar: Bar
     end_ms: int
@@ -75,7 +76,6 @@ class MarketBars:
     Attributes:
         outcomes: how many entries had which outcome.
         refusals: by the field or the reason, how many entries were refused.
-        played_ms: the clock of the recording, in epoch milliseconds; None while no bar was played.
     """
 
     def __init__(self, timeframe: Timeframe, symbols: Collection[str], sources: Collection[str] = ()) -> None:
@@ -91,13 +91,15 @@ class MarketBars:
         self._starts = np.zeros((total, WINDOW), dtype=np.int64)
         self._numbers = np.full((total, 5, WINDOW), np.nan)
         self._counts = [0] * total
-        self._ends = [0] * total
+        self._ends: Times = np.zeros(total, dtype=np.int64)
         self._origins = [WindowSource()] * total
-        self._waiting: dict[bool, list[_WaitingBar]] = {False: [], True: []}
-        self._next_number = 0
+        # the newest time of a recording, and whether the last bar is of it; without a bar, whether any entry is
+        self._played: Times = np.zeros(count, dtype=np.int64)
+        self._is_played = np.zeros(count, dtype=np.bool_)
+        self._texts: list[list[bytes]] = [[] for _ in range(total)]
+        self._waiting: list[_WaitingBar] = []
         self.outcomes: Counter[BarOutcome] = Counter()
         self.refusals: Counter[str] = Counter()
-        self.played_ms: int | None = None
 
     def take(self, fields: Fields, now_ms: int) -> BarOutcome:
         """Take an entry of checked bars that came at `now_ms` (wall clock, epoch milliseconds)."""
@@ -111,21 +113,27 @@ class MarketBars:
 
     def advance(self, now_ms: int) -> None:
         """Take the bars that are known at `now_ms`, or at the clock of the recording."""
-        for is_replay, waiting in self._waiting.items():
-            clock_ms = self._read_clock(now_ms, is_replay=is_replay)
-            while waiting and waiting[0].known_ms <= clock_ms:
-                due = heappop(waiting)
-                for row in due.rows:
-                    self._put(row, due.bar, due.end_ms, due.origin)
+        if not self._waiting:
+            return
+        as_of = self.list_as_of(now_ms).tolist()
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            if each.known_ms > as_of[each.rows[0]]:
+                self._waiting.append(each)
+                continue
+            for row in each.rows:
+                self._put(row, each.bar, each.end_ms, each.origin)
 
-    def find_as_of(self, symbol: str, now_ms: int) -> int:
-        """Return as of when a symbol is decided at `now_ms`: by the clock of its recording, or now.
-
-        A symbol without bars goes by the recording, if there is one.
-        """
-        row = self._rows[symbol]
-        is_replay = self._origins[row].is_replay or not self._counts[row]
-        return self._read_clock(now_ms, is_replay=is_replay)
+    def list_as_of(self, now_ms: int) -> Times:
+        """Return as of when each of `symbols` is decided at `now_ms`: by the clock of its recording, or now."""
+        as_of: Times = np.full(len(self.symbols), now_ms, dtype=np.int64)
+        played = np.flatnonzero(self._is_played)
+        if len(played):
+            order = played[np.argsort(self._played[played], kind="stable")]
+            times = self._played[order]
+            last = np.append(np.flatnonzero(np.diff(times) >= REEL_MS), len(times) - 1)
+            as_of[order] = times[last][np.searchsorted(last, np.arange(len(times)))]
+        return as_of
 
     def see(self, symbol: str, source: str | None = None) -> BarWindow:
         """Return the bars of a symbol, of one source alone if it is named. The columns are no copies."""
@@ -140,11 +148,23 @@ class MarketBars:
         """Return the start and the end of the last bar, and its close; 0, 0 and NaN if there is none."""
         row = self._rows[symbol]
         close: float = self._numbers[row, 3, -1].item()
-        return (self._starts[row, -1].item(), self._ends[row], close) if self._counts[row] else (0, 0, close)
+        return self._starts[row, -1].item(), self._ends[row].item(), close
 
     def list_closes(self) -> Numbers:
         """Return the last close of each of `symbols`, NaN where there is none."""
         return self._numbers[: len(self.symbols), 3, -1]
+
+    def list_starts(self) -> Times:
+        """Return the start of the last bar of each of `symbols`, 0 where there is none."""
+        return self._starts[: len(self.symbols), -1]
+
+    def list_ends(self) -> Times:
+        """Return the end of the last bar of each of `symbols`, 0 where there is none."""
+        return self._ends[: len(self.symbols)]
+
+    def hash_bars(self, symbol: str, source: str | None = None) -> str:
+        """Return the SHA-256 of the bars of a symbol, in the form of `encode_bars`, as hexadecimal digits."""
+        return sha256(b"[%s]" % b",".join(self._texts[self._find_row(symbol, source)])).hexdigest()
 
     def find_ranges(self, symbols: Sequence[str]) -> dict[str, float]:
         """Return how far the last RANGE_BARS bars of each symbol reach, as a share of the close, or 0."""
@@ -159,38 +179,38 @@ class MarketBars:
 
     def _take(self, fields: Fields, now_ms: int) -> BarOutcome:
         row = self._by_word.get(fields.get(b"sym", b""))
-        is_wanted = fields.get(b"timeframe", b"1m") == self._word and fields.get(b"final") == b"1"
-        if row is None or not is_wanted:
+        if row is None:
+            return BarOutcome.SKIPPED
+        if b"played_at" in fields:
+            self._note_played(row, fields, now_ms)
+        if fields.get(b"timeframe", b"1m") != self._word or fields.get(b"final") != b"1":
             return BarOutcome.SKIPPED
         bar, _, provenance = parse_entry(parse_bar, fields)
         end_ms = read_time(fields, b"end") if b"end" in fields else bar.start_ms + self._length_ms
         if not 0 < end_ms - bar.start_ms <= _OTHER_LENGTH * self._length_ms:
             raise EntryError("end: not that of its timeframe")
         known_ms = max(end_ms, read_time(fields, b"known_at") if b"known_at" in fields else end_ms)
-        is_replay = provenance.is_replay
-        if is_replay and provenance.played_at:
-            played_ms = round(1000 * provenance.played_at)
-            if played_ms > now_ms + AHEAD_MS:
-                raise EntryError("played_at: ahead of the clock")
-            self.played_ms = max(self.played_ms or played_ms, played_ms)
-        clock_ms = self._read_clock(now_ms, is_replay=is_replay)
+        clock_ms = int(self._played[row]) if provenance.is_replay and self._played[row] else now_ms
         if known_ms > clock_ms + AHEAD_MS:
             raise EntryError("end: ahead of the clock")
         held = self._held.get(provenance.source)
         rows = (row,) if held is None else (row, held + row)
-        origin = WindowSource(provenance.source, is_replay)
+        origin = WindowSource(provenance.source, provenance.is_replay)
         if known_ms <= clock_ms:
             is_taken = [self._put(each, bar, end_ms, origin) for each in rows]
             return BarOutcome.TAKEN if any(is_taken) else BarOutcome.SKIPPED
-        waiting = self._waiting[is_replay]
-        if len(waiting) >= _WAITING_PER_ROW * len(self._counts):
+        if len(self._waiting) >= _WAITING_PER_ROW * len(self._counts):
             raise EntryError("end: too many bars are ahead of the clock")
-        self._next_number += 1
-        heappush(waiting, _WaitingBar(known_ms, self._next_number, rows, bar, end_ms, origin))
+        self._waiting.append(_WaitingBar(known_ms, rows, bar, end_ms, origin))
         return BarOutcome.WAITING
 
-    def _read_clock(self, now_ms: int, *, is_replay: bool) -> int:
-        return self.played_ms if is_replay and self.played_ms is not None else now_ms
+    def _note_played(self, row: int, fields: Fields, now_ms: int) -> None:
+        """Note the time of a recording at which an entry of a symbol was played, of whatever timeframe."""
+        played_ms = round(1000 * (read_number(fields, b"played_at") or 0.0))
+        if not 0 < played_ms <= now_ms + AHEAD_MS:
+            raise EntryError("played_at: no time, or ahead of the clock")
+        self._played[row] = max(int(self._played[row]), played_ms)
+        self._is_played[row] |= not self._counts[row]
 
     def _find_row(self, symbol: str, source: str | None) -> int:
         return self._rows[symbol] + (0 if source is None else self._held[source])
@@ -200,23 +220,27 @@ class MarketBars:
         starts, numbers, count = self._starts[row], self._numbers[row], self._counts[row]
         if not count or bar.start_ms > starts[-1]:
             place, is_new = WINDOW - 1, True
-            self._ends[row], self._origins[row] = end_ms, origin
         else:
             first = WINDOW - count
             place = first + int(np.searchsorted(starts[first:], bar.start_ms))
             is_new = bool(starts[place] != bar.start_ms)
             if is_new and place == 0:
                 return False
-            if place == WINDOW - 1 and not is_new:
-                self._ends[row], self._origins[row] = end_ms, origin
             place -= is_new
         if is_new:  # what is before it moves to the left, and the oldest one falls out of a full window
             starts[:place] = starts[1 : place + 1]
             numbers[:, :place] = numbers[:, 1 : place + 1]
             self._counts[row] = min(WINDOW, count + 1)
+            self._texts[row].insert(place - WINDOW + 1 + count, b"")
+            del self._texts[row][:-WINDOW]
+        if place == WINDOW - 1:
+            self._ends[row], self._origins[row] = end_ms, origin
+            if row < len(self.symbols):
+                self._is_played[row] = origin.is_replay and bool(self._played[row])
         starts[place] = bar.start_ms
         volume = np.nan if bar.volume is None else bar.volume
-        numbers[:, place] = bar.open, bar.high, bar.low, bar.close, volume
+        numbers[:, place] = values = bar.open, bar.high, bar.low, bar.close, volume
+        self._texts[row][place - WINDOW] = encode_bar(bar.start_ms, values)
         return True
 
 
@@ -231,6 +255,12 @@ def encode_bars(window: BarWindow) -> bytes:
     Each is a list: the start in epoch milliseconds, open, high, low, close and volume as their shortest
     decimal text; a volume that is unknown is null.
     """
-    columns: list[list[Any]] = [column.tolist() for column in window]
-    texts = [[None if isnan(number) else format_number(number) for number in each] for each in columns[1:]]
-    return orjson.dumps(list(zip(columns[0], *texts, strict=True)))
+    rows = zip(
+        window.start_ms.tolist(), zip(*(column.tolist() for column in window[1:]), strict=True), strict=True
+    )
+    return b"[%s]" % b",".join(encode_bar(*row) for row in rows)
+
+
+def encode_bar(start_ms: int, numbers: Iterable[float]) -> bytes:
+    texts = ("null" if isnan(number) else f'"{format_number(number)}"' for number in numbers)
+    return f"[{start_ms},{','.join(texts)}]".encode()

@@ -15,11 +15,14 @@ All others are unchanged, or closed. The most volatile symbols come first.
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final
 from zlib import crc32
 
+import numpy as np
 import orjson
 
+from services.market.as_of import Times
 from services.market.records import TIMEFRAME_SEC, Timeframe
 from services.signals.consensus.consensus import SignalSide
 from services.signals.cycle.market import MarketBars
@@ -34,6 +37,8 @@ REFRESH_BARS: Final = 10
 RETRY_MS: Final = 60_000
 """How long after a tick without a quorum a symbol is evaluated again without a new bar."""
 _SPREAD: Final = 1000
+
+Flags = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,55 @@ class ThriftRules:
         return 1000 * TIMEFRAME_SEC[self.timeframe]
 
 
+class SymbolStates:
+    """Hold the state of each symbol of a market before a tick, also in columns, in the order of the symbols.
+
+    Args:
+        known: states from before; those of other symbols are left out.
+
+    Attributes:
+        texts: the place of each symbol if it follows from the one before, and `hashes` its hash; empty of a
+            symbol without a state.
+    """
+
+    def __init__(
+        self, symbols: tuple[str, ...], known: Mapping[str, SymbolState] = MappingProxyType({})
+    ) -> None:
+        self.symbols = symbols
+        self._places = {symbol: place for place, symbol in enumerate(symbols)}
+        count = len(symbols)
+        self._by_symbol: dict[str, SymbolState] = {}
+        self.is_signal = np.zeros(count, dtype=np.bool_)
+        self.prices = np.full(count, np.nan)
+        self.bars_ms: Times = np.zeros(count, dtype=np.int64)
+        self.as_of_ms: Times = np.zeros(count, dtype=np.int64)
+        shares = [_SPREAD + crc32(symbol.encode()) % _SPREAD for symbol in symbols]
+        self.refresh_bars = REFRESH_BARS * np.array(shares) / _SPREAD
+        self.texts, self.hashes = [b""] * count, [b""] * count
+        self.update({symbol: known[symbol] for symbol in symbols if symbol in known})
+
+    def __getitem__(self, symbol: str) -> SymbolState:
+        return self._by_symbol.get(symbol, FIRST_STATE)
+
+    @property
+    def by_symbol(self) -> Mapping[str, SymbolState]:
+        """The states of the symbols that have one."""
+        return self._by_symbol
+
+    def update(self, changed: Mapping[str, SymbolState]) -> None:
+        """Take over the states that a tick changed, once it is stored."""
+        self._by_symbol.update(changed)
+        for symbol, state in changed.items():
+            place = self._places[symbol]
+            self.is_signal[place] = state.outcome is PlaceOutcome.SIGNAL
+            self.prices[place], self.bars_ms[place] = state.price, state.bar_ms
+            self.as_of_ms[place] = state.as_of_ms
+            self.texts[place], self.hashes[place] = state.following
+
+    def find_place(self, symbol: str) -> int:
+        return self._places[symbol]
+
+
 @dataclass(frozen=True, slots=True)
 class TickPlan:
     """Say what a tick is to do, of symbols by name.
@@ -86,16 +140,18 @@ class TickPlan:
         due: the symbols that are evaluated, the most volatile first, with the instant of each as of which.
         closing: those whose market has closed since the tick before.
         ranges: how volatile each due symbol is.
+        closed: all whose market is closed.
     """
 
     due: Mapping[str, int]
     closing: Collection[str]
     ranges: Mapping[str, float]
+    closed: Collection[str] = frozenset()
 
 
 def plan_tick(
     market: MarketBars,
-    states: Mapping[str, SymbolState],
+    states: SymbolStates,
     rules: ThriftRules,
     closed: Collection[str],
     at_ms: int,
@@ -104,64 +160,48 @@ def plan_tick(
 ) -> TickPlan:
     """Decide which symbols are evaluated at `at_ms` (wall time); `closed` are those whose market is.
 
-    Those in `again` are evaluated if their market is open: a vote on them came after its tick.
+    Those in `again` are evaluated if their market is open: a vote on them came after its tick. Raises
+    ValueError for the states of other symbols than those of the market.
     """
-    closes = market.list_closes().tolist()
+    if states.symbols != market.symbols:
+        raise ValueError("the states are of other symbols than the market")
+    as_of = market.list_as_of(at_ms)
     due: dict[str, int] = {}
-    closing: list[str] = []
-    for symbol, close in zip(market.symbols, closes, strict=True):
-        state = states.get(symbol, FIRST_STATE)
-        if symbol in closed:
-            if state.outcome is not PlaceOutcome.CLOSED:
-                closing.append(symbol)
-            continue
-        as_of_ms = market.find_as_of(symbol, at_ms)
-        if symbol in again or _is_due(
-            market, symbol, state, rules, close=close, as_of_ms=as_of_ms, at_ms=at_ms
-        ):
-            due[symbol] = as_of_ms
+    quiet = states.is_signal & ~_find_signals_due(market, states, rules, as_of)
+    for place in np.flatnonzero(~quiet).tolist():
+        symbol = market.symbols[place]
+        if symbol not in closed and _is_due(market, symbol, states[symbol], at_ms):
+            due[symbol] = int(as_of[place])
+    for symbol in again:
+        if symbol not in closed and symbol in states.by_symbol:
+            due[symbol] = int(as_of[states.find_place(symbol)])
+    closing = frozenset(each for each in closed if states[each].outcome is not PlaceOutcome.CLOSED)
     ranges = market.find_ranges(list(due))
     ranked = sorted(due, key=lambda symbol: (-ranges[symbol], symbol))
-    return TickPlan({symbol: due[symbol] for symbol in ranked}, frozenset(closing), ranges)
+    return TickPlan({symbol: due[symbol] for symbol in ranked}, closing, ranges, closed)
 
 
-def _is_due(
-    market: MarketBars,
-    symbol: str,
-    state: SymbolState,
-    rules: ThriftRules,
-    *,
-    close: float,
-    as_of_ms: int,
-    at_ms: int,
-) -> bool:
-    if state.outcome is PlaceOutcome.SIGNAL:
-        if has_moved(close, state.price, rules.skip_move):
-            return bool(rules.skip_move) or market.find_last(symbol)[0] != state.bar_ms
-        elapsed_ms = as_of_ms - state.as_of_ms
-        if elapsed_ms < rules.bar_ms:
-            return False
-        if elapsed_ms >= find_refresh_ms(symbol, rules):
-            return True
-        return state.as_of_ms < find_expiry_ms(market, symbol, rules) <= as_of_ms
+def _find_signals_due(market: MarketBars, states: SymbolStates, rules: ThriftRules, as_of: Times) -> Flags:
+    """Return by symbol whether it is evaluated if its last place was a signal."""
+    closes, elapsed = market.list_closes(), as_of - states.as_of_ms
+    is_moved: Flags
+    if rules.skip_move:
+        # two that are not known are equal, and one of two that is not known has moved
+        is_moved = ~(np.abs(closes - states.prices) < rules.skip_move * np.abs(states.prices))
+        is_moved &= ~(np.isnan(closes) & np.isnan(states.prices))
+    else:
+        is_moved = market.list_starts() != states.bars_ms
+    expiry = market.list_ends() + LIFE_BARS * rules.bar_ms
+    has_expired = (states.as_of_ms < expiry) & (expiry <= as_of)
+    found: Flags = is_moved | has_expired | (elapsed >= states.refresh_bars * rules.bar_ms)
+    return found
+
+
+def _is_due(market: MarketBars, symbol: str, state: SymbolState, at_ms: int) -> bool:
+    """Return whether a symbol is evaluated whose market is open, and that has no signal that still counts."""
     if state.outcome in (PlaceOutcome.ABSTAINED, PlaceOutcome.FAILED):
         return market.find_last(symbol)[0] != state.bar_ms or not 0 <= at_ms - state.at_ms < RETRY_MS
     return True
-
-
-def has_moved(close: float, before: float, least: float) -> bool:
-    """Return whether a price differs from the one before by a share of `least` or more.
-
-    It always does if `least` is 0. One of two that is not known has moved.
-    """
-    if math.isnan(close) or math.isnan(before):
-        return math.isnan(close) is not math.isnan(before)
-    return abs(close - before) >= least * abs(before)
-
-
-def find_refresh_ms(symbol: str, rules: ThriftRules) -> int:
-    """Return after how much of the market's time a symbol is evaluated that did not move."""
-    return rules.bar_ms * REFRESH_BARS * (_SPREAD + crc32(symbol.encode()) % _SPREAD) // _SPREAD
 
 
 def find_expiry_ms(market: MarketBars, symbol: str, rules: ThriftRules) -> int:

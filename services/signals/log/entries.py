@@ -81,20 +81,26 @@ def encode_entry(content: Mapping[str, Any]) -> bytes:
         raise LogEntryError(str(error)) from None
 
 
-def _is_plain(value: Any) -> bool:
+def _is_plain(content: Any) -> bool:
     """Return whether a value has plain types and keys of ASCII alone. Raises LogEntryError for a float."""
-    kind = type(value)
-    if kind is str or kind is int or kind is bool or value is None:
-        return True
-    if isinstance(value, float):
-        raise LogEntryError("a number with a point must be decimal text")
-    if isinstance(value, Mapping):
-        found = [_is_plain(each) for each in value.values()]
-        return kind is dict and all(found) and all(type(key) is str and key.isascii() for key in value)
-    if isinstance(value, list | tuple):
-        found = [_is_plain(each) for each in value]
-        return kind is list and all(found)
-    return False
+    is_plain, left = True, [content]
+    while left:
+        value = left.pop()
+        kind = type(value)
+        if kind is dict:
+            for key in value:
+                if type(key) is not str or not key.isascii():
+                    is_plain = False
+            left += value.values()
+        elif kind is list:
+            left += value
+        elif kind is not str and kind is not int and kind is not bool and value is not None:
+            if isinstance(value, float):
+                raise LogEntryError("a number with a point must be decimal text")
+            is_plain = False
+            left += value.values() if isinstance(value, Mapping) else ()
+            left += value if isinstance(value, list | tuple) else ()
+    return is_plain
 
 
 @lru_cache(maxsize=8)  # those of a tick are those of the tick before

@@ -19,7 +19,7 @@ from services.market.records import TIMEFRAME_SEC
 from services.signals.consensus.consensus import UNIT, Abstention, SignalSide
 from services.signals.cycle.decide import GivenVote, TickRules, decide_tick, vote_by_rules
 from services.signals.cycle.market import MarketBars, encode_bars
-from services.signals.cycle.states import LIFE_BARS, SymbolState, TickPlan
+from services.signals.cycle.states import LIFE_BARS, SymbolState, SymbolStates, TickPlan
 from services.signals.log.entries import PlaceOutcome, make_place
 from services.signals.view import BarWindow
 from services.signals.voters.votes import NoVote, Vote
@@ -172,7 +172,7 @@ def _decide(
         plan,
         rules,
         votes=computed | votes,
-        states={symbol: state},
+        states=SymbolStates((symbol,), {symbol: state}),
         correlations=correlations,
     )
     return decision.places.texts[0]

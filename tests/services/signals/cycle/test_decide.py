@@ -1,4 +1,4 @@
-"""A tick: each symbol has a place, nothing later counts, no order matters, and no voter ends more than its vote."""
+"""A tick: each symbol has a place, nothing later counts, no order matters, a voter ends its own vote alone."""
 
 import random
 from dataclasses import replace
@@ -30,7 +30,7 @@ from services.signals.cycle.decide import (
     vote_by_rules,
 )
 from services.signals.cycle.market import MarketBars
-from services.signals.cycle.states import REFRESH_BARS, RETRY_MS, ThriftRules, plan_tick
+from services.signals.cycle.states import REFRESH_BARS, RETRY_MS, SymbolStates, ThriftRules, plan_tick
 from services.signals.log.entries import make_tick
 from services.signals.log.merkle import hash_entry
 from services.signals.voters.votes import NoVote, Vote
@@ -54,7 +54,8 @@ class Play:
 
     def __init__(self, symbols, rules=RULES):
         self.market = MarketBars("1m", symbols)
-        self.rules, self.states, self.tick, self.closed = rules, {}, 0, frozenset()
+        self.states = SymbolStates(self.market.symbols)
+        self.rules, self.tick, self.closed = rules, 0, frozenset()
         self.asked = {}
 
     def take(self, symbol, number, close, now_ms=None, **more):
@@ -67,7 +68,8 @@ class Play:
     def play(self, at_ms):
         self.tick += 1
         self.market.advance(at_ms)
-        plan = plan_tick(self.market, self.states, self.rules.thrift, self.closed, at_ms)
+        closed = self.closed & set(self.market.symbols)
+        plan = plan_tick(self.market, self.states, self.rules.thrift, closed, at_ms)
         votes, errors = vote_by_rules(self.market, plan, self.rules)
         decision = decide_tick(
             self.tick,
@@ -79,7 +81,7 @@ class Play:
             states=self.states,
             correlations={},
         )
-        self.states |= decision.states
+        self.states.update(decision.states)
         return decision, errors
 
 
@@ -233,7 +235,7 @@ def test_the_most_volatile_symbols_come_first():
         play.take("AAPL", number, 100.0)
         play.take("BTC/USD", number, 100.0 + 5 * (number % 2))
         play.take("SPY", number, 100.0 + number % 2)
-    plan = plan_tick(play.market, {}, RULES.thrift, (), end_of(39))
+    plan = plan_tick(play.market, play.states, RULES.thrift, (), end_of(39))
     assert list(plan.due) == ["BTC/USD", "SPY", "AAPL"]
 
 

@@ -1,0 +1,234 @@
+"""The tables of signals: what their role may do there, and what nobody may."""
+
+import asyncio
+
+import asyncpg
+import pytest
+
+from marketswarm.access.passwords import DATABASE_SIGNALS
+from services.archive.backup import make_backup
+from services.archive.database import SCHEMA
+from services.archive.reader import TABLE_NAMES
+from services.archive.restore import restore_backup
+from services.signals.log.entries import PlaceOutcome
+from services.signals.store.database import SignalDatabase
+from services.signals.store.writer import SignalWriter
+from services.tables.signals import EXPLAINING_TABLES, OUTCOMES, SIGNAL_TABLES
+from support.signal_log import SYMBOLS, TickMaker, check_log, make_signal
+from support.waiting import PATIENT_SEC
+
+ENTRY = "INSERT INTO signal_log (n, kind, tick, epoch, at, entry) VALUES ($1, $2, $3, $4, now(), '{}')"
+BEGIN = "INSERT INTO signal_epochs VALUES ($1, now(), 'one')"
+ADDED = {
+    "signal_epochs": "INSERT INTO signal_epochs VALUES (1, now(), 'one')",
+    "signal_log": "INSERT INTO signal_log VALUES (0, 'tick', 1, 1, now(), '{}')",
+    "signal_symbols": "INSERT INTO signal_symbols VALUES (sha256(''), '{SPY}')",
+    "signals": "INSERT INTO signals VALUES "
+    "(1, 'SPY', 0, now(), 'signal', 'long', 0.45, 0.45, 0, 1, true, sha256(''), '{}')",
+    "signal_nodes": "INSERT INTO signal_nodes VALUES (0, 0, sha256(''))",
+    "signal_checkpoints": "INSERT INTO signal_checkpoints VALUES (1, now(), 'note')",
+    "signal_cosignatures": "INSERT INTO signal_cosignatures VALUES (1, 'witness', now(), 'line')",
+}
+"""By table, in the order in which they can be added, a row."""
+CHANGES = {
+    "signal_epochs": "epoch = 7",
+    "signal_log": "entry = '{\"a\":1}'",
+    "signal_symbols": "symbols = '{QQQ}'",
+    "signals": "side = 'short'",
+    "signal_nodes": "hash = sha256('a')",
+    "signal_checkpoints": "note = 'another'",
+    "signal_cosignatures": "line = 'another'",
+}
+"""By table, what would be changed of it."""
+
+
+@pytest.fixture
+async def signals(connect, postgres, archive_url):
+    """A connection as the role of signals, with a row in each of its tables."""
+    await SCHEMA.apply_migrations(
+        await connect(archive_url)
+    )  # the rights on a database are not copied with it
+    connection = await connect(postgres.url_as(DATABASE_SIGNALS, archive_url))
+    for sql in ADDED.values():
+        await connection.execute(sql)
+    return connection
+
+
+def list_changes(table):
+    change = f"UPDATE {table} SET {CHANGES[table]}"  # noqa: S608 - our own names
+    return change, f"{change} WHERE false", f"DELETE FROM {table}", f"TRUNCATE {table} CASCADE"  # noqa: S608 - our own names
+
+
+def test_there_is_a_row_and_a_change_of_each_table_and_outcomes_are_those_of_the_log():
+    assert set(ADDED) == set(CHANGES) == set(SIGNAL_TABLES)
+    assert list(OUTCOMES) == [str(each) for each in PlaceOutcome]
+
+
+@pytest.mark.parametrize("table", SIGNAL_TABLES)
+async def test_signals_may_change_delete_and_drop_nothing(signals, table):
+    further = (
+        f"DROP TABLE {table}",
+        f"ALTER TABLE {table} DISABLE TRIGGER ALL",
+        f"SELECT FROM {table} FOR UPDATE",
+    )
+    for sql in (*list_changes(table), *further, f"SELECT 1; LOCK TABLE {table} IN SHARE MODE"):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await signals.execute(sql)
+    assert await signals.fetchval(f"SELECT count(*) FROM {table}") == 1  # noqa: S608 - our own names
+
+
+@pytest.mark.parametrize("table", SIGNAL_TABLES)
+async def test_not_even_the_owner_changes_or_deletes_a_row(signals, connection, table):
+    before = await connection.fetch(f"SELECT * FROM {table}")  # noqa: S608 - our own names
+    for sql in list_changes(table):
+        with pytest.raises(asyncpg.RestrictViolationError, match="never changed or deleted"):
+            await connection.execute(sql)
+    merge = f"{ADDED[table]} ON CONFLICT ON CONSTRAINT {table}_pkey DO UPDATE SET {CHANGES[table]}"
+    with pytest.raises(asyncpg.RestrictViolationError):
+        await connection.execute(merge)
+    assert await connection.fetch(f"SELECT * FROM {table}") == before  # noqa: S608 - our own names
+
+
+async def test_signals_reads_what_explains_a_place_and_no_other_table_and_makes_none(signals):
+    for table in EXPLAINING_TABLES:
+        assert await signals.fetch(f"SELECT * FROM {table}") == []  # noqa: S608 - our own names
+    others = set(TABLE_NAMES) - set(SIGNAL_TABLES) - set(EXPLAINING_TABLES)
+    refused = [f"SELECT FROM {table}" for table in (*others, "schema_version", "monitor_incidents")]
+    refused += [
+        "INSERT INTO symbols VALUES ('SPY', 'stocks', now(), now(), false)",
+        "DELETE FROM bars",
+        "DROP TABLE bars",
+        "CREATE TABLE mine (n integer)",
+        "CREATE TEMPORARY TABLE mine (n integer)",
+        "CREATE SCHEMA mine",
+        "CREATE FUNCTION mine() RETURNS integer LANGUAGE sql AS 'SELECT 1'",
+        "SET ROLE marketswarm",
+        "SET session_replication_role = 'replica'",
+        "SELECT lo_create(0)",
+        "COPY signals TO PROGRAM 'true'",
+    ]
+    for sql in refused:
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await signals.execute(sql)
+
+
+async def test_an_epoch_follows_the_newest_one_and_an_entry_the_last_one_of_the_newest_epoch(signals):
+    for epoch in (1, 3, 0, -1):
+        with pytest.raises(asyncpg.PostgresError) as refused:
+            await signals.execute(BEGIN, epoch)
+        assert refused.value.sqlstate == "SG001"
+    await signals.execute(BEGIN, 2)
+    for values, code in {
+        (1, "gap", None, 1): "SG001",
+        (1, "gap", None, 3): "SG001",
+        (0, "gap", None, 2): "SG002",
+        (2, "gap", None, 2): "SG002",
+        (1, "tick", 1, 2): "SG002",
+        (1, "tick", None, 2): "23514",
+        (1, "gap", 5, 2): "23514",
+        (1, "other", None, 2): "23514",
+    }.items():
+        with pytest.raises(asyncpg.PostgresError) as refused:
+            await signals.execute(ENTRY, *values)
+        assert refused.value.sqlstate == code, values
+    await signals.execute(ENTRY, 1, "tick", 5, 2)
+    with pytest.raises(asyncpg.PostgresError) as refused:  # of a tick before the newest one
+        await signals.execute(ADDED["signals"].replace("SPY", "QQQ"))
+    assert refused.value.sqlstate == "SG002"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"score": "1.000000000001"},
+        {"score": "NaN"},
+        {"confidence": "-0.1"},
+        {"outcome": "sure"},
+        {"outcome": "abstained"},
+        {"side": None},
+        {"side": "up"},
+        {"symbol": "a symbol"},
+        {"hash": b"short"},
+        {"content": "x" * 65537},
+        {"place": -1},
+    ],
+    ids=str,
+)
+async def test_a_row_that_can_not_be_is_refused(signals, change):
+    columns = {
+        "tick": "1",
+        "symbol": "'QQQ'",
+        "place": "1",
+        "at": "now()",
+        "outcome": "'signal'",
+        "side": "'long'",
+        "score": "0",
+        "confidence": "0",
+        "replay": "false",
+        "hash": "sha256('')",
+        "content": "'{}'",
+    }
+    ((name, value),) = change.items()
+    columns[name] = "$1"
+    sql = f"INSERT INTO signals ({', '.join(columns)}) VALUES ({', '.join(columns.values())})"  # noqa: S608 - our own names
+    with pytest.raises(asyncpg.IntegrityConstraintViolationError):
+        await signals.execute(sql, value)
+
+
+async def test_no_lock_that_the_role_of_readers_may_take_keeps_a_tick_from_its_log(
+    connect, postgres, archive_url
+):
+    reader = await connect(postgres.reader_url_of(archive_url))
+    await reader.execute("BEGIN")
+    for table in SIGNAL_TABLES:
+        await reader.execute(f"LOCK TABLE {table} IN ACCESS SHARE MODE")
+    database = SignalDatabase(postgres.url_as(DATABASE_SIGNALS, archive_url))
+    try:
+        async with asyncio.timeout(PATIENT_SEC):
+            writer = SignalWriter(database)
+            await writer.begin_epoch("one")
+            await writer.begin_epoch("two")
+            await writer.read_state()
+            await writer.write_gap(1, 2, 0, "x")
+    finally:
+        await database.aclose()
+    await reader.execute("ROLLBACK; BEGIN")
+    for sql in ("SELECT FROM signal_epochs FOR UPDATE", "LOCK TABLE signal_epochs IN SHARE MODE"):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await reader.execute(sql)
+        await reader.execute("ROLLBACK; BEGIN")
+
+
+async def test_a_restored_log_is_whole_and_as_closed_to_changes_as_before(
+    connect, postgres, archive_url, tmp_path
+):
+    database = SignalDatabase(postgres.url_as(DATABASE_SIGNALS, archive_url))
+    writer = SignalWriter(database)
+    await writer.begin_epoch("one")
+    maker = TickMaker(await writer.read_state())
+    await writer.write_tick(maker.make(0, {symbol: make_signal(1, symbol) for symbol in SYMBOLS}))
+    await writer.write_tick(maker.make(1, {"S03": make_signal(2, "S03", "flat")}))
+    await database.aclose()
+    made = await make_backup(archive_url, tmp_path, 1e9, postgres.programs)
+    assert {table: made.tables[table].rows for table in ("signals", "signal_log", "signal_nodes")} == {
+        "signals": len(SYMBOLS) + 1,
+        "signal_log": 2,
+        "signal_nodes": 3,
+    }
+    url = await asyncio.to_thread(postgres.new_database)
+    await restore_backup(url, tmp_path / made.file, postgres.programs)
+    restored = SignalDatabase(postgres.url_as(DATABASE_SIGNALS, url))
+    try:
+        again = SignalWriter(restored)
+        assert await again.begin_epoch("two") == 2
+        further = TickMaker(await again.read_state())
+        await again.write_tick(further.make(2, {"S04": make_signal(3, "S04", "flat")}))
+        assert await check_log(restored) == [1, 2, 3]
+    finally:
+        await restored.aclose()
+    owner = await connect(url)
+    for table in SIGNAL_TABLES:
+        for sql in list_changes(table):
+            with pytest.raises(asyncpg.RestrictViolationError):
+                await owner.execute(sql)
+    assert await SCHEMA.apply_migrations(owner) == len(SCHEMA.load_migrations())
