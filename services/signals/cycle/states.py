@@ -30,8 +30,9 @@ from services.signals.log.entries import PlaceOutcome, make_place
 from services.signals.log.merkle import hash_entry
 from services.tables.signals import SignalRow
 
-LIFE_BARS: Final = 5
-"""The bars' time after the end of the last bar at which a vote on it expires."""
+LIFE_BARS: Final = 15
+"""The bars' time after the end of the last bar at which a vote on it expires. Sources are asked each few
+minutes, and some give bars late."""
 REFRESH_BARS: Final = 10
 """The least bars' time after which a symbol is evaluated that did not move, and as many more by its name."""
 RETRY_MS: Final = 60_000
