@@ -257,7 +257,7 @@ async def test_the_signer_signs_what_postgresql_has_and_a_new_leader_goes_on(
             await store_log(connection, log)
         assert [body.partition(b"\n")[0] for body in rig.wire.bodies] == [b"old 0", b"old %d" % sizes[0]]
         await connection.execute("ALTER TABLE signal_nodes DISABLE TRIGGER USER")
-        await connection.execute("UPDATE signal_nodes SET hash = sha256(hash) WHERE level = 2")
+        await connection.execute("UPDATE signal_nodes SET hash = sha256(hash) WHERE level = 4")
         rig.clock.now += 120
         await rig.signer.step()
         assert rig.signer.status.problem is SigningProblem.LOG_CHANGED
