@@ -20,9 +20,9 @@ from services.signals.alerts import (
     UNWITNESSED_SEC,
     LogHealth,
     QuorumClock,
-    WitnessRefusal,
     SignalAlerts,
     SignalCheck,
+    WitnessRefusal,
     evaluate_checks,
     read_health,
 )
