@@ -73,10 +73,9 @@ SAYS = [
     (Event(Kind.MONITOR_UNWATCHED, "medic/proposed/feed", 9.0, "a", "medic"),
      "medic/proposed/feed is no longer evaluated", "it held, and the truth no longer asks for it", "info"),
     (Event(Kind.SIGNALS_MISS, "signals/witness", 9.0, "a", "signals", late_sec=60.0, severity="critical",
-           reason="the witness refuses: 422", detail="the witness said: another root"),
+           reason="the witness refuses: 422", detail="the witness said: a fork"),
      "signals/witness fails",
-     "this check of the signals has failed for 60 s (the witness refuses: 422);"
-     " the witness said: another root",
+     "this check of the signals has failed for 60 s (the witness refuses: 422); the witness said: a fork",
      "critical"),
     (Event(Kind.SIGNALS_OK, "signals/witness", 9.0, "a", "signals", down_sec=135.2),
      "signals/witness holds again", "after 2 min 15 s", "info"),
