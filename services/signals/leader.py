@@ -155,16 +155,18 @@ class SignalLeader:
         self._is_known, self._is_published = True, False
 
     async def _decide_tick(self, lease: Lease) -> bool:
-        began, settings = time.monotonic(), self._settings_now()
         again = await self._voters.prepare(self._now_ms())
         await self._sessions.prepare({each.session or "" for each in self._reader.symbols.values()})
         async with self._reader.lock:
+            began = time.monotonic()
             self._reader.follow()
             market, symbols, settings = self._reader.market, self._reader.symbols, self._settings_now()
             if not self._reader.is_complete or not symbols:
                 self._gap_reason = self._gap_reason or GapReason.BARS_UNREAD
                 self._degrade("bars has no symbols" if not symbols else "", "no_symbols")
                 return False
+            if not self._sessions.is_prepared({each.session or "" for each in symbols.values()}):
+                return False  # a reseed named another one just now
             now_ms, rules, revision = self._now_ms(), make_rules(settings), self._me.revision
             await self._write_gap(now_ms, settings.settings.cycle_sec)
             if self._common.voters != tuple(sorted(rules.consensus.weights)):

@@ -1,14 +1,12 @@
 """The main loop of signals: follow the truth and the stream of bars. What leads decides ticks beside it."""
 
 import time
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from marketswarm.agent import Agent, Code, Exit, agent
 from marketswarm.bus.outage import Outage, retrying
 from marketswarm.net.http import HttpClient
 from services.signals.alerts import SignalAlerts
-from services.signals.ask.keys import OriginKeys, parse_keys
 from services.signals.ask.metrics import AskMetrics
 from services.signals.leader import SignalLeader
 from services.signals.market_reader import MarketReader
@@ -22,13 +20,11 @@ from services.signals.store.checkpoints import CheckpointTables
 from services.signals.store.database import SignalDatabase
 from services.signals.store.writer import SignalWriter
 
-MAX_KEYS_BYTES: Final = 1_000_000
-
 
 async def main() -> int:
     """Run signals until it is asked to stop; return its exit code."""
     async with HttpClient("signals") as http, agent("signals", SignalsEnvironment) as me:
-        database, keys = SignalDatabase(require_url(me.settings)), read_keys(me.settings.signals_keys_file)
+        database = SignalDatabase(require_url(me.settings))
         settings_now, metrics, asked = me.config(SignalsSettings), SignalsMetrics(), AskMetrics()
         observer = SignalObserver(
             me,
@@ -42,7 +38,7 @@ async def main() -> int:
         stored = CheckpointTables(database)
         signer = make_signer(me, settings_now, stored, http, observer.note_signing)
         reader = MarketReader(me, settings_now, metrics, read_now_ms)
-        voters = OutsideVoters(me, settings_now, keys, asked)
+        voters = OutsideVoters(me, settings_now, me.settings.origin_keys, asked)
         leader = SignalLeader(
             me,
             settings_now,
@@ -101,22 +97,6 @@ def require_url(settings: SignalsEnvironment) -> str:
             "(`marketswarm up` sets it for a PostgreSQL that it runs)",
         )
     return settings.signals_database_url
-
-
-def read_keys(path: Path | None) -> OriginKeys:
-    """Return the keys of voters outside, by their origins; none without a file. Raises Exit, code 2."""
-    if path is None:
-        return OriginKeys()
-    try:
-        with path.open(encoding="utf-8") as file:
-            text = file.read(MAX_KEYS_BYTES)
-        return parse_keys(text)
-    except OSError as error:
-        raise Exit(
-            Code.CONFIGURATION, f"SIGNALS_KEYS_FILE: the file can't be read ({error.strerror})"
-        ) from None
-    except ValueError as error:
-        raise Exit(Code.CONFIGURATION, f"SIGNALS_KEYS_FILE: {error}") from None
 
 
 def read_now_ms() -> int:

@@ -32,6 +32,10 @@ class SessionBook:
                 self._sessions[code] = None
                 log.warning("session.unknown", code=code, why=str(error))
 
+    def is_prepared(self, codes: Collection[str]) -> bool:
+        """Return whether all of these sessions were computed, or are known to be unknown."""
+        return self._sessions.keys() >= set(codes)
+
     def find_closed(
         self, market: MarketBars, symbols: Mapping[str, LoadedSymbol], now_ms: int
     ) -> frozenset[str]:
@@ -41,9 +45,8 @@ class SessionBook:
         """
         known: dict[tuple[str, int], bool] = {}
         closed: list[str] = []
-        for symbol in market.symbols:
-            code = symbols[symbol].session or ""
-            key = code, market.find_as_of(symbol, now_ms)
+        for symbol, as_of_ms in zip(market.symbols, market.list_as_of(now_ms).tolist(), strict=True):
+            key = symbols[symbol].session or "", as_of_ms
             if key not in known:
                 known[key] = self._is_open(*key)
             if not known[key]:

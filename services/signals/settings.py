@@ -27,6 +27,7 @@ from services.signals.ask.endpoints import (
     NewsSettings,
     VoteUrl,
 )
+from services.signals.ask.keys import VoterEnvironment
 from services.signals.consensus.consensus import UNIT, VERSION, ConsensusRules
 
 MAX_VOTERS: Final = 50
@@ -35,13 +36,11 @@ RULES: Final = ("trend", "reversion", "breakout", "volume")
 """The rules of voters of kind `bars`, each a file of `services/signals/voters`."""
 
 
-class SignalsEnvironment(MonitorSettings):
-    """The variables of signals. Each URL and each key may be in a file that `<NAME>_FILE` names."""
+class SignalsEnvironment(MonitorSettings, VoterEnvironment):
+    """The variables of signals. The URL of the database and the keys may be in files: `<NAME>_FILE`."""
 
     signals_database_url: Annotated[str, Field(min_length=1)] | None = Field(default=None, repr=False)
     """The database of archive, for a role that may add to the tables of signals and read what they need."""
-    signals_keys_file: Path | None = None
-    """A file with a line for each origin that may be asked with a key: `https://api.x.ai KEY`."""
     signals_log_key_file: Path | None = None
     """The file with the private key that signs the log."""
     signals_witness_url: VoteUrl | None = None

@@ -1,8 +1,9 @@
 """Hold the last closed bars of each symbol in columns, as they were known at an instant. Pure.
 
 A bar counts from its end on, or from when its correction was known; until then it waits. So a window never
-has what was known later. A recording plays the past: its bars are held against its own clock, the newest
-`played_at` that came, and not against the wall clock.
+has what was known later. A recording plays the past, some symbols in one stretch of time and some in another:
+its bars are held against the clock of their stretch, and not against the wall clock. That clock is the newest
+`played_at` of all symbols which are played less than a day apart.
 
 Prices are taken as bars publishes them. A split within a window looks like a move of the price.
 """
@@ -12,7 +13,6 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
-from heapq import heappop, heappush
 from math import isnan
 from typing import Final
 
@@ -20,8 +20,8 @@ import numpy as np
 
 from services.market.as_of import Numbers, Times
 from services.market.entries import format_number, parse_bar, parse_entry
-from services.market.fields import EntryError, Fields, read_time
-from services.market.records import TIMEFRAME_SEC, Bar, Timeframe
+from services.market.fields import EntryError, Fields, read_number, read_time
+from services.market.records import DAY_MS, TIMEFRAME_SEC, Bar, Timeframe
 from services.signals.view import BarWindow
 
 WINDOW: Final = 64
@@ -30,6 +30,8 @@ AHEAD_MS: Final = 120_000
 """How long before its end a final bar may come: the clocks of two machines differ."""
 RANGE_BARS: Final = 20
 """The bars whose range says how volatile a symbol is."""
+REEL_MS: Final = DAY_MS
+"""Symbols whose newest times of a recording are nearer to each other than this go by one clock."""
 _OTHER_LENGTH: Final = 2
 """A bar may be this many times as long as its timeframe: a month, or a day before a holiday."""
 _WAITING_PER_ROW: Final = 4
@@ -55,10 +57,9 @@ class WindowSource:
     is_replay: bool = False
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class _WaitingBar:
     known_ms: int
-    number: int
     rows: tuple[int, ...]
     bar: Bar
     end_ms: int
@@ -75,7 +76,6 @@ class MarketBars:
     Attributes:
         outcomes: how many entries had which outcome.
         refusals: by the field or the reason, how many entries were refused.
-        played_ms: the clock of the recording, in epoch milliseconds; None while no bar was played.
     """
 
     def __init__(self, timeframe: Timeframe, symbols: Collection[str], sources: Collection[str] = ()) -> None:
@@ -93,13 +93,13 @@ class MarketBars:
         self._counts = [0] * total
         self._ends: Times = np.zeros(total, dtype=np.int64)
         self._origins = [WindowSource()] * total
-        self._goes_by_recording = np.ones(total, dtype=np.bool_)
+        # the newest time of a recording, and whether the last bar is of it, or any entry if there is no bar
+        self._played: Times = np.zeros(count, dtype=np.int64)
+        self._is_played = np.zeros(count, dtype=np.bool_)
         self._texts: list[list[bytes]] = [[] for _ in range(total)]
-        self._waiting: dict[bool, list[_WaitingBar]] = {False: [], True: []}
-        self._next_number = 0
+        self._waiting: list[_WaitingBar] = []
         self.outcomes: Counter[BarOutcome] = Counter()
         self.refusals: Counter[str] = Counter()
-        self.played_ms: int | None = None
 
     def take(self, fields: Fields, now_ms: int) -> BarOutcome:
         """Take an entry of checked bars that came at `now_ms` (wall clock, epoch milliseconds)."""
@@ -113,24 +113,27 @@ class MarketBars:
 
     def advance(self, now_ms: int) -> None:
         """Take the bars that are known at `now_ms`, or at the clock of the recording."""
-        for is_replay, waiting in self._waiting.items():
-            clock_ms = self._read_clock(now_ms, is_replay=is_replay)
-            while waiting and waiting[0].known_ms <= clock_ms:
-                due = heappop(waiting)
-                for row in due.rows:
-                    self._put(row, due.bar, due.end_ms, due.origin)
-
-    def find_as_of(self, symbol: str, now_ms: int) -> int:
-        """Return as of when a symbol is decided at `now_ms`: by the clock of its recording, or now.
-
-        A symbol without bars goes by the recording, if there is one.
-        """
-        return self._read_clock(now_ms, is_replay=bool(self._goes_by_recording[self._rows[symbol]]))
+        if not self._waiting:
+            return
+        as_of = self.list_as_of(now_ms).tolist()
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            if each.known_ms > as_of[each.rows[0]]:
+                self._waiting.append(each)
+                continue
+            for row in each.rows:
+                self._put(row, each.bar, each.end_ms, each.origin)
 
     def list_as_of(self, now_ms: int) -> Times:
-        """Return the same of each of `symbols`."""
-        clock_ms = self._read_clock(now_ms, is_replay=True)
-        return np.where(self._goes_by_recording[: len(self.symbols)], clock_ms, now_ms)
+        """Return as of when each of `symbols` is decided at `now_ms`: by its recording's clock, or now."""
+        as_of: Times = np.full(len(self.symbols), now_ms, dtype=np.int64)
+        played = np.flatnonzero(self._is_played)
+        if len(played):
+            order = played[np.argsort(self._played[played], kind="stable")]
+            times = self._played[order]
+            last = np.append(np.flatnonzero(np.diff(times) >= REEL_MS), len(times) - 1)
+            as_of[order] = times[last][np.searchsorted(last, np.arange(len(times)))]
+        return as_of
 
     def see(self, symbol: str, source: str | None = None) -> BarWindow:
         """Return the bars of a symbol, of one source alone if it is named. The columns are no copies."""
@@ -176,38 +179,38 @@ class MarketBars:
 
     def _take(self, fields: Fields, now_ms: int) -> BarOutcome:
         row = self._by_word.get(fields.get(b"sym", b""))
-        is_wanted = fields.get(b"timeframe", b"1m") == self._word and fields.get(b"final") == b"1"
-        if row is None or not is_wanted:
+        if row is None:
+            return BarOutcome.SKIPPED
+        if b"played_at" in fields:
+            self._note_played(row, fields, now_ms)
+        if fields.get(b"timeframe", b"1m") != self._word or fields.get(b"final") != b"1":
             return BarOutcome.SKIPPED
         bar, _, provenance = parse_entry(parse_bar, fields)
         end_ms = read_time(fields, b"end") if b"end" in fields else bar.start_ms + self._length_ms
         if not 0 < end_ms - bar.start_ms <= _OTHER_LENGTH * self._length_ms:
             raise EntryError("end: not that of its timeframe")
         known_ms = max(end_ms, read_time(fields, b"known_at") if b"known_at" in fields else end_ms)
-        is_replay = provenance.is_replay
-        if is_replay and provenance.played_at:
-            played_ms = round(1000 * provenance.played_at)
-            if played_ms > now_ms + AHEAD_MS:
-                raise EntryError("played_at: ahead of the clock")
-            self.played_ms = max(self.played_ms or played_ms, played_ms)
-        clock_ms = self._read_clock(now_ms, is_replay=is_replay)
+        clock_ms = int(self._played[row]) if provenance.is_replay and self._played[row] else now_ms
         if known_ms > clock_ms + AHEAD_MS:
             raise EntryError("end: ahead of the clock")
         held = self._held.get(provenance.source)
         rows = (row,) if held is None else (row, held + row)
-        origin = WindowSource(provenance.source, is_replay)
+        origin = WindowSource(provenance.source, provenance.is_replay)
         if known_ms <= clock_ms:
             is_taken = [self._put(each, bar, end_ms, origin) for each in rows]
             return BarOutcome.TAKEN if any(is_taken) else BarOutcome.SKIPPED
-        waiting = self._waiting[is_replay]
-        if len(waiting) >= _WAITING_PER_ROW * len(self._counts):
+        if len(self._waiting) >= _WAITING_PER_ROW * len(self._counts):
             raise EntryError("end: too many bars are ahead of the clock")
-        self._next_number += 1
-        heappush(waiting, _WaitingBar(known_ms, self._next_number, rows, bar, end_ms, origin))
+        self._waiting.append(_WaitingBar(known_ms, rows, bar, end_ms, origin))
         return BarOutcome.WAITING
 
-    def _read_clock(self, now_ms: int, *, is_replay: bool) -> int:
-        return self.played_ms if is_replay and self.played_ms is not None else now_ms
+    def _note_played(self, row: int, fields: Fields, now_ms: int) -> None:
+        """Note the time of a recording at which an entry of a symbol was played, of whatever timeframe."""
+        played_ms = round(1000 * (read_number(fields, b"played_at") or 0.0))
+        if not 0 < played_ms <= now_ms + AHEAD_MS:
+            raise EntryError("played_at: no time, or ahead of the clock")
+        self._played[row] = max(int(self._played[row]), played_ms)
+        self._is_played[row] |= not self._counts[row]
 
     def _find_row(self, symbol: str, source: str | None) -> int:
         return self._rows[symbol] + (0 if source is None else self._held[source])
@@ -232,7 +235,8 @@ class MarketBars:
             del self._texts[row][:-WINDOW]
         if place == WINDOW - 1:
             self._ends[row], self._origins[row] = end_ms, origin
-            self._goes_by_recording[row] = origin.is_replay
+            if row < len(self.symbols):
+                self._is_played[row] = origin.is_replay and bool(self._played[row])
         starts[place] = bar.start_ms
         volume = np.nan if bar.volume is None else bar.volume
         numbers[:, place] = values = bar.open, bar.high, bar.low, bar.close, volume

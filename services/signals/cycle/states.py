@@ -30,8 +30,9 @@ from services.signals.log.entries import PlaceOutcome, make_place
 from services.signals.log.merkle import hash_entry
 from services.tables.signals import SignalRow
 
-LIFE_BARS: Final = 5
-"""The bars' time after the end of the last bar at which a vote on it expires."""
+LIFE_BARS: Final = 15
+"""The bars' time after the end of the last bar at which a vote on it expires. Sources are asked each few
+minutes, and some give bars late."""
 REFRESH_BARS: Final = 10
 """The least bars' time after which a symbol is evaluated that did not move, and as many more by its name."""
 RETRY_MS: Final = 60_000
@@ -173,8 +174,8 @@ def plan_tick(
         if symbol not in closed and _is_due(market, symbol, states[symbol], at_ms):
             due[symbol] = int(as_of[place])
     for symbol in again:
-        if symbol not in closed and symbol not in due and symbol in states.by_symbol:
-            due[symbol] = market.find_as_of(symbol, at_ms)
+        if symbol not in closed and symbol in states.by_symbol:
+            due[symbol] = int(as_of[states.find_place(symbol)])
     closing = frozenset(each for each in closed if states[each].outcome is not PlaceOutcome.CLOSED)
     ranges = market.find_ranges(list(due))
     ranked = sorted(due, key=lambda symbol: (-ranges[symbol], symbol))

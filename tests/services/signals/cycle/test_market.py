@@ -75,22 +75,45 @@ def test_a_bar_counts_from_its_end_and_a_correction_from_when_it_was_known():
     assert closes(market) == [7.0, 2.0]
 
 
+def as_of(market, now=NOW):
+    return dict(zip(market.symbols, market.list_as_of(now).tolist(), strict=True))
+
+
 def test_a_recording_goes_by_its_own_clock():
     market = make(["BTC", "QQQ", "SPY"])
-    assert market.find_as_of("SPY", NOW) == NOW
+    assert set(as_of(market).values()) == {NOW}
     market.take(entry(START, symbol="BTC"), NOW)
     played = START + 10 * MINUTE
     market.take(entry(START, 1.0, played_ms=played), NOW)
-    assert market.find_as_of("SPY", NOW) == market.find_as_of("QQQ", NOW) == played
-    assert market.find_as_of("BTC", NOW) == NOW
-    ahead = entry(START + 10 * MINUTE, 2.0, played_ms=played)
-    assert market.take(ahead, NOW) is BarOutcome.WAITING
+    assert as_of(market) == {"BTC": NOW, "QQQ": NOW, "SPY": played}
+    market.take(entry(START, symbol="QQQ", played_ms=played - MINUTE, timeframe="5m"), NOW)
+    assert as_of(market) == {"BTC": NOW, "QQQ": played, "SPY": played}
+    assert market.take(entry(START + 10 * MINUTE, 2.0, played_ms=played), NOW) is BarOutcome.WAITING
     market.advance(NOW)
     assert closes(market) == [1.0]
     market.take(entry(START, 3.0, "QQQ", played_ms=played + MINUTE), NOW)
     market.advance(NOW)
     assert closes(market) == [1.0, 2.0]
     assert market.find_origin("SPY").is_replay
+
+
+def test_each_stretch_of_a_recording_has_its_clock():
+    market = make(["A", "B", "C", "D"])
+    day = 1440 * MINUTE
+    for symbol, played in {
+        "A": START,
+        "B": START + 5 * MINUTE,
+        "C": START + 900 * day,
+        "D": START + 899 * day,
+    }.items():
+        market.take(entry(played - 2 * MINUTE, 1.0, symbol, played_ms=played), START + 1000 * day)
+    found = as_of(market, START + 1000 * day)
+    assert found == {
+        "A": START + 5 * MINUTE,
+        "B": START + 5 * MINUTE,
+        "C": START + 900 * day,
+        "D": START + 899 * day,
+    }
 
 
 def test_a_voter_may_be_held_to_the_bars_of_one_source():
@@ -126,7 +149,7 @@ def test_what_is_no_bar_of_now_is_counted_and_set_aside(fields, outcome):
     assert market.outcomes == {outcome: 1}
     assert market.refusals.total() == (outcome is BarOutcome.REFUSED)
     assert market.see("SPY").close.size == 0
-    assert market.played_ms is None
+    assert set(market.list_as_of(NOW).tolist()) == {NOW}
 
 
 def test_bars_that_wait_are_bounded():

@@ -1,0 +1,45 @@
+"""How ticks that were not decided are counted, and what a voter outside is asked."""
+
+import numpy as np
+import pytest
+
+from services.signals.leader import count_missed
+from services.signals.outside import find_volatility
+from services.signals.publisher import parse_position
+from services.signals.view import BarWindow
+
+
+@pytest.mark.parametrize(
+    ("now_ms", "missed"),
+    [(0, 0), (5000, 0), (9999, 0), (10_000, 1), (15_000, 2), (3_600_000, 719), (-5000, 0), (-(10**13), 0)],
+)
+def test_missed_ticks_are_those_between_the_last_one_and_now(now_ms, missed):
+    assert count_missed(0, now_ms, 5000) == missed
+
+
+@pytest.mark.parametrize(
+    ("raw", "position"),
+    [
+        (b"12 3", (12, 3)),
+        (b"0 2147483648", (0, 2**31)),
+        (b"", None),
+        (b"12", None),
+        (b"12 x", None),
+        (b"-1 3", None),
+        (b"1 2 3", None),
+        (b"9" * 40, None),
+    ],
+)
+def test_a_position_that_another_client_wrote_is_none(raw, position):
+    assert parse_position(raw) == position
+
+
+def window(*closes):
+    column = np.array(closes, dtype=float)
+    return BarWindow(np.arange(len(closes)), column, column, column, column, column)
+
+
+def test_volatility_is_the_mean_share_by_which_the_price_moves():
+    assert find_volatility(window(100.0, 101.0, 99.99)) == pytest.approx(0.01)
+    assert find_volatility(window(100.0)) == find_volatility(window()) == 0
+    assert find_volatility(window(0.0, 1.0, np.nan, 2.0)) == 0
