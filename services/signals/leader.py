@@ -26,7 +26,7 @@ from services.signals.cycle.decide import (
     vote_by_rules,
 )
 from services.signals.cycle.market import MarketBars
-from services.signals.cycle.states import SymbolStates, ThriftRules, TickPlan, plan_tick, restore_state
+from services.signals.cycle.states import SignalStates, ThriftRules, TickPlan, plan_tick, restore_state
 from services.signals.log.entries import make_tick
 from services.signals.market_reader import MarketReader
 from services.signals.metrics import SignalsMetrics
@@ -87,7 +87,7 @@ class SignalLeader:
         self._publisher = PlacePublisher(me, settings_now)
         self._publishing = Outage(me.log, "places.unpublished", "places.published", degrade=self._degrade_log)
         self._sessions = SessionBook()
-        self._states = SymbolStates(())
+        self._states = SignalStates(())
         self._common = CommonVotes(())
         self._last_tick, self._last_at_ms = 0, 0
         self._is_known = self._has_epoch = self._is_published = False
@@ -150,7 +150,7 @@ class SignalLeader:
         restored = {
             symbol: restore_state(row, state.decided.get(symbol)) for symbol, row in state.last.items()
         }
-        self._states = SymbolStates(tuple(restored), restored)
+        self._states = SignalStates(tuple(restored), restored)
         self._last_tick, self._last_at_ms = state.last_tick, state.last_at_ms
         self._is_known, self._is_published = True, False
 
@@ -172,7 +172,7 @@ class SignalLeader:
             if self._common.voters != tuple(sorted(rules.consensus.weights)):
                 self._common = CommonVotes(rules.consensus.weights)
             if self._states.symbols != market.symbols:
-                self._states = SymbolStates(market.symbols, self._states.by_symbol)
+                self._states = SignalStates(market.symbols, self._states.by_symbol)
             market.advance(now_ms)
             closed = self._sessions.find_closed(market, symbols, now_ms)
             plan = plan_tick(market, self._states, rules.thrift, closed, now_ms, again=again)
