@@ -8,6 +8,7 @@ from typing import Final
 
 from bench import (
     archive,
+    audit,
     bars,
     board,
     cli,
@@ -25,6 +26,7 @@ from bench import (
     notify,
     pings,
     signal_cycle,
+    signal_log,
     signals,
     swarm,
     takeover,
@@ -43,6 +45,7 @@ READ: Final = "bare MGET of the same keys"
 DOCUMENT: Final = "bare GET of the document for each"
 BARE_CYCLE: Final = "bare loop of the same requests"
 BARE_BARS: Final = "bare loop over the same bars"
+BARE_LINES: Final = "bare loop over the same lines"
 BARE_VOTES: Final = "bare arithmetic"
 CORE_US: Final = "µs of a core"
 CORE_MS: Final = "ms of a core"
@@ -213,10 +216,22 @@ BENCHES: Final[Mapping[str, Bench]] = {
         "five": Figure("bars played, five rules", "bars/s", BARE_BARS, goal_ratio=1 / 0.2, is_rate=True),
         "first": Figure("start to a first answer", "s", PYTHON, goal=1, slack=0.5),
     }),
+    "audit": Bench(MARKET, audit.measure, 3, 1, {
+        "month": Figure("98,000 ticks of a symbol are verified", "s", BARE_LINES, goal=10),
+        "log": Figure("518,400 ticks of a symbol are verified", "s", BARE_LINES, goal=60),
+        "prove": Figure("20,000 ticks of a symbol are proven", "s", "bare SELECT of the entries"),
+        "one": Figure("one tick is proven", "ms", "bare SELECT of its entry", goal=5, slack=3),
+    }),
     "signal_cycle": Bench(MARKET, signal_cycle.measure, 3, 2, {
         "p99": Figure("a tick: 5,000 symbols, seven votes: p99", CORE_MS, BARE_VOTES, goal=300, goal_ratio=8),
         "median": Figure("a tick of 5,000 symbols: median", CORE_MS, BARE_VOTES),
         "all": Figure("the same, and each symbol is evaluated", CORE_MS, BARE_VOTES),
+    }),
+    "signal_log": Bench(MARKET, signal_log.measure, 3, 2, {
+        "places": Figure(
+            "changed places of ticks to committed rows", "places/s", "bare COPY",
+            goal=10_000, goal_ratio=1 / 0.15, is_rate=True,
+        ),
     }),
     "many": Bench(LONG, bars.measure_many, 0, 0, {
         "minute": Figure("10,000 symbols, a minute of each in 60 s", PERCENT, "bare XREAD and XADD", goal=60),

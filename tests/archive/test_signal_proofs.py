@@ -6,17 +6,27 @@ import random
 import shutil
 import subprocess
 import sys
-from datetime import timedelta
+import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from services.signals import verify
+from services.signals.log.checkpoint import Checkpoint
 from services.signals.log.entries import make_key_change
+from services.signals.log.merkle import hash_entry, hash_span, split_span
+from services.signals.log.note import SignatureKind, make_key
 from services.signals.proofs.followed_places import PlacesChangedError
 from services.signals.proofs.proof import ProofUnavailableError, write_proof
-from services.signals.store.database import SignalDatabase
+from services.signals.proofs.rotation import RotationError, change_key
+from services.signals.proofs.signer import SigningProblem
+from services.signals.store.checkpoints import CheckpointTables
+from services.signals.store.database import LogMovedError, SignalDatabase
+from services.signals.store.writer import SignalWriter
 from support.audited_log import BEGIN_MS, CYCLE_MS, ORIGIN, AuditedLog, play_ticks, store_log
+from support.decided_places import SYMBOL, VOTERS, WEIGHTS, play
+from support.witness_rig import WitnessRig
 
 SYMBOLS = ("AAPL", "BTC/USD", "MSFT", "SPY", "XLF")
 CHANCE = 7
@@ -216,3 +226,130 @@ async def test_a_file_of_the_command_is_accepted_offline_and_by_the_command(
     assert missing.returncode == 3
     assert "unavailable: tick 1 has no NONE" in missing.stderr
     assert sorted(each.name for each in tmp_path.iterdir()) == ["b.audit", "verify.py"]
+
+
+@pytest.fixture
+async def tables(archive_url):
+    """The tables of checkpoints, as the service has them."""
+    async with contextlib.aclosing(SignalDatabase(archive_url)) as database:
+        yield CheckpointTables(database)
+
+
+async def test_the_signer_signs_what_postgresql_has_and_a_new_leader_goes_on(
+    connection, tables, tmp_path, prove
+):
+    log = AuditedLog(SYMBOLS)
+    rig = WitnessRig(tmp_path)
+    try:
+        log.key, log.witness = rig.key, rig.witness_key
+        play_ticks(log, 20, random.Random(CHANCE))
+        await store_log(connection, log)
+        rig.log, sizes = tables, []
+        for _ in range(2):  # each is a leader of its own
+            rig.signer = rig.make_signer()
+            rig.clock.now = (BEGIN_MS + CYCLE_MS * log.tick) / 1000 + 60
+            assert await rig.signer.step()
+            assert rig.signer.status.cosigned_size == log.size
+            sizes.append(log.size)
+            lines = await prove("SPY", log.find_time() - timedelta(days=1), log.find_time())
+            assert check(lines, log, "SPY").startswith(f"{log.size} entries of SPY")
+            play_ticks(log, 7, random.Random(CHANCE))
+            await store_log(connection, log)
+        assert [body.partition(b"\n")[0] for body in rig.wire.bodies] == [b"old 0", b"old %d" % sizes[0]]
+        await connection.execute("ALTER TABLE signal_nodes DISABLE TRIGGER USER")
+        await connection.execute("UPDATE signal_nodes SET hash = sha256(hash) WHERE level = 4")
+        rig.clock.now += 120
+        await rig.signer.step()
+        assert rig.signer.status.problem is SigningProblem.LOG_CHANGED
+    finally:
+        rig.store.close()
+
+
+async def test_a_key_is_changed_beside_a_leader_and_an_old_or_a_strange_one_is_refused(
+    connection, tables, archive_url, prove
+):
+    log = AuditedLog(SYMBOLS)
+    play_ticks(log, 9, random.Random(CHANCE))
+    await store_log(connection, log)
+    new = make_key(ORIGIN, SignatureKind.ED25519)
+    async with contextlib.aclosing(SignalDatabase(archive_url)) as database:
+        leader = SignalWriter(database)
+        await leader.begin_epoch("leader")
+        await leader.read_state()
+        number = await change_key(database, log.key, new)
+        assert number == log.size
+        with pytest.raises(LogMovedError):
+            await leader.write_gap(log.tick + 1, log.tick + 1, BEGIN_MS * 2, "away")
+        await leader.read_state()
+        assert await tables.read_newest_key() == str(new.public)
+        for old, to, named in [
+            (log.key, make_key(ORIGIN, SignatureKind.ED25519), "the key in force is"),
+            (new, new, "the new key is the old one"),
+            (new, make_key("other", SignatureKind.ED25519), "the new key is of other"),
+        ]:
+            with pytest.raises(RotationError, match=named):
+                await change_key(database, old, to)
+        size = await tables.read_size()
+        nodes = await tables.read_nodes(split_span((0, size)))
+        text = Checkpoint(ORIGIN, size, hash_span((0, size), nodes)).format()
+        await tables.write_checkpoint(size, time.time(), text + b"\n" + new.sign(text).encode())
+        await tables.write_cosignature(
+            size, log.witness.public.name, int(time.time()), log.witness.sign(text, int(time.time()))
+        )
+    lines = await prove("SPY", log.find_time() - timedelta(days=1), datetime.now(UTC) + timedelta(days=1))
+    checker = verify.Checker(
+        [verify.parse_key(str(log.key.public))], verify.parse_key(str(log.witness.public)), "SPY"
+    )
+    assert verify.verify(iter(lines), checker, time.time(), 60).startswith(f"{size} entries of SPY")
+
+
+async def test_a_stored_signal_is_explained_by_the_bars_of_the_archive(connection, archive_url, tmp_path):
+    content, at_ms, bars, _ = play(5)
+    log = AuditedLog((SYMBOL,))
+    log.add_tick()
+    place = json.loads(content)
+    cells = [place.get(name) for name in ("side", "score", "confidence", "conflict", "participation")]
+    at = datetime.fromtimestamp(at_ms / 1000, UTC)
+    log.rows["signals"] = [
+        (1, SYMBOL, 0, at, place["outcome"], *cells, False, hash_entry(content), content.decode())
+    ]
+    await store_log(connection, log)
+    await connection.executemany(
+        "INSERT INTO bars (symbol, timeframe, start, open, high, low, close, volume, source, replay, final,"
+        " rev) VALUES ($1, '1m', to_timestamp($2::bigint / 1000.0), $3, $4, $5, $6, $7, $8, $9, true, 0)",
+        [(SYMBOL, *row) for row in bars],
+    )
+    truth = tmp_path / "truth.json"
+    truth.write_text(json.dumps(make_truth()))
+    words = ("signals", "explain", hash_entry(content).hex(), "--truth", "truth.json")
+    same = run(*words, url=archive_url, cwd=tmp_path)
+    assert (same.returncode, same.stderr) == (0, "")
+    assert same.stdout.endswith("same: recomputed to the same bytes\n")
+    await connection.execute(
+        "UPDATE bars SET close = close + 0.01 WHERE start = (SELECT max(start) FROM bars)"
+    )
+    corrected = run(*words, url=archive_url, cwd=tmp_path)
+    assert corrected.returncode == 3
+    assert "bars_changed: its 64 1m bars of " in corrected.stdout
+    await connection.execute("DELETE FROM bars")
+    gone = run(*words, "--json", url=archive_url, cwd=tmp_path)
+    assert (gone.returncode, json.loads(gone.stdout)["result"]) == (3, "bars_gone")
+    none = run("signals", "explain", "0" * 64, url=archive_url, cwd=tmp_path)
+    assert (none.returncode, "there is no signal" in none.stderr) == (2, True)
+
+
+def make_truth():
+    """Return a truth with the voters of `play`."""
+    bars = [
+        {"voter": each.name, "kind": "bars", "rule": each.rule, "weight": WEIGHTS[each.name]}
+        | ({} if each.source is None else {"source": each.source})
+        for each in VOTERS
+    ]
+    outside = [
+        {"voter": name, "kind": "http", "url": "http://127.0.0.1:9/vote", "weight": WEIGHTS[name]}
+        for name in ("model", "away")
+    ]
+    settings = {"enter": 0.1, "leave": 0.05}
+    section = {"heartbeat": {"interval_sec": 5}, "endpoints": [*bars, *outside], "settings": settings}
+    buses = {name: {"url": f"redis://{name}:6379"} for name in ("system-redis", "market-redis")}
+    return {"version": 1, "fleet": "demo", "buses": buses, "services": {"signals": section}}

@@ -19,6 +19,7 @@ WITHOUT_TRUTH = {
         "features.md",
         "consensus.md",
         "signals-voters.md",
+        "signals-audit.md",
         "witness.md",
         "engine.md",
         "backtest.md",

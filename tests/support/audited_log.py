@@ -41,6 +41,7 @@ class AuditedLog:
     last: dict[str, tuple[int, str]] = field(default_factory=dict)
     following: dict[str, bytes] = field(default_factory=dict)
     rows: dict[str, list[tuple[Any, ...]]] = field(default_factory=dict)
+    lists: set[bytes] = field(default_factory=set)
 
     def add_row(self, table: str, *cells: Any) -> None:
         self.rows.setdefault(table, []).append(cells)
@@ -95,8 +96,8 @@ class AuditedLog:
 
     def _add_symbols(self, places: TickPlaces) -> None:
         digest = hash_entry(encode_entry({"symbols": list(places.symbols)}))
-        known = {row[0] for row in self.rows.get("signal_symbols", ())}
-        if digest not in known:
+        if digest not in self.lists:
+            self.lists.add(digest)
             self.add_row("signal_symbols", digest, list(places.symbols))
 
 
@@ -113,7 +114,8 @@ def play_ticks(log: AuditedLog, count: int, chance: random.Random, share: float 
 async def store_log(connection: Any, log: AuditedLog) -> None:
     """Write the rows that a log has collected, without the triggers of their tables, and forget them."""
     async with connection.transaction():
-        await connection.execute("INSERT INTO signal_epochs VALUES (1, now(), 'test') ON CONFLICT DO NOTHING")
+        if not await connection.fetchval("SELECT max(epoch) FROM signal_epochs"):
+            await connection.execute("INSERT INTO signal_epochs VALUES (1, now(), 'test')")
         for table in ("signal_log", "signals"):
             await connection.execute(f"ALTER TABLE {table} DISABLE TRIGGER USER")
         for table in _ORDER:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from services.signals.log.entries import PlaceOutcome, TickPlaces, make_place
+from services.signals.log.entries import VERSION, PlaceOutcome, TickPlaces, make_place
 from services.signals.log.merkle import EMPTY_ROOT, hash_pair
 
 
@@ -68,5 +68,8 @@ def prove_place(places: TickPlaces, symbol: str) -> PlaceProof:
 
 def make_following(symbol: str, outcome: str, tick: int) -> bytes:
     """Return the place of a symbol that follows from its last stored one: its outcome, at `tick`."""
-    is_closed = outcome == PlaceOutcome.CLOSED
-    return make_place(symbol, PlaceOutcome.CLOSED if is_closed else PlaceOutcome.UNCHANGED, since=tick)
+    following = PlaceOutcome.CLOSED if outcome == PlaceOutcome.CLOSED else PlaceOutcome.UNCHANGED
+    if symbol.isascii() and symbol.isprintable() and not {'"', "\\"} & {*symbol}:
+        # as `make_place` writes it, ten times as fast: a tick has thousands of these
+        return f'{{"outcome":"{following}","since":{tick},"symbol":"{symbol}","v":{VERSION}}}'.encode()
+    return make_place(symbol, following, since=tick)

@@ -17,15 +17,19 @@ from services.signals.log.checkpoint import parse_checkpoint
 from services.signals.log.note import NoteError, parse_note
 from services.signals.proofs.followed_places import PlaceFollower, PlacesChangedError, StoredPlace
 from services.signals.store.database import SignalDatabase
-from services.signals.store.reader import AuditReader, MissingRowError, fetch_nodes, fetch_symbols
+from services.signals.store.reader import MissingRowError, fetch_cosigned, fetch_nodes, fetch_symbols
 
 READ_SEC: Final = 3600.0
 """How long reading a proof may take."""
 ROWS_AT_ONCE: Final = 2000
-_FIRST: Final = "SELECT n FROM signal_log WHERE at >= $1 AND n < $2 ORDER BY at, n LIMIT 1"
-_LAST: Final = "SELECT n FROM signal_log WHERE at <= $1 AND n < $2 ORDER BY at DESC, n DESC LIMIT 1"
-_FIRST_TICK: Final = "SELECT min(tick) FROM signal_log WHERE n >= $1 AND n < $2"
-_LAST_TICK: Final = "SELECT max(tick) FROM signal_log WHERE n >= $1 AND n < $2"
+_SPAN: Final = """
+SELECT first.n, last.n,
+    (SELECT tick FROM signal_log WHERE n BETWEEN first.n AND last.n AND kind = 'tick' ORDER BY n LIMIT 1),
+    (SELECT tick FROM signal_log WHERE n BETWEEN first.n AND last.n AND kind = 'tick' ORDER BY n DESC LIMIT 1)
+FROM (SELECT n FROM signal_log WHERE at >= $1 AND n < $3 ORDER BY at, n LIMIT 1) AS first,
+    (SELECT n FROM signal_log WHERE at <= $2 AND n < $3 ORDER BY at DESC, n DESC LIMIT 1) AS last
+WHERE first.n <= last.n
+"""
 _ENTRIES: Final = "SELECT n, entry FROM signal_log WHERE n >= $1 AND n < $2 ORDER BY n"
 _CELLS: Final = "tick, symbol::text, outcome, hash, CASE WHEN symbol = $3 THEN content END"
 _ROWS: Final = f"""
@@ -63,51 +67,60 @@ async def write_proof(
         ProofUnavailableError: nothing of that time is cosigned.
         PlacesChangedError: the stored rows contradict the log.
     """
-    checkpoint = await AuditReader(database).read_cosigned_checkpoint()
-    if checkpoint is None:
-        raise ProofUnavailableError("no checkpoint is cosigned yet")
-    try:
-        size = parse_checkpoint(parse_note(checkpoint).text).size
-    except NoteError as error:
-        raise PlacesChangedError(f"the newest checkpoint {error}") from None
     async with database.read(READ_SEC) as connection:
-        first, last = await _find_entries(connection, since, until, size)
-        count = last + 1 - first
-        nodes = await fetch_nodes(connection, list_nodes_beside(first, last + 1, size))
+        checkpoint = await fetch_cosigned(connection)
+        if checkpoint is None:
+            raise ProofUnavailableError("no checkpoint is cosigned yet")
         try:
-            write(format_head(symbol, checkpoint, first, count, nodes))
+            size = parse_checkpoint(parse_note(checkpoint).text).size
+        except NoteError as error:
+            raise PlacesChangedError(f"the newest checkpoint {error}") from None
+        span = _Span(*(await connection.fetchrow(_SPAN, since, until, size) or (0, -1, None, None)))
+        if not span.length:
+            raise ProofUnavailableError("the log has no cosigned entry of that time")
+        if span.length > MAX_ENTRIES:
+            raise ProofUnavailableError(
+                f"these are more than {MAX_ENTRIES:,} entries: ask for a shorter time"
+            )
+        nodes = await fetch_nodes(connection, list_nodes_beside(span.first, span.last + 1, size))
+        try:
+            write(format_head(symbol, checkpoint, span.first, span.length, nodes))
         except KeyError as error:
             raise PlacesChangedError(f"the node {error.args[0]} of the log's tree is missing") from None
-        async for line in _list_lines(connection, symbol, first, last + 1):
+        async for line in _list_lines(connection, symbol, span):
             write(line)
-    return WrittenProof(symbol, first, count, size)
+    return WrittenProof(symbol, span.first, span.length, size)
 
 
-async def _find_entries(connection: Any, since: datetime, until: datetime, size: int) -> tuple[int, int]:
-    """Return the first and the last entry of a time, among those that are cosigned."""
-    first = await connection.fetchval(_FIRST, since, size)
-    last = await connection.fetchval(_LAST, until, size)
-    if first is None or last is None or last < first:
-        raise ProofUnavailableError("the log has no cosigned entry of that time")
-    if last + 1 - first > MAX_ENTRIES:
-        raise ProofUnavailableError(f"these are more than {MAX_ENTRIES:,} entries: ask for a shorter time")
-    return first, last
+class _Span(NamedTuple):
+    """The first and the last entry, and the first and the last tick among them."""
+
+    first: int
+    last: int
+    first_tick: int | None
+    last_tick: int | None
+
+    @property
+    def length(self) -> int:
+        return self.last + 1 - self.first
 
 
-async def _list_lines(connection: Any, symbol: str, first: int, end: int) -> AsyncIterator[str]:
-    """Yield the line of each entry from `first` up to `end`. Raises PlacesChangedError."""
+async def _list_lines(connection: Any, symbol: str, span: _Span) -> AsyncIterator[str]:
+    """Yield the line of each entry. Raises PlacesChangedError."""
     reader = _TickReader(connection, symbol)
-    await reader.begin(first, end)
-    entries = await connection.cursor(_ENTRIES, first, end)
-    expected = first
+    if span.first_tick is not None:
+        await reader.begin(span.first_tick, span.last_tick)
+    entries = await connection.cursor(_ENTRIES, span.first, span.last + 1)
+    expected = span.first
     while rows := await entries.fetch(ROWS_AT_ONCE):
         for row in rows:
             if row["n"] != expected:
                 raise PlacesChangedError(f"entry {expected} is missing")
             expected += 1
             yield format_audited(await reader.audit(row["n"], row["entry"]))
-    if expected != end:
-        raise PlacesChangedError(f"entry {expected} is missing")
+        if expected > span.last:
+            return
+    raise PlacesChangedError(f"entry {expected} is missing")
 
 
 class _Tick(NamedTuple):
@@ -126,10 +139,8 @@ class _TickReader:
         self._cursor: Any = None
         self._rows: list[StoredPlace] = []
 
-    async def begin(self, first: int, end: int) -> None:
-        ticks = [await self._connection.fetchval(sql, first, end) for sql in (_FIRST_TICK, _LAST_TICK)]
-        if ticks[0] is not None:
-            self._cursor = await self._connection.cursor(_ROWS, *ticks, self._symbol)
+    async def begin(self, first_tick: int, last_tick: int | None) -> None:
+        self._cursor = await self._connection.cursor(_ROWS, first_tick, last_tick, self._symbol)
 
     async def audit(self, number: int, text: str) -> AuditedEntry:
         found = _parse_tick(number, text)

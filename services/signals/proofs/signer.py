@@ -26,7 +26,7 @@ from services.signals.log.note import (
 from services.signals.proofs.witness_client import WitnessClient, WitnessReason, WitnessResult
 from services.signals.store.reader import LastCosignature
 
-LOG: Final = logs.get("signals")
+_log = logs.get("signals")
 RETRY: Final = Backoff(first_sec=2.0, longest_sec=60.0)
 """The pauses after a checkpoint that was not signed, or not cosigned."""
 CLOCK_SEC: Final = 300.0
@@ -183,7 +183,7 @@ class CheckpointSigner:
             try:
                 is_done = await self.step()
             except Exception as error:  # ticks are decided, whatever is wrong with checkpoints
-                LOG.exception("checkpoint.failed", error=type(error).__name__)
+                _log.exception("checkpoint.failed", error=type(error).__name__)
             failures = 0 if is_done else failures + 1
             pause_sec = self._read_settings().checkpoint_sec
             if failures:
@@ -333,7 +333,7 @@ class CheckpointSigner:
 
     def _warn(self, warning: WitnessWarning, **values: int) -> None:
         """Log what the witness did, and have the beats say it for an hour."""
-        LOG.error("witness.warned", warning=str(warning), **values)
+        _log.error("witness.warned", warning=str(warning), **values)
         self.status = replace(self.status, warning=warning, warned_at=self._now())
 
     def _log_change(self, before: SignerStatus) -> None:
@@ -341,14 +341,14 @@ class CheckpointSigner:
         now = self.status
         if now.problem is not before.problem:
             if now.problem is None:
-                LOG.info("checkpoint.resumed", size=now.size)
+                _log.info("checkpoint.resumed", size=now.size)
             else:
-                LOG.error("checkpoint.not_signed", reason=str(now.problem), why=now.words)
+                _log.error("checkpoint.not_signed", reason=str(now.problem), why=now.words)
         if now.reason is not before.reason and now.reason is not None:
             if now.reason is WitnessReason.COSIGNED:
-                LOG.info("witness.cosigned", size=now.cosigned_size)
+                _log.info("witness.cosigned", size=now.cosigned_size)
             else:
-                LOG.error("witness.not_cosigned", reason=str(now.reason), why=now.words)
+                _log.error("witness.not_cosigned", reason=str(now.reason), why=now.words)
 
 
 def _covers(last: LastCosignature, note: bytes, key: PublicKey) -> bool:

@@ -150,14 +150,19 @@ class AuditReader:
     async def read_cosigned_checkpoint(self, witness: str | None = None) -> bytes | None:
         """Return the note of the largest checkpoint that a witness (None: any) cosigned, with all lines."""
         async with self._database.connect() as connection:
-            row = await connection.fetchrow(_NEWEST_COSIGNED, witness)
-        return None if row is None else "".join([row[0], *row[1]]).encode()
+            return await fetch_cosigned(connection, witness)
 
     async def read_cosignature(self, witness: str) -> LastCosignature | None:
         """Return the cosignature of a witness over the largest checkpoint that it cosigned."""
         async with self._database.connect() as connection:
             row = await connection.fetchrow(_LAST_COSIGNATURE, witness)
         return None if row is None else LastCosignature(*row)
+
+
+async def fetch_cosigned(connection: Any, witness: str | None = None) -> bytes | None:
+    """Return the note of the largest checkpoint that a witness (None: any) cosigned, with all lines."""
+    row = await connection.fetchrow(_NEWEST_COSIGNED, witness)
+    return None if row is None else "".join([row[0], *row[1]]).encode()
 
 
 async def fetch_nodes(connection: Any, nodes: Collection[Node]) -> dict[Node, bytes]:

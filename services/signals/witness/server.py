@@ -11,7 +11,7 @@ from marketswarm.web.server import open_socket, serve
 from services.signals.log.submission import MAX_REQUEST_BYTES
 from services.signals.witness.witness import TEXT_TYPE, Witness
 
-LOG = log.get("witness")
+_log = log.get("witness")
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -21,13 +21,13 @@ Send = Callable[[Message], Awaitable[None]]
 async def run_witness(witness: Witness, host: str, port: int, stopped: asyncio.Event) -> None:
     """Answer requests until `stopped` is set. Raises Exit, code 2, if the address can't be used."""
     listening = open_socket(host, port, "WITNESS")
-    LOG.info("witness.listening", host=host, port=port)
+    _log.info("witness.listening", host=host, port=port)
     serving = asyncio.ensure_future(serve(make_app(witness), listening, lambda: 0, lambda: None))
     await asyncio.wait([serving, asyncio.ensure_future(stopped.wait())], return_when=asyncio.FIRST_COMPLETED)
     serving.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await serving
-    LOG.info("witness.stopped")
+    _log.info("witness.stopped")
 
 
 def make_app(witness: Witness) -> Any:
@@ -57,9 +57,9 @@ async def _answer(witness: Witness, scope: Message, receive: Receive) -> tuple[i
     try:
         answer = witness.add_checkpoint(body)
     except sqlite3.Error as error:
-        LOG.exception("witness.not_stored", error=str(error))
+        _log.exception("witness.not_stored", error=str(error))
         return 503, TEXT_TYPE, "the checkpoint can't be stored now, so it is not cosigned\n"
-    LOG.info("witness.answered", status=int(answer.status), size=len(body))
+    _log.info("witness.answered", status=int(answer.status), size=len(body))
     return answer.status, answer.media_type, answer.body
 
 

@@ -4,8 +4,10 @@ The log here is honest unless a test says how it lies; the offline file runs as 
 and by its functions in the others.
 """
 
+import asyncio
 import base64
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -18,6 +20,7 @@ from services.signals.log.bundle import AuditedEntry, format_audited, format_hea
 from services.signals.log.checkpoint import Checkpoint
 from services.signals.log.entries import (
     PlaceOutcome,
+    TickPlaces,
     encode_entry,
     join_places,
     make_gap,
@@ -26,7 +29,7 @@ from services.signals.log.entries import (
     make_place,
     make_tick,
 )
-from services.signals.log.merkle import append_entry, hash_entry, hash_span
+from services.signals.log.merkle import append_entry, hash_entry, hash_span, hash_tree
 from services.signals.log.note import (
     PrivateKey,
     PublicKey,
@@ -35,6 +38,9 @@ from services.signals.log.note import (
     parse_private_key,
 )
 from services.signals.log.places import prove_place
+from services.signals.proofs.signer import SigningProblem
+from services.signals.proofs.witness_client import WitnessReason
+from support.witness_rig import WitnessRig
 
 ORIGIN = "log.example/signals"
 BEGIN_MS = 1_790_000_000_000
@@ -43,7 +49,7 @@ AS_MADE = {"code": "0.1.0", "truth": "7", "consensus": "6.0"}
 
 
 @dataclass
-class Log:
+class AttackedLog:
     """A log of ticks of five symbols, which a test may let lie."""
 
     key: PrivateKey
@@ -79,7 +85,7 @@ class Log:
 
 @pytest.fixture
 def log():
-    made = Log(make_key(ORIGIN, SignatureKind.ED25519))
+    made = AttackedLog(make_key(ORIGIN, SignatureKind.ED25519))
     for _ in range(21):
         made.add_tick()
     return made
@@ -227,7 +233,7 @@ def test_a_change_of_a_file_is_found_and_named(log, witness, attack):
 
 
 def test_a_whole_rewrite_with_the_stolen_key_is_not_witnessed(log, witness):
-    forged = Log(log.key)
+    forged = AttackedLog(log.key)
     for _ in range(21):
         forged.add_tick(scores={9: -9})
     real = cosign(log.sign(), witness).decode().splitlines(keepends=True)[-1]
@@ -283,7 +289,7 @@ def test_a_gap_that_goes_back_and_a_tick_that_comes_again_are_found(log, witness
 def test_a_place_that_follows_from_a_tick_that_was_not_the_last_is_found(log, witness):
     log.ticks += 1
     for since, found in [(21, "proven"), (20, "refuted: tick 22: its place is of another tick")]:
-        again = Log(log.key, [*log.entries], dict(log.nodes), log.ticks)
+        again = AttackedLog(log.key, [*log.entries], dict(log.nodes), log.ticks)
         again.add_places(
             join_places({name: make_place(name, PlaceOutcome.UNCHANGED, since=since) for name in SYMBOLS})
         )
@@ -334,7 +340,7 @@ def test_a_key_changes_only_from_one_that_is_trusted(log, witness):
 
 def test_more_entries_than_the_log_had_are_found(log, witness):
     lines = make_file(log, witness, first=4, end=21)
-    more = Log(log.key, [*log.entries], dict(log.nodes), log.ticks)
+    more = AttackedLog(log.key, [*log.entries], dict(log.nodes), log.ticks)
     more.add_tick()
     lines = [*lines, make_file(more, witness, first=21, end=22)[1]]
     lines[0]["count"] += 1
@@ -382,3 +388,163 @@ def test_base64_of_a_second_form_is_no_second_file(log, witness):
     lines[0]["hashes"][0] = base64.b64encode(raw).decode().replace("=", "=\n")
     with pytest.raises(ValueError, match=r"base64|character|padding"):
         check(lines, log, witness)
+
+
+def place_again(log, **changes):
+    """Return an attack that puts another place into a tick, and the tick's tree over it."""
+
+    def change(file) -> None:
+        text = encode_entry({**json.loads(file[5]["place"]), **changes})
+        _, places = log.entries[8]
+        texts = [
+            text if name == "SPY" else each for name, each in zip(places.symbols, places.texts, strict=True)
+        ]
+        forged = TickPlaces(places.symbols, tuple(texts))
+        proof = prove_place(forged, "SPY")
+        entry = rewrite(file[5], "entry", root=hash_tree(forged.hashes).hex())
+        path = [base64.b64encode(each).decode() for each in proof.path]
+        file[5] = {**entry, "place": text.decode(), "path": path}
+
+    return change
+
+
+def test_a_place_and_its_tick_rewritten_are_not_the_ones_that_were_signed(log, witness):
+    lines = make_file(log, witness)
+    place_again(log, score="9.5")(lines)
+    assert check(lines, log, witness) == f"refuted: {UNSIGNED}"
+
+
+def test_a_symbol_that_a_tick_names_twice_or_hides_is_found(log, witness):
+    for symbols, named in [
+        (["AAPL", "MSFT", "SPY", "SPY", "XLK"], "tick 5: has a symbol twice"),
+        (["AAPL", "MSFT", "XLF", "SPY", "XLK"], "tick 5: has a symbol twice"),  # out of order
+        (["AAPL", "MSFT", "SPY", "XLK"], "tick 5: had other symbols"),
+        (["SPY"], "tick 5: had other symbols"),
+    ]:
+        lines = make_file(log, witness)
+        lines[1]["symbols"] = symbols
+        assert check(lines, log, witness) == f"refuted: {named}"
+    lines = make_file(log, witness)
+    del lines[1]["symbols"]
+    assert check(lines, log, witness) == "refuted: tick 5: had other symbols"
+
+
+def test_a_signal_that_is_shown_again_at_a_later_tick_is_found(log, witness):
+    text = log.entries[20][1]
+    log.ticks += 1
+    log.add_places(text)
+    found = check(make_file(log, witness, end=22), log, witness)
+    assert found == "refuted: tick 22: its place is of another tick"
+
+
+def test_a_market_closes_at_the_tick_that_its_place_names(log, witness):
+    log.ticks += 1
+    closed = join_places({name: make_place(name, PlaceOutcome.CLOSED, since=22) for name in SYMBOLS})
+    log.add_places(closed)
+    log.ticks += 1
+    log.add_places(closed)
+    assert check(make_file(log, witness, end=23), log, witness).startswith("proven: 19 entries")
+    log.ticks += 1
+    log.add_places(join_places({name: make_place(name, PlaceOutcome.CLOSED, since=23) for name in SYMBOLS}))
+    found = check(make_file(log, witness, end=24), log, witness)
+    assert found == "refuted: tick 24: its place is of another tick"
+
+
+def test_what_was_rewritten_between_two_checkpoints_is_found(log, witness):
+    """Both checkpoints are cosigned: the entry 15 lies above the first one, and below the second one."""
+    forged = AttackedLog(log.key)
+    for number in range(21):
+        forged.add_tick(scores={16: -1} if number == 15 else None)
+    real = cosign(log.sign(), witness)
+    assert check(make_file(forged, witness, note=real), log, witness) == f"refuted: {UNSIGNED}"
+
+
+def test_of_two_views_of_one_size_only_the_cosigned_one_is_proven(log, witness):
+    other = AttackedLog(log.key)
+    for _ in range(21):
+        other.add_tick(scores={20: -1})
+    assert check(make_file(log, witness), log, witness).startswith("proven: ")
+    alone = make_file(other, witness, note=other.sign())
+    assert check(alone, other, witness) == "unavailable: the checkpoint is not witnessed yet"
+    mixed = make_file(other, witness, note=cosign(log.sign(), witness))
+    assert check(mixed, other, witness) == f"refuted: {UNSIGNED}"
+
+
+def test_a_cosignature_from_the_future_is_not_believed(log, witness):
+    """A witness whose clock is ahead would make an old view look fresh for ever."""
+    note = cosign(log.sign(), witness, at_sec=BEGIN_MS // 1000 + 86_400)
+    found = check(make_file(log, witness, note=note), log, witness)
+    assert found == "unavailable: the cosignature is -86000 seconds old"
+
+
+def test_a_cosignature_of_another_key_of_the_same_name_is_no_cosignature(log, witness):
+    stranger = make_key(witness.public.name, SignatureKind.COSIGNATURE)
+    lines = make_file(log, stranger)
+    assert check(lines, log, witness) == "unavailable: the checkpoint is not witnessed yet"
+
+
+async def test_of_two_checkpoints_at_once_the_witness_cosigns_what_continues(tmp_path):
+    rig = WitnessRig(tmp_path)
+    try:
+        await rig.step()
+        forged = WitnessRig.make_signer(rig)
+        rig.log.rewrite()
+        rig.log.notes.clear()
+        rig.log.add(3)
+        await forged.step()
+        assert forged.status.reason is WitnessReason.BAD_PROOF
+        assert (await rig.step()).problem is SigningProblem.LOG_CHANGED
+        assert rig.log.lines.keys() == {(8, rig.witness_key.public.name)}
+    finally:
+        rig.store.close()
+
+
+async def test_a_restored_witness_could_cosign_a_second_history_and_is_named_before(tmp_path):
+    rig = WitnessRig(tmp_path)
+    try:
+        rig.store.close()
+        await asyncio.to_thread(shutil.copy, tmp_path / "witness.sqlite", tmp_path / "backup.sqlite")
+        rig.wire.witness = rig.open_witness()
+        await rig.step()
+        rig.store.close()
+        rig.wire.witness = rig.open_witness("backup.sqlite")
+        status = await rig.step()
+        assert status.describe(rig.clock.now) == "the witness went back"
+    finally:
+        rig.store.close()
+
+
+async def test_a_log_that_cosigns_itself_is_neither_stored_nor_proven(tmp_path):
+    rig = WitnessRig(tmp_path)
+    try:
+        public = PublicKey(rig.witness_key.public.name, SignatureKind.COSIGNATURE, rig.key.public.key)
+        secret = bytes([SignatureKind.COSIGNATURE]) + base64.b64decode(rig.key.export().split("+", 4)[4])[1:]
+        text = f"PRIVATE+KEY+{public.name}+{public.ident.hex()}+{base64.b64encode(secret).decode()}"
+        own = parse_private_key(text)
+        rig.wire.sign = lambda body: own.sign(body.partition(b"\n\n")[2].partition(b"\n\n")[0] + b"\n", 1)
+        status = await rig.step()
+        assert (status.reason, rig.log.lines) == (WitnessReason.FALSE_COSIGNATURE, {})
+    finally:
+        rig.store.close()
+
+
+async def test_a_superuser_with_the_stolen_key_can_not_make_the_witness_forget(tmp_path):
+    """Rows, nodes and checkpoints are rewritten, and signed with the log's own key: the witness says no."""
+    rig = WitnessRig(tmp_path)
+    try:
+        await rig.step()
+        rig.log.rewrite()
+        rig.log.notes.clear()
+        rig.log.lines.clear()
+        rig.signer = rig.make_signer()
+        for _ in range(3):
+            assert (await rig.step()).reason is WitnessReason.BAD_PROOF
+        assert rig.log.lines == {}
+        assert rig.store.list_forks()
+    finally:
+        rig.store.close()
+
+
+def test_at_least_thirty_attacks_are_played():
+    """Those on a file are counted here; the tests below them play the log, its key and its witness."""
+    assert len(CHANGES) >= 30
