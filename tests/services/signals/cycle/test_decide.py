@@ -34,7 +34,7 @@ from services.signals.cycle.states import (
     LIFE_BARS,
     REFRESH_BARS,
     RETRY_MS,
-    SymbolStates,
+    SignalStates,
     ThriftRules,
     plan_tick,
 )
@@ -61,7 +61,7 @@ class Play:
 
     def __init__(self, symbols, rules=RULES):
         self.market = MarketBars("1m", symbols)
-        self.states = SymbolStates(self.market.symbols)
+        self.states = SignalStates(self.market.symbols)
         self.rules, self.tick, self.closed = rules, 0, frozenset()
         self.asked = {}
 
