@@ -51,27 +51,29 @@ GUARD = Guard()
 WATCHDOG = Watchdog()
 IN_CI = os.environ.get("MARKETSWARM_CI") == "1"
 
+# that examples are slow to make says only that the machine has something else to do
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+BUSY = settings.get_profile("busy")
 # the same examples each time, so that a red run can be had again on any machine; the night tries others
-settings.register_profile("dev", deadline=None, max_examples=20, derandomize=True, database=None)
+settings.register_profile("dev", BUSY, max_examples=20, derandomize=True, database=None)
 settings.register_profile(
     "brief",
-    deadline=None,
+    BUSY,
     max_examples=10,
     derandomize=True,
     database=None,
     phases=(Phase.explicit, Phase.generate),  # a failure shows at once; to shrink it can take minutes
 )
-settings.register_profile("explore", deadline=None, max_examples=2000)
+settings.register_profile("explore", BUSY, max_examples=2000)
 # what `make nightly` has time for: other examples each night
-settings.register_profile("night", deadline=None, max_examples=400, database=None, print_blob=True)
+settings.register_profile("night", BUSY, max_examples=400, database=None, print_blob=True)
 settings.register_profile(
     "ci",
-    deadline=None,
+    BUSY,
     max_examples=20,  # `night` tries others
     derandomize=True,
     database=None,
     print_blob=True,
-    suppress_health_check=[HealthCheck.too_slow],  # two busy cores
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if IN_CI else "dev"))
 

@@ -7,6 +7,7 @@ client is the one that the proxy names, if the operator trusts that proxy.
 
 import ipaddress
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,8 @@ from marketswarm.net.addresses import Address, Network, parse_address, unmap_add
 GATEWAY: Final = "gateway"
 _ROUTES: Final = Path("/proc/net/route")
 _DEFAULT_ROUTE: Final = "00000000"
+MAX_HOSTS: Final = 1000
+"""Of how many hosts it is kept whether they may read: each request asks it of one."""
 MAX_HOPS: Final = 20  # how many proxies are looked at, the nearest ones
 RawHeaders = Sequence[tuple[bytes, bytes]]
 
@@ -59,7 +62,13 @@ def read_gateway(routes: Path = _ROUTES) -> str | None:
 
 
 def may_read(client: tuple[str, int] | None, networks: Sequence[Network]) -> bool:
-    address = _parse_address(client[0]) if client else None
+    return client is not None and _may_host_read(client[0], tuple(networks))
+
+
+@lru_cache(MAX_HOSTS)
+def _may_host_read(host: str, networks: tuple[Network, ...]) -> bool:
+    """Say it of a host that was found out: the address of a connection, or one that was parsed before."""
+    address = _parse_address(host)
     return address is not None and (unmap_address(address).is_loopback or is_in(address, networks))
 
 

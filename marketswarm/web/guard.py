@@ -26,6 +26,7 @@ from marketswarm.net.addresses import Network
 from marketswarm.operator import tokens
 from marketswarm.web.clients import may_read
 from marketswarm.web.limits import RefusedError
+from marketswarm.web.server import WHOLE_ANSWER, WholeAnswer, make_head
 from marketswarm.web.sessions import SessionGate, names_other_origin
 from marketswarm.web.tokens import TokenVerifier, find_address
 
@@ -36,12 +37,15 @@ MayRead = Callable[[], Awaitable[bool]]
 MAX_BODY_BYTES: Final = 64 * 1024
 MAX_PATH_CHARS: Final = 2000
 MAX_HEADER_BYTES: Final = 16 * 1024
+MAX_WHOLE_BYTES: Final = 64 * 1024  # of a body that is copied behind its head, to be sent with it
 ANSWER_SEC: Final = 10.0  # how long an answer may take to begin; a stream continues after that
 TOKEN_REFUSED: Final = 4401  # the code by which a WebSocket is closed whose token is not valid any more
 _OPEN_PATHS: Final = ("/healthz", "/readyz", "/favicon.ico")  # answered everywhere
 _OPEN_FOLDER: Final = "/static/"
 _READING: Final = ("GET", "HEAD")
 _TOO_LONG: Final = "the body is too long"
+_NOTHING: Final[Mapping[str, WholeAnswer]] = {}
+_CONTROLS: Final = bytes({*range(32), 127} - {ord("\t")})  # no header has one, besides the end of its line
 _CSP: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -111,20 +115,10 @@ class Guard:
             return
         if scope["type"] != "http":
             return
-        has_begun = asyncio.Event()
-
-        async def send_guarded(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                has_begun.set()
-                self.responses[message["status"]] += 1
-                present = {name.lower() for name, _ in message["headers"]}
-                more = [each for each in HEADERS if each[0] not in present]
-                message = {**message, "headers": [*message["headers"], *more]}
-            await send(message)
-
+        sender = _AnswerSender(scope, send, self.responses)
         refusal = find_refusal(scope, self._rules)
         if refusal is not None:
-            await _make_refusal(*refusal)(scope, receive, send_guarded)
+            await _make_refusal(*refusal)(scope, receive, sender.send)
             return
         try:
             may_read_on = await self._verify_reader(scope)
@@ -133,15 +127,15 @@ class Guard:
             answer = _make_refusal(denied.status, denied.reason, denied.headers)
             if denied.status == HTTPStatus.UNAUTHORIZED and _is_page(scope):
                 answer = _make_refusal(303, denied.reason, {"Location": self._rules.sign_in})
-            await answer(scope, receive, send_guarded)
+            await answer(scope, receive, sender.send)
             return
-        answering = self._answer(scope, _limit_body(receive, max_bytes), send_guarded, has_begun)
+        answering = self._answer(scope, _limit_body(receive, max_bytes), sender)
         if await run_while_allowed(answering, may_read_on):
             return
-        if has_begun.is_set():
-            await send_guarded({"type": "http.response.body", "body": b""})
+        if sender.has_begun:
+            await sender.send({"type": "http.response.body", "body": b""})
         else:
-            await _make_refusal(HTTPStatus.UNAUTHORIZED, ENDED)(scope, receive, send_guarded)
+            await _make_refusal(HTTPStatus.UNAUTHORIZED, ENDED)(scope, receive, sender.send)
 
     async def _answer_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a client of a WebSocket in as one that reads, or say why not.
@@ -220,24 +214,72 @@ class Guard:
     async def _find_session_token(self, scope: Scope) -> tokens.Token | None:
         return None if self._gate is None else await self._gate.find_token(Request(scope))
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send, has_begun: asyncio.Event) -> None:
+    async def _answer(self, scope: Scope, receive: Receive, sender: "_AnswerSender") -> None:
         """Run the application; refuse a body that is too long, and an answer that does not begin in time."""
         try:
             async with asyncio.timeout(ANSWER_SEC) as limit:
 
                 async def send_and_go_on(message: Message) -> None:
-                    await send(message)
-                    if has_begun.is_set() and limit.when() is not None and not limit.expired():
+                    await sender.send(message)
+                    if limit.when() is not None and not limit.expired():
                         limit.reschedule(None)
 
                 await self._app(scope, receive, send_and_go_on)
         except _BodyTooLong:
-            if not has_begun.is_set():
-                await _make_refusal(413, _TOO_LONG)(scope, receive, send)
+            if not sender.has_begun:
+                await _make_refusal(413, _TOO_LONG)(scope, receive, sender.send)
         except TimeoutError:
-            if has_begun.is_set():
+            if sender.has_begun:
                 raise
-            await _make_refusal(503, "no answer in time")(scope, receive, send)
+            await _make_refusal(503, "no answer in time")(scope, receive, sender.send)
+
+
+class _AnswerSender:
+    """Sends an answer with the headers of every answer, and counts it by its status in `responses`.
+
+    An answer that says how long it is, and comes as one body, is sent in one write if the server can do that.
+    """
+
+    __slots__ = ("_held", "_responses", "_send", "_send_whole", "has_begun")
+
+    def __init__(self, scope: Scope, send: Send, responses: Counter[int]) -> None:
+        self._send, self._responses = send, responses
+        self._send_whole: WholeAnswer | None = scope.get("extensions", _NOTHING).get(WHOLE_ANSWER)
+        self._held: Message | None = None  # a start that is not sent yet
+        self.has_begun = False
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.has_begun = True
+            self._responses[message["status"]] += 1
+            present = {name.lower() for name, _ in message["headers"]}
+            more = [each for each in HEADERS if each[0] not in present]
+            message = {**message, "headers": [*message["headers"], *more]}
+            if self._send_whole is not None and b"content-length" in present and b"connection" not in present:
+                self._held = message  # its body follows at once: it is known already
+                return
+        elif self._held is not None:
+            start, self._held = self._held, None
+            head = find_whole_head(start, message)
+            if head is not None and self._send_whole is not None:
+                await self._send_whole(head, message["body"])
+                return
+            await self._send(start)
+        await self._send(message)
+
+
+def find_whole_head(start: Message, body: Message) -> bytes | None:
+    """Return the head of an answer with this start and this body; None if it must go the server's usual way.
+
+    That checks headers: one that has the end of a line within it is refused there.
+    """
+    headers, text = start["headers"], body.get("body", b"")
+    length = next(value for name, value in headers if name.lower() == b"content-length")
+    if body.get("more_body") or len(text) > MAX_WHOLE_BYTES or length != b"%d" % len(text):
+        return None
+    head = make_head(start["status"], headers)
+    ends = 2 * (len(headers) + 1)  # of the status line, and of each header
+    return head if len(head.translate(None, _CONTROLS)) == len(head) - ends else None
 
 
 def find_refusal(

@@ -29,6 +29,8 @@ TYPES: Final[Mapping[str, str]] = {
     "txt": "text/plain; charset=utf-8",
 }
 FOREVER: Final = "public, max-age=31536000, immutable"
+NO_HEADERS: Final[Mapping[str, str]] = {}
+PACKED: Final[Mapping[str, str]] = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,13 +136,32 @@ def redirect(path: str) -> Response:
     return RedirectResponse(path, 303, {"Cache-Control": "no-store"})
 
 
-def answer_body(request: Request, body: bytes, etag: str, media_type: str = "application/json") -> Response:
-    """Return a body, or 304 if the client has it already by its `ETag`."""
-    headers = {"ETag": etag, "Cache-Control": "no-cache"}
-    known = {each.strip().removeprefix("W/") for each in request.headers.get("if-none-match", "").split(",")}
-    if known & {"*", etag.removeprefix("W/")}:  # RFC 9110 compares them weakly
+def answer_body(
+    request: Request,
+    body: bytes,
+    etag: str,
+    media_type: str = "application/json",
+    more: Mapping[str, str] = NO_HEADERS,
+    *,
+    is_packed: bool = False,
+) -> Response:
+    """Return a body, or 304 if the client has it already by its `ETag`; both with `more` headers.
+
+    `is_packed` says that the body is as gzip has it, because the client takes that.
+    """
+    headers = {"ETag": etag, "Cache-Control": "no-cache", **more}
+    wanted = request.headers.get("if-none-match")
+    if wanted is not None and has_tag(wanted, etag):
         return Response(status_code=304, headers=headers)
+    if is_packed:
+        headers |= PACKED
     return Response(body, headers=headers, media_type=media_type)
+
+
+def has_tag(wanted: str, etag: str) -> bool:
+    """Return True if an `If-None-Match` names a tag; RFC 9110 compares them weakly."""
+    known = {each.strip().removeprefix("W/") for each in wanted.split(",")}
+    return bool(known & {"*", etag.removeprefix("W/")})
 
 
 def make_sentence(text: str) -> str:

@@ -22,8 +22,9 @@ import ssl
 import struct
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
-from functools import partial
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from functools import cache, partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, Final
 
@@ -61,6 +62,17 @@ WHOLE_ANSWER: Final = "marketswarm.whole_answer"
 WholeAnswer = Callable[[bytes, bytes], Awaitable[None]]
 """Sends an answer: its head, then its body, which HEAD does not get. The head has the status line and the
 headers, each with the end of its line, and says how long the body is; the server adds its own headers."""
+
+
+def make_head(status: int, headers: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Return the status line and the headers of a whole answer, as HTTP/1.1 has them."""
+    lines = [b"%b: %b\r\n" % header for header in headers]
+    return _find_status_line(status) + b"".join(lines)
+
+
+@cache
+def _find_status_line(status: int) -> bytes:
+    return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n".encode()
 
 
 class RequestTooLargeError(Exception):

@@ -6,7 +6,7 @@ more than its newest minutes would, and the result does not depend on how the en
 
 A revision counts the changes of all the minutes in a bar (and of what a source gave for the whole interval),
 so it depends on what came, and not on when or in which order. It is counted on from what the bus has stored,
-and a bus may lose its last second. So each entry has an epoch too, higher each time that the state is
+and a bus may lose its last seconds. So each entry has an epoch too, higher each time that the state is
 read: of the entries of one bar, the highest revision of the highest epoch counts.
 """
 

@@ -139,9 +139,14 @@ def answer_kept(app: ASGIApp, *finders: Callable[[Request], Response | None]) ->
     """Return an application that answers a GET by the first of `finders` that can, or by `app`."""
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
-        is_get = scope["type"] == "http" and scope["method"] == "GET"
-        kept = (found for find in finders if (found := find(Request(scope)))) if is_get else ()
-        await next(iter(kept), app)(scope, receive, send)
+        if scope["type"] == "http" and scope["method"] == "GET":
+            request = Request(scope)
+            for find in finders:
+                found = find(request)
+                if found is not None:
+                    await found(scope, receive, send)
+                    return
+        await app(scope, receive, send)
 
     return answer
 

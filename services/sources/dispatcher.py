@@ -65,6 +65,7 @@ class SeriesDispatcher:
         self._work = DueWork(lambda name: self.series[name].sources[0])
         self._followed_at: dict[str, float] = {}
         self._stale: set[str] = set()
+        self._recording: set[str] = set()
         self._critical_read_at = self._states_read_at = float("-inf")
 
     async def follow(self, series: Iterable[Series]) -> None:
@@ -137,6 +138,26 @@ class SeriesDispatcher:
         older = await self.loader.complete_history(series, loaded)
         if older is not None:
             self.note_load(series, older)
+
+    def record_left(self) -> None:
+        """Begin to record the requests of broken-off loads whose series have no next load here.
+
+        Those are the series that this instance has given up meanwhile, and those of others that the refresh
+        loaded.
+        """
+        for series in self.loader.store.list_unrecorded():
+            if series.id not in self.series.keys() | self._recording:
+                self._recording.add(series.id)
+                self.me.task(self._record(series), name=f"record {series.id}")
+
+    async def _record(self, series: Series) -> None:
+        """Record the requests of a series; leave it to the next turn if another load of it runs."""
+        try:
+            await self.loader.record_requests(series)
+        except BusError as error:
+            self.outage.record(error)
+        finally:
+            self._recording.discard(series.id)
 
     def note_load(self, series: Series, result: LoadResult) -> None:
         """Take the result of a load of this process: count it, keep the state of the series, schedule by it.

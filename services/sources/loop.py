@@ -63,6 +63,7 @@ async def main() -> int:
                 await dispatcher.follow(series[name] for name in share.mine(series))
                 streams.follow(dispatcher.series)
                 dispatcher.start_due(time.time(), settings().settings.load.concurrency)
+                dispatcher.record_left()
                 await dispatcher.read_states()
                 report(dispatcher)
                 await me.rest(dispatcher.rest_sec(time.time()))

@@ -7,10 +7,12 @@ import time
 import orjson
 import pytest
 
+from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.lease import STRING_LEASE
 from marketswarm.keys import MARKET_DOWNLOADS
 from marketswarm.seeding.functions import load_functions
+from marketswarm.tasks import end_tasks
 from services.market.records import AssetClass, RecordKind
 from services.sources.access.client import SourceClient
 from services.sources.cascade import store as store_module
@@ -21,8 +23,10 @@ from services.sources.cascade.state import WAITING
 from services.sources.cascade.store import Load, SeriesStore
 from services.sources.catalog.answer import SentRequest
 from services.sources.catalog.files import shipped_catalog
+from services.sources.dispatcher import SeriesDispatcher
 from services.sources.preload import GateProgress, load_within_time
 from services.sources.settings import WorkSettings
+from support.catalog_samples import SAMPLES
 from support.fixtures import opened
 from support.rig import TcpProxy
 from support.rig.receiver import Answer, Receiver
@@ -30,6 +34,7 @@ from support.waiting import auntil
 
 pytestmark = pytest.mark.live
 SERIES = Series("BTC/USD", RecordKind.BARS, "1m", AssetClass.CRYPTO, "24x7", ("kraken",), 300.0, 1.0, 60.0)
+ACTIONS = Series("AAPL", RecordKind.ACTIONS, "", AssetClass.STOCKS, "24x7", ("yahoo",), 172_800.0, 7305.0)
 
 wire = opened(lambda server: TcpProxy(server.port))
 site = opened(Receiver)
@@ -39,7 +44,9 @@ site = opened(Receiver)
 async def loader(bus, wire, site):
     """A loader whose way to the bus can break; it finds Kraken at `site`."""
     away = Bus("market-redis", wire.url)
-    async with SourceClient({}, {"kraken": f"http://127.0.0.1:{site.port}"}) as client:
+    async with SourceClient(
+        {}, dict.fromkeys(("kraken", "yahoo"), f"http://127.0.0.1:{site.port}")
+    ) as client:
         yield SeriesLoader(SourceReader(client, SeriesStore(lambda: away), shipped_catalog(), WorkSettings))
     await away.aclose()
 
@@ -141,6 +148,76 @@ async def test_the_requests_of_a_load_that_lost_the_bus_are_recorded_with_the_ne
     assert len(await list_requests(bus)) == 2
     await loader.load(SERIES)
     assert len(await list_requests(bus)) == 3
+
+
+async def test_the_requests_of_actions_are_recorded_though_the_bus_went_away_before_they_were_compared(
+    monkeypatch, bus, wire, site, loader
+):
+    """What was published is read after the answer, and before the step in which all of it is published."""
+    read_published = SeriesStore.read_published
+
+    async def read_without_the_bus(store, series):
+        wire.refuse()
+        return await read_published(store, series)
+
+    site.always = Answer(200, {}, (SAMPLES / "yahoo.actions.json").read_bytes())
+    with monkeypatch.context() as patch:
+        patch.setattr(SeriesStore, "read_published", read_without_the_bus)
+        with pytest.raises(BusError):
+            await loader.load(ACTIONS)
+    wire.heal()
+    await loader.load(ACTIONS)
+    assert len(await list_requests(bus)) == len(site.seen) == 2
+
+
+async def test_a_request_whose_load_is_broken_off_is_recorded_with_the_next_one(bus, site, loader):
+    """As by its time limit, or a lease that is lost: the source has answered, or will."""
+    site.always = Answer(hang=True)
+    loading = asyncio.create_task(loader.load(SERIES))
+    await auntil(lambda: site.seen, what="a request")
+    await end_tasks(loading)
+    site.choose = answer_as_kraken
+    await loader.load(SERIES)
+    found = [fields for _, fields in await bus.client.xrange(MARKET_DOWNLOADS)]
+    assert [(each[b"status"], each[b"outcome"], each[b"reason"]) for each in found] == [
+        (b"0", b"failed", b"cancelled"),
+        (b"200", b"ok", b""),
+    ]
+
+
+class Me:
+    """Runs tasks, as an agent does."""
+
+    def __init__(self):
+        self.tasks, self.log = [], logs.get("test")
+
+    def task(self, work, *, name):
+        self.tasks.append(asyncio.create_task(work, name=name))
+
+
+async def test_the_requests_of_a_series_that_is_given_up_are_recorded_without_another_load(
+    bus, wire, site, loader
+):
+    dispatcher = SeriesDispatcher(Me(), loader, None, None)
+    await dispatcher.follow([SERIES])
+    await lose_the_bus_in_a_load(wire, site, loader)
+    for wanted, count in (([SERIES], 0), ([], 1), ([], 1)):
+        await dispatcher.follow(wanted)
+        dispatcher.record_left()
+        await asyncio.gather(*dispatcher.me.tasks)
+        assert len(await list_requests(bus)) == count
+    assert len(site.seen) == 1
+
+
+async def test_requests_that_can_not_be_recorded_now_are_recorded_later(bus, wire, site, loader):
+    dispatcher = SeriesDispatcher(Me(), loader, None, None)
+    await lose_the_bus_in_a_load(wire, site, loader)
+    wire.refuse()
+    for count in (0, 1):
+        dispatcher.record_left()
+        await asyncio.gather(*dispatcher.me.tasks)
+        wire.heal()
+        assert len(await list_requests(bus)) == count
 
 
 @pytest.mark.parametrize("lost", [("up", "down"), ("down", "up")], ids="-".join)

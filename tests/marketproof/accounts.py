@@ -1,6 +1,5 @@
 """Compare what the database says of sources with what the stand-ins were asked: requests, health, alerts."""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Final
@@ -21,6 +20,12 @@ REFUSING: Final = "429"
 MOVED_CLOCK: Final = "a time that lies ahead"
 """Why an answer fails between whose question and itself the played clock moved by more than two minutes."""
 MISS_AFTER: Final = 3
+MOST_TIMES: Final = 5
+"""How many requests of one name are described that have no row."""
+NEAREST: Final = 3
+"""Of how many breaks it is said how far they were."""
+_ASKED_MS: Final = "round(extract(epoch FROM asked_at) * 1000)::bigint"
+_DOWNLOADS: Final = f"SELECT source, url, coalesce(status, 0), {_ASKED_MS} FROM downloads"  # noqa: S608 - our own
 _KEY: Final = "KEY"
 _TEST_KEY: Final = "-test-key-"
 
@@ -29,7 +34,7 @@ Name = tuple[str, str, tuple[tuple[str, str], ...], int]
 
 
 def compare_requests(
-    found: Comparison, url: str, requests: Sequence[Request], breaks: Iterable[Break], *, is_torn: bool
+    found: Comparison, url: str, requests: Sequence[Request], breaks: Sequence[Break], *, is_torn: bool
 ) -> None:
     """Compare the rows of `downloads` with the requests that came, one by one.
 
@@ -37,23 +42,59 @@ def compare_requests(
     series does. So each row is a request that came, once; and each request that came is a row, unless sources
     was killed before that step, within LOAD_SEC after the request, or its bus was torn (`is_torn`) after it.
     A load asks each question once, and loads of one series don't overlap: so no break costs a question twice.
+    A row without a status is a request whose answer did not get back, whatever it was.
     """
-    rows = query(url, "SELECT source, url, status FROM downloads")
-    got = Counter(_name_row(*row) for row in rows if row[2])  # without a status nothing came back
+    rows = query(url, _DOWNLOADS)
+    got: dict[Name, list[int]] = {}
+    for source, address, status, asked_ms in rows:
+        got.setdefault(_name_row(source, address, status), []).append(asked_ms)
     came: dict[Name, list[Request]] = {}
     for each in requests:
         came.setdefault(_name_request(each), []).append(each)
     found.rows["downloads"] += len(rows)
-    for name, count in (got - Counter({name: len(each) for name, each in came.items()})).items():
-        found.find("downloads: nobody asked so", f"{count} times {name}")
+    for name, times in got.items():
+        if name[-1] and (more := len(times) - len(came.get(name, ()))) > 0:
+            found.find("downloads: nobody asked so", f"{more} times {name}")
     costly = {"sources", "market-redis"} if is_torn else {"sources"}
-    times = [(each.begun - LOAD_SEC, each.over) for each in breaks if each.target in costly]
+    windows = [(each.begun - LOAD_SEC, each.over) for each in breaks if each.target in costly]
     for name, asked in came.items():
-        lost = max(0, len(asked) - got[name])
-        excused = sum(any(begin <= each.at <= end for each in asked) for begin, end in times)
+        unanswered = got.get((*name[:-1], 0), [])
+        times = got.get(name, [])
+        lost = max(0, len(asked) - len(times))
+        found.rows["requests without an answer"] += (without := min(lost, len(unanswered)))
+        del unanswered[:without]
+        lost -= without
+        excused = sum(any(begin <= each.at <= end for each in asked) for begin, end in windows)
         found.rows["requests whose load was broken off"] += min(lost, excused)
         if lost > excused:
-            found.find("downloads: missing", f"{lost - excused} times {name}")
+            left = list_unrecorded(asked, times)
+            when = "; ".join(_describe_time(each.at, breaks) for each in left[:MOST_TIMES])
+            found.find("downloads: missing", f"{lost - excused} times {name}: {when}")
+
+
+def list_unrecorded(asked: Sequence[Request], times: Sequence[int]) -> list[Request]:
+    """Return which of the requests with one name have no row; `times` are when those with a row were sent.
+
+    They are in epoch milliseconds of the played clock. Requests with one name follow each other, so a row
+    belongs to the first one that came after it was sent.
+    """
+    left, rows = list[Request](), sorted(times, reverse=True)
+    for each in sorted(asked, key=lambda each: each.at):
+        if rows and rows[-1] <= each.at_ms + 1:  # both are rounded
+            rows.pop()
+        else:
+            left.append(each)
+    return left
+
+
+def _describe_time(at: float, breaks: Iterable[Break]) -> str:
+    """Return how long before or after the nearest breaks a time of the monotonic clock is."""
+    near = sorted(breaks, key=lambda each: max(each.begun - at, at - each.over, 0.0))[:NEAREST]
+    words = [
+        f"{at - each.begun:+.3f} s to {each.target}, which took {each.over - each.begun:.3f} s"
+        for each in near
+    ]
+    return ", ".join(words) or "without a break"
 
 
 def _name_row(source: str, url: str, status: int) -> Name:

@@ -38,7 +38,7 @@ from support.scenes.agent import seed
 from support.waiting import Patience, fault_lasts
 
 LOST_SEC: Final = 1.0
-"""What a server with `appendfsync everysec` may forget."""
+"""What a server with `appendfsync everysec` may forget, while its disk keeps up."""
 LOOK_SEC: Final = 0.1
 REPORT_SEC: Final = 60.0
 """How long a service may take to report that it is cut off, or that it is not any more."""
@@ -153,7 +153,7 @@ class Station:
         begun = time.monotonic()
         if target in SERVICES:
             self.services[target].kill()
-            self.services[target].start()
+            self._start_again(target)
         elif target == DATABASE:
             self.postgres.kill()
             fault_lasts(away_sec)
@@ -167,6 +167,12 @@ class Station:
             self._sizes[target].clear()
             server.start(30)
         self.breaks.append(Break(target, begun, time.monotonic()))
+
+    def _start_again(self, name: str) -> None:
+        """Start a service that has ended, when all that it has asked is read: then the break is over."""
+        if name == "sources":
+            self._site.read_all()
+        self.services[name].start()
 
     def cut(self, cut: Cut) -> None:
         """Break connections until their services report that, and mend them; return when all is well again.
@@ -223,7 +229,7 @@ class Station:
                 if service.exit_code == 2:
                     raise AssertionError(f"{name} refuses its truth")
                 begun = time.monotonic() - REPORT_SEC  # it ended at some time since the last look
-                service.start()
+                self._start_again(name)
                 self.breaks.append(Break(name, begun, time.monotonic()))
         for bus, server in self.buses.items():
             now = time.monotonic()
@@ -248,6 +254,7 @@ class Station:
             if code != 0:
                 self.exits.append((name, code))
         del self.services["sources"]
+        self._site.read_all()
         self.breaks.append(Break("sources", begun, time.monotonic()))
         self.services["archive"].start()
 

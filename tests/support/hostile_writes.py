@@ -30,6 +30,7 @@ CONTROLS: Final = "a\x00\x1b[2J\x1b]0;x\x07\r\n\x7f\x9b\u202e\u2028b"
 _YEAR_MS: Final = 365 * 86_400_000
 _WILDCARD: Final = "x1"
 """Stands for `*` in a pattern that no key of the fleet matches."""
+_READS: Final = 100
 _PAGE: Final = 200
 _PAGE_BYTES: Final = 1024 * 1024
 """A page has more only if that is one command: what a lost connection leaves unknown is one page."""
@@ -179,15 +180,21 @@ def find_keys(admin: Any, patterns: Iterable[str], most: int, seed: str) -> list
 
 def read_sample(admin: Any, key: bytes) -> Sample:
     """Return a sample of a key, read by a client that may do all."""
-    kind = admin.type(key).decode()
-    value: Any = None
+    for _ in range(_READS):
+        with contextlib.suppress(redis.ResponseError):  # its owner replaced it since it said its type
+            kind = admin.type(key).decode()
+            return Sample(kind, _read_value(admin, key, kind))
+    raise AssertionError(f"{key!r} has another type at each look")
+
+
+def _read_value(admin: Any, key: bytes, kind: str) -> Any:
     if kind == "string":
-        value = admin.getrange(key, 0, 100_000)
-    elif kind == "hash":
-        value = dict(admin.hscan(key, count=50)[1])
-    elif kind == "stream":
-        value = [fields for _, fields in admin.xrevrange(key, count=3)]
-    return Sample(kind, value)
+        return admin.getrange(key, 0, 100_000)
+    if kind == "hash":
+        return dict(admin.hscan(key, count=50)[1])
+    if kind == "stream":
+        return [fields for _, fields in admin.xrevrange(key, count=3)]
+    return None
 
 
 def make_scalars(big: int) -> list[bytes]:

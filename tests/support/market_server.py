@@ -10,6 +10,7 @@ with `--week now --speed 0` for clients that go by the wall clock. Its first lin
 
 import asyncio
 import contextlib
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +24,7 @@ from support.market_prices import Market
 from support.market_shapes import SHAPES, Answer, Asked, json_answer
 from support.market_stream import KlineStream
 from support.market_view import MarketView, Vice, ViceKind
+from support.waiting import PATIENT_SEC, until
 
 HOST: Final = "127.0.0.1"
 KEYS: Final = {
@@ -195,6 +197,18 @@ class MarketServer:
             ),
             default=0,
         )
+
+    def read_all(self) -> None:
+        """Wait until every request of those who asked until now is in `requests`, and all have hung up.
+
+        What a killed client sent before it died is read after that, and much later while long answers are
+        made. Call this from another thread than the server's, once no client is left that could ask.
+        """
+        # it is accepted after all that came before
+        with socket.create_connection((HOST, self.port), timeout=PATIENT_SEC) as last:
+            last.sendall(b"GET /nobody HTTP/1.1\r\n\r\n")
+            last.recv(1)
+        until(lambda: not self.connected, what="all who asked to hang up")
 
     # -- HTTP
 

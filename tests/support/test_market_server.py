@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import socket
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -18,8 +20,8 @@ from services.sources.catalog.answer import AnswerStatus
 from services.sources.catalog.files import shipped_catalog
 from services.sources.catalog.request import ApiKey, Question
 from support.market_prices import DST_WEEK, Market, epoch_ms
-from support.market_server import KEYS, ManualClock, MarketServer, key_of
-from support.market_shapes import SHAPES
+from support.market_server import KEYS, ManualClock, MarketServer, key_of, run_market
+from support.market_shapes import SHAPES, Answer, Shape
 from support.market_view import Vice, ViceKind
 from support.waiting import auntil
 
@@ -191,3 +193,27 @@ async def test_nonsense_and_hanging_clients_end_with_their_connections_and_nothi
         with pytest.raises(httpx.RemoteProtocolError):
             await hanging
     assert (server.connected, errors) == (0, [])
+
+
+def test_what_a_killed_client_sent_is_a_request_once_all_is_read(monkeypatch):
+    """It is in the buffers of the server while that makes another's answer."""
+    is_making, may_go_on = threading.Event(), threading.Event()
+
+    def answer_late(_shape, _view, _asked):
+        is_making.set()
+        assert may_go_on.wait(30)
+        return Answer(200, b"[]")
+
+    monkeypatch.setattr(Shape, "answer", answer_late)
+    with run_market(MARKET, ManualClock(epoch_ms(NOW))) as site:
+        first = socket.create_connection(("127.0.0.1", site.port))
+        first.sendall(b"GET /okx/api/v5/market/ticker?instId=BTC-USDT HTTP/1.1\r\n\r\n")
+        assert is_making.wait(30)
+        second = socket.create_connection(("127.0.0.1", site.port))
+        second.sendall(b"GET /okx/api/v5/market/ticker?instId=ETH-USDT HTTP/1.1\r\n\r\n")
+        for client in (first, second):
+            client.close()
+        assert site.requests == []
+        threading.Timer(0.1, may_go_on.set).start()
+        site.read_all()
+        assert [each.query["instId"] for each in site.requests] == ["BTC-USDT", "ETH-USDT"]

@@ -1,6 +1,7 @@
 """Servers, wires, tails and programs of the rig do what a test asks, and say when it did not happen."""
 
 import os
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -46,6 +47,36 @@ def test_a_server_is_killed_restarted_with_its_data_frozen_and_thawed(server):
         server.cmd("PING", within=0.2)
     server.thaw()
     assert server.cmd("PING") in ("PONG", True)
+
+
+SLOW_DISK = "#include <unistd.h>\nint fdatasync(int file) { (void)file; return usleep(1500 * 1000); }\n"
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a compiler, for a disk that is slow")
+@pytest.mark.parametrize(("policy", "is_kept"), [({}, True), ({"appendfsync": "everysec"}, False)])
+def test_a_killed_server_keeps_what_it_has_answered_though_its_disk_is_slow(
+    tmp_path, monkeypatch, policy, is_kept
+):
+    """With `everysec`, as we ship it, it answers before it writes while an earlier write is under way."""
+    (tmp_path / "slow.c").write_text(SLOW_DISK)
+    slow = tmp_path / "slow.so"
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", slow, tmp_path / "slow.c"], check=True)
+    with monkeypatch.context() as patch:
+        patch.setenv("LD_PRELOAD", str(slow))
+        server = Server(tmp_path / "bus", **policy)
+    with server:
+        begun = time.monotonic()
+
+        def is_syncing():
+            server.cmd("SET", "before", "v")
+            is_pending = server.cmd("INFO", "persistence")["aof_pending_bio_fsync"]
+            return is_pending or (is_kept and time.monotonic() > begun + 2)  # it would have begun by then
+
+        until(is_syncing, what="a write that is on its way to the disk")
+        server.cmd("SET", "k", "v")
+        server.kill()
+        server.start()
+        assert server.cmd("GET", "k") == ("v" if is_kept else None)
 
 
 def test_a_muted_connection_that_said_nothing_meanwhile_is_heard_again_after_that(server):

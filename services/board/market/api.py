@@ -6,7 +6,7 @@ as much as to find the answer, so requests for its newest bars are then answered
 
 import re
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from http import HTTPStatus
@@ -19,13 +19,13 @@ from starlette.responses import Response
 from starlette.websockets import WebSocket
 
 from marketswarm.web.limits import find_quota_headers
-from marketswarm.web.responses import answer_body
+from marketswarm.web.responses import NO_HEADERS, answer_body
 from marketswarm.web.tokens import find_address
 from services.board.market.archive_reader import MAX_ASSETS, DatabaseAwayError
 from services.board.market.arrow_batches import STREAM_TYPE
 from services.board.market.arrow_response import ArrowResponse, TakeRows
 from services.board.market.bar_table import find_cursor
-from services.board.market.charts import EncodedAnswer, make_answer, make_tag
+from services.board.market.charts import ChartRequest, EncodedAnswer, make_answer, make_tag
 from services.board.market.conversation import serve_client
 from services.board.market.limits import AccountView
 from services.board.market.many_adjusted import ManyAdjuster
@@ -260,8 +260,8 @@ def _add_charts(api: APIRouter, market: Market) -> None:
         are left out, because the close before them is not known.
         """
         name, frame = require_symbol(symbol), require_timeframe(timeframe)
-        answer = await market.answer_chart(name, frame, params, fill=fill, adjust=adjust)
-        return send_table(request, answer)
+        asked = ChartRequest((name, frame), params, fill, adjust)
+        return send_table(request, await market.answer_chart(asked))
 
     @api.get("/indicators/{symbol:path}", response_model=TableAnswer, responses=_FORMATS)
     async def read_indicators(
@@ -559,7 +559,7 @@ def _add_overviews(api: APIRouter, market: Market) -> None:
         # when the states were read is left out of the tag: it changes at each look
         tag = make_tag(orjson.dumps(body))
         whole = orjson.dumps({**body, "read_at": states.read_at})
-        return send_table(request, EncodedAnswer(whole, JSON_TYPE, tag))
+        return send_table(request, EncodedAnswer((whole,), JSON_TYPE, tag))
 
     @api.get("/market/{group}", response_model=GroupAnswer)
     async def read_group(group: GroupName, request: Request, as_of: AsOf = None) -> Response:
@@ -573,7 +573,7 @@ def _add_overviews(api: APIRouter, market: Market) -> None:
         tiles, away = await make_group_tiles(market, require_group(states, group), past)
         answer = {"group": group, "symbols": tiles, "away": away}
         body = orjson.dumps(answer if past is None else {**answer, "universe": past.describe()})
-        return send_table(request, EncodedAnswer(body, JSON_TYPE, make_tag(body)))
+        return send_table(request, EncodedAnswer((body,), JSON_TYPE, make_tag(body)))
 
 
 def parse_symbols(text: str) -> list[str]:
@@ -582,18 +582,21 @@ def parse_symbols(text: str) -> list[str]:
 
 def send_table(request: Request, answer: EncodedAnswer) -> Response:
     """Return the response with an answer: packed if it is and the client takes that, 304 if it is known."""
-    packed = answer.packed if "gzip" in request.headers.get("accept-encoding", "") else None
-    found = answer_body(request, packed or answer.body, answer.etag, answer.media_type)
-    found.headers.update(find_quota_headers(request))
-    if answer.cursor is not None:
-        found.headers["X-Cursor"] = answer.cursor
-    if packed is not None and found.body:
-        found.headers.update({"Content-Encoding": "gzip", "Vary": "Accept-Encoding"})
-    return found
+    takes_packed = "gzip" in request.headers.get("accept-encoding", "")
+    return _send_answer(request, answer, find_quota_headers(request), takes_packed=takes_packed)
+
+
+def _send_answer(
+    request: Request, answer: EncodedAnswer, quota: Mapping[str, str], *, takes_packed: bool
+) -> Response:
+    packed = answer.packed if takes_packed else None
+    more = quota if answer.cursor is None else {**quota, "X-Cursor": answer.cursor}
+    body = answer.body if packed is None else packed
+    return answer_body(request, body, answer.etag, answer.media_type, more, is_packed=packed is not None)
 
 
 def find_kept_chart(market: Market, request: Request) -> Response | None:
-    """Return the answer to a request for a chart of a client that takes gzip, if it is kept.
+    """Return the answer to a request for a chart of a client that takes gzip, if memory has all of it.
 
     Spends one of the requests of the client's address.
     """
@@ -603,17 +606,16 @@ def find_kept_chart(market: Market, request: Request) -> Response | None:
     if query is None or "gzip" not in request.headers.get("accept-encoding", ""):
         return None
     frame, limit, adjust = query.groups()
-    answer = market.find_kept_chart(
-        request.scope["path"].removeprefix(PREFIX),
-        DEFAULT_TIMEFRAME if frame is None else frame.decode(),
+    symbol = request.scope["path"].removeprefix(PREFIX)
+    asked = ChartRequest(
+        (symbol, DEFAULT_TIMEFRAME if frame is None else frame.decode()),
         TableQuery(limit=ROWS if limit is None else int(limit)),
         adjust=None if adjust is None else Adjust(adjust.decode()),
     )
+    answer = market.find_kept_chart(asked) or market.make_kept_chart(asked)
     if answer is None:
         return None
     quota = market.limiter.take(find_address(request), time.monotonic())
-    if quota is not None:
-        if quota.wait_sec:
-            return None  # nothing was taken: the route refuses it
-        request.state.quota_headers = quota.headers
-    return send_table(request, answer)
+    if quota is not None and quota.wait_sec:
+        return None  # nothing was taken: the route refuses it
+    return _send_answer(request, answer, NO_HEADERS if quota is None else quota.headers, takes_packed=True)

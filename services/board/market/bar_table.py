@@ -3,7 +3,8 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
-from itertools import islice, pairwise
+from itertools import compress, count, islice, repeat
+from operator import itemgetter, lt, sub
 from typing import Any, Final
 
 from services.board.market.charts import FoundChart
@@ -60,10 +61,12 @@ def list_missing(starts: Sequence[int], timeframe: str, session: Session) -> Ite
 
 
 def _list_steps(starts: Sequence[int], timeframe: str) -> Iterator[tuple[int, int]]:
-    """Yield the starts of each two bars between which there may be others, the newest two first."""
-    for before, after in reversed(list(pairwise(starts))):
-        if after - before > 1000 * TIMEFRAME_SEC[timeframe]:
-            yield before, after
+    """Return the starts of each two bars between which there may be others, the newest two first."""
+    step = 1000 * TIMEFRAME_SEC[timeframe]
+    # a chart that is watched is looked at after each change, and most distances are one step
+    are_wider = map(lt, repeat(step), map(sub, starts[1:], starts))
+    wider = list(compress(count(), are_wider))
+    return ((starts[n], starts[n + 1]) for n in reversed(wider))
 
 
 def _find_between(
@@ -134,8 +137,8 @@ def make_bars(
     """
     symbol, timeframe = chart
     rows = found.rows
-    starts = [row[0] for row in rows]
-    edges = _find_edges(found, query)
+    starts = list(map(itemgetter(0), rows))
+    edges = _find_edges(starts, found.whole_until, query)
     has_gaps = session is not None and timeframe not in PERIODS
     gaps = () if session is None or not has_gaps else find_gaps(edges, timeframe, session)
     listed = [{"from": one.from_ms, "to": one.to_ms, "missing": one.missing} for one in gaps]
@@ -144,7 +147,7 @@ def make_bars(
         "timeframe": timeframe,
         "asset": found.asset or None,
         "session": None if session is None else session.code,
-        "replay": any(row[REPLAY] for row in rows),
+        "replay": any(map(itemgetter(REPLAY), rows)),
         "cursor": find_cursor(starts, query),
         "gaps": listed if has_gaps else None,
     }
@@ -155,14 +158,15 @@ def make_bars(
     return AnswerTable("bars", FILLED_COLUMNS, fill_gaps(rows, edges, timeframe, session), about)
 
 
-def _find_edges(found: FoundChart, query: TableQuery) -> list[int]:
-    """Return the starts of the bars of a page, and of the newer page that its cursor came from.
+def _find_edges(starts: Sequence[int], whole_until: int | None, query: TableQuery) -> Sequence[int]:
+    """Return the `starts` of the bars of a page, and that of the newer page that its cursor came from.
 
-    Those after the newest bar of the database are left out while it is unknown what is missing there.
+    Those after `whole_until`, the newest bar of the database, are left out while it is unknown what is
+    missing there.
     """
     following = parse_time_cursor(query.cursor)
-    edges = [*(row[0] for row in found.rows), *(() if following is None else (following,))]
-    return [start for start in edges if found.whole_until is None or start <= found.whole_until]
+    edges = starts if following is None else [*starts, following]
+    return edges if whole_until is None else [start for start in edges if start <= whole_until]
 
 
 def fill_gaps(

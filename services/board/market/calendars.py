@@ -82,6 +82,11 @@ class SymbolSessions:
         code = self.find_code(symbol, asset)
         return None if code is None else await self._sessions.find(code, partial(self._load, code))
 
+    def find_kept(self, symbol: str, asset: str) -> Session | None:
+        """Return a symbol's session if its calendar is in memory."""
+        code = self.find_code(symbol, asset)
+        return None if code is None else self._sessions.find_kept(code)
+
     async def find_soon(
         self, assets: Mapping[str, str], within_sec: float
     ) -> tuple[dict[str, Session | None], list[str]]:

@@ -10,8 +10,10 @@ import gzip
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from functools import partial
 from hashlib import blake2b
+from operator import lt
 from typing import Any, Final
 
 import orjson
@@ -23,14 +25,35 @@ from services.board.market.archive_reader import ArchiveReader
 from services.board.market.live import NEVER, Chart, LiveMarket, is_bar, merge_live
 from services.board.market.query import ROWS, TableFormat, TableQuery
 from services.board.market.tables import AnswerTable, encode_table
+from services.market.adjust import Adjuster
 from services.market.fields import MIN_MS
-from services.tables.rows import Cells
+from services.tables.adjusted_bars import Adjust, adjust_rows, find_row_day
+from services.tables.rows import BAR_CELLS, Cells
 from services.tables.tables import BAR_TABLE
 
 CHART_SEC: Final = 300  # how long the database's bars of a chart are kept
 PACK_LEVEL: Final = 1
 MAX_CHART_BYTES: Final = 1024 * 1024
 MAX_BASES: Final = 200
+
+
+@dataclass(frozen=True, slots=True)
+class ChartRequest:
+    """Hold which bars are asked for: of a symbol and a timeframe, those of a query, on a basis.
+
+    With `fill`, a row stands for each missing bar. `adjust` is the basis of the prices; None leaves each bar
+    as its source gave it. As of an instant, that is the basis of its day.
+    """
+
+    chart: Chart
+    query: TableQuery
+    fill: bool = False
+    adjust: Adjust | None = None
+
+    @property
+    def is_newest(self) -> bool:
+        """Whether the newest bars are asked for, and not more of them than are kept."""
+        return self.query.is_latest and self.query.limit <= ROWS
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +100,14 @@ class ChartFinder:
 
     async def find_newest(self, symbol: str, timeframe: str, limit: int) -> FoundChart:
         base = await self.bases.find((symbol, timeframe), partial(self._read_archive, symbol, timeframe))
+        return self._lay_over(base, symbol, timeframe, limit)
+
+    def find_kept(self, symbol: str, timeframe: str, limit: int) -> FoundChart | None:
+        """Return what `find_newest` would, if that needs nothing but memory."""
+        base = self.bases.find_kept((symbol, timeframe))
+        return None if base is None else self._lay_over(base, symbol, timeframe, limit)
+
+    def _lay_over(self, base: ChartBase, symbol: str, timeframe: str, limit: int) -> FoundChart:
         rows = merge_live(base.rows, self._live.list_bars(symbol, timeframe), limit)
         if self._live.covers(symbol, timeframe, base.archived_at):
             return FoundChart(rows, base.asset, keep_until=base.made_at + CHART_SEC)
@@ -112,6 +143,19 @@ class ChartFinder:
             return ChartBase(made_at, archived_at, await self._archive.find_asset(symbol) or "", rows)
 
 
+def adjust_chart(
+    asked: ChartRequest, found: FoundChart, adjuster: Adjuster, adjust: Adjust, day: date
+) -> tuple[FoundChart, dict[str, Any]]:
+    """Return bars on a basis as of a day, and what the answer says of it.
+
+    `left_out` are the ex-days within the bars of actions that can't be applied.
+    """
+    rows = adjust_rows(found.rows, BAR_CELLS, adjuster, adjust.make_basis(day), asked.chart[1])
+    first = find_row_day(rows[0][0], None) if rows else day
+    left_out = [each.ex_day.isoformat() for each in adjuster.left_out if first < each.ex_day <= day]
+    return replace(found, rows=rows), {"adjust": adjust.value, "left_out": left_out}
+
+
 def _find_newest_start(rows: Sequence[Cells]) -> int:
     return int(rows[-1][0]) if rows else MIN_MS
 
@@ -124,35 +168,44 @@ def parse_base(text: bytes) -> ChartBase | None:
         base = ChartBase(float(value["made_at"]), archived_at, str(value["asset"]), list(map(tuple, rows)))
     except (orjson.JSONDecodeError, TypeError, KeyError, ValueError):
         return None
-    return base if all(map(is_bar, base.rows)) else None
+    if not all(map(is_bar, base.rows)):
+        return None
+    starts = [row[0] for row in base.rows]
+    return base if all(map(lt, starts, starts[1:])) else None
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedAnswer:
-    """Hold an encoded answer: its body, its media type, and the tag by which a client knows it again.
+    """Hold an encoded answer: its body in pieces, its media type, and its tag, by which a client knows it.
 
     `cursor` leads to the rows before a page: CSV and Arrow have no place for it. `packed` is the body as gzip
-    has it, if the answer is kept.
+    has it, if the answer is kept, or was packed as it was encoded.
     """
 
-    body: bytes
+    texts: Sequence[bytes]
     media_type: str
     etag: str
     cursor: str | None = None
     packed: bytes | None = None
 
     @property
+    def body(self) -> bytes:
+        return b"".join(self.texts)
+
+    @property
     def size(self) -> int:
-        return len(self.body) + len(self.packed or b"")
+        return sum(map(len, self.texts)) + len(self.packed or b"")
 
     def pack(self) -> "EncodedAnswer":
         """Return the answer with its body packed as well, once for all who ask."""
+        if self.packed is not None:
+            return self
         return replace(self, packed=gzip.compress(self.body, PACK_LEVEL, mtime=0))
 
 
 def make_answer(table: AnswerTable, form: TableFormat) -> EncodedAnswer:
     body, media_type = encode_table(table, form)
-    return EncodedAnswer(body, media_type, make_tag(body), table.about.get("cursor"))
+    return EncodedAnswer((body,), media_type, make_tag(body), table.about.get("cursor"))
 
 
 def make_tag(body: bytes) -> str:

@@ -6,6 +6,7 @@ them; `covers` says whether the stream's part reaches back far enough for that. 
 entries were added to the streams, in epoch seconds by the clock of the bus.
 """
 
+from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from operator import itemgetter
@@ -207,14 +208,18 @@ class LiveMarket:
 def merge_live(rows: Sequence[Cells], live: Iterable[BarRow], limit: int) -> list[Cells]:
     """Return the newest `limit` of rows of bars, in which newer revisions of `live` replace older ones.
 
-    Rows have the cells of BAR_CELLS.
+    Rows have the cells of BAR_CELLS, and are in ascending order, as those of `live` are.
     """
-    found = {row[0]: row for row in rows}
-    for one in live:
+    newer = list(live)
+    if not newer:
+        return list(rows[-limit:])
+    first = bisect_left(rows, newer[0].start, key=itemgetter(0))  # those before it are looked at no more
+    found = {row[0]: row for row in rows[first:]}
+    for one in newer:
         known = found.get(one.start)
         if known is None or _find_rank(known) <= _find_rank(one.cells):
             found[one.start] = one.cells
-    return [found[start] for start in sorted(found)][-limit:]
+    return [*rows[:first], *(found[start] for start in sorted(found))][-limit:]
 
 
 _find_rank: Final = itemgetter(*map(BAR_CELLS.index, ("epoch", "rev", "final")))

@@ -27,17 +27,19 @@ from services.board.market.charts import (
     CHART_SEC,
     MAX_BASES,
     ChartFinder,
+    ChartRequest,
     EncodedAnswer,
     FoundChart,
+    adjust_chart,
     make_answer,
     make_tag,
 )
 from services.board.market.correlations import HEAT_SEC, HeatMap, read_heat_map
 from services.board.market.feed import MarketFeed, MarketStates
+from services.board.market.growing_table import GrowingTable, encode_growing
 from services.board.market.limits import FRESH_SEC, AccountView, read_accounts
 from services.board.market.live import (
     MAX_QUOTES,
-    Chart,
     LiveMarket,
     describe_bar,
     describe_quote,
@@ -47,14 +49,16 @@ from services.board.market.names import NameDirectory
 from services.board.market.news import NEWS_SEC, NO_NOTES, NewsItem, explain_bus, find_notes, read_notes
 from services.board.market.past import PastMarket, make_past
 from services.board.market.quality import DayQuality, Rejections, read_rejections
-from services.board.market.query import ROWS, TableFormat, TableQuery
+from services.board.market.query import TableFormat
 from services.board.market.states import StoredSeries
-from services.board.market.tables import JSON_TYPE, RowTexts, encode_growing
+from services.board.market.tables import JSON_TYPE
 from services.board.market.topics import TopicKind, find_symbol
 from services.board.settings import BoardEnvironment, MarketView
 from services.market.adjust import Adjuster
-from services.tables.adjusted_bars import Adjust, adjust_rows, find_row_day
-from services.tables.rows import BAR_CELLS, Cells
+from services.market.records import TIMEFRAME_SEC
+from services.market.sessions import Session
+from services.tables.adjusted_bars import find_row_day
+from services.tables.rows import Cells
 
 SNAPSHOT_BARS: Final = 5  # of a chart, in a snapshot of `/ws`: the API has the others
 
@@ -110,7 +114,7 @@ class Market:
         self.answers = Cached[Any, EncodedAnswer](
             CHART_SEC, MAX_ANSWERS, measure=lambda answer: answer.size, max_size=ANSWER_BYTES
         )
-        self._texts = Cached[Any, RowTexts](CHART_SEC, MAX_BASES)
+        self._growing = Cached[Any, GrowingTable](CHART_SEC, MAX_BASES)
         self._adjusters = Cached[str, Adjuster](ADJUSTER_SEC, MAX_ADJUSTERS)
         self.limiter = RequestLimiter(lambda: settings_now().requests_per_min)
         self.streams = StreamPlaces()
@@ -135,110 +139,101 @@ class Market:
         found = self.feed.problem or self.archive.problem if self.feed.has_market else None
         return found and f"market: {found}"
 
-    async def answer_chart(
-        self,
-        symbol: str,
-        timeframe: str,
-        query: TableQuery,
-        *,
-        fill: bool = False,
-        adjust: Adjust | None = None,
-    ) -> EncodedAnswer:
-        """Return the bars that a query asks for, encoded; with `fill`, a row stands for each missing bar.
+    async def answer_chart(self, asked: ChartRequest) -> EncodedAnswer:
+        """Return the bars that a request asks for, encoded.
 
-        With `fill`, a row stands for each missing bar. `adjust` is the basis of the prices; None leaves each
-        bar as its source gave it. As of an instant, that is the basis of its day. Raises DatabaseAwayError,
-        QueryError, UnknownNameError.
+        Raises DatabaseAwayError, QueryError, UnknownNameError.
         """
-        known = self.find_kept_chart(symbol, timeframe, query, fill=fill, adjust=adjust)
+        known = self.find_kept_chart(asked)
         if known is not None:
             return known
-        chart = symbol, timeframe
-        if not query.is_latest or query.limit > ROWS:
-            found = await self.charts.find_range(*chart, query)
-            return await self._encode_chart(chart, found, query, fill=fill, adjust=adjust)
-        key, version = self._find_key(symbol, timeframe, query, fill=fill, adjust=adjust)
-        found = await self.charts.find_newest(*chart, query.limit)
-        answer = await self._encode_chart(chart, found, query, key, fill=fill, adjust=adjust)
-        if found.keep_until:
-            answer = answer.pack()
-            kept_sec = CHART_SEC if adjust is None else ADJUSTER_SEC
-            self.answers.keep(key, answer, version, min(kept_sec, found.keep_until - time.time()))
-        return answer
+        key = self._find_key(asked) if asked.is_newest else None
+        if key is None:
+            found = await self.charts.find_range(*asked.chart, asked.query)
+        else:
+            found = await self.charts.find_newest(*asked.chart, asked.query.limit)
+        if not found.rows and not found.asset:
+            await self.names.require_symbols(asked.chart[:1])
+        found = self._name_asset(asked, found)
+        session = await self.sessions.find(asked.chart[0], found.asset)
+        adjuster = None if asked.adjust is None else await self._find_adjuster(asked)
+        return self._encode_chart(asked, found, session, adjuster, key)
 
-    def find_kept_chart(
-        self,
-        symbol: str,
-        timeframe: str,
-        query: TableQuery,
-        *,
-        fill: bool = False,
-        adjust: Adjust | None = None,
-    ) -> EncodedAnswer | None:
-        """Return the answer to such a query if it is kept, and still right."""
-        if not query.is_latest or query.limit > ROWS:
+    def find_kept_chart(self, asked: ChartRequest) -> EncodedAnswer | None:
+        """Return the answer to a request if it is kept, and still right."""
+        return self.answers.find_kept(*self._find_key(asked)) if asked.is_newest else None
+
+    def make_kept_chart(self, asked: ChartRequest) -> EncodedAnswer | None:
+        """Return the answer to a request for the newest bars, made again since they changed, and keep it.
+
+        Return None if the answer needs more than what is in memory.
+        """
+        found = self.charts.find_kept(*asked.chart, asked.query.limit) if asked.is_newest else None
+        if found is None or not found.rows:
             return None
-        return self.answers.find_kept(*self._find_key(symbol, timeframe, query, fill=fill, adjust=adjust))
+        found = self._name_asset(asked, found)
+        session = self.sessions.find_kept(asked.chart[0], found.asset)
+        adjuster = None if asked.adjust is None else self._adjusters.find_kept(asked.chart[0])
+        if session is None or (adjuster is None and asked.adjust is not None):
+            return None
+        return self._encode_chart(asked, found, session, adjuster, self._find_key(asked))
 
-    def _find_key(
-        self, symbol: str, timeframe: str, query: TableQuery, *, fill: bool, adjust: Adjust | None
-    ) -> tuple[Hashable, int]:
+    def _find_key(self, asked: ChartRequest) -> tuple[Hashable, int]:
         """Return the key of a chart's answer, and the version of its newest bars."""
+        symbol, timeframe = asked.chart
         code = self.sessions.find_code(symbol, "")
-        key = symbol, timeframe, query.limit, query.format, fill, adjust, code
+        key = symbol, timeframe, asked.query.limit, asked.query.format, asked.fill, asked.adjust, code
         return key, self.live.find_version(symbol, timeframe)
 
-    async def _encode_chart(
-        self,
-        chart: Chart,
-        found: FoundChart,
-        query: TableQuery,
-        key: Hashable = None,
-        *,
-        fill: bool,
-        adjust: Adjust | None,
-    ) -> EncodedAnswer:
-        """Return bars encoded; with a `key`, the rows that its last answer had are not encoded again."""
-        if not found.rows and not found.asset:
-            await self.names.require_symbols(chart[:1])
-        named = (one.asset for one in self.states.by_symbol.get(chart[0], ()))
-        found = replace(found, asset=next(filter(None, named), found.asset))
-        session = await self.sessions.find(chart[0], found.asset)
-        about: dict[str, Any] = {}
-        if adjust is not None:
-            at_ms = round(1000 * time.time()) if query.as_of_ms is None else query.as_of_ms
-            day = find_row_day(at_ms, None) if session is None else session.find_local_date(at_ms)
-            found, about = await self._adjust(chart, found, adjust, day, query.as_of_ms)
-        table = make_bars(chart, found, query, session, fill=fill)
-        table = replace(table, about={**table.about, **about})
-        if key is None or query.format is not TableFormat.JSON:
-            return make_answer(table, query.format)
-        texts = encode_growing(table, self._texts.find_kept(key))
-        self._texts.keep(key, texts)
-        return EncodedAnswer(texts.body, JSON_TYPE, make_tag(texts.body), table.about.get("cursor"))
+    def _name_asset(self, asked: ChartRequest, found: FoundChart) -> FoundChart:
+        """Return a chart with the asset class that the series of its symbol name, if one does."""
+        named = (one.asset for one in self.states.by_symbol.get(asked.chart[0], ()))
+        return replace(found, asset=next(filter(None, named), found.asset))
 
-    async def _adjust(
-        self,
-        chart: tuple[str, str],
-        found: FoundChart,
-        adjust: Adjust,
-        day: date,
-        as_of_ms: int | None,
-    ) -> tuple[FoundChart, dict[str, Any]]:
-        """Return bars on a basis as of a day, and what the answer says of it. Raises DatabaseAwayError.
-
-        `left_out` are the ex-days within the bars of actions that can't be applied.
-        """
-        symbol, timeframe = chart
+    async def _find_adjuster(self, asked: ChartRequest) -> Adjuster:
+        """Return the splits and dividends by which bars are adjusted. Raises DatabaseAwayError."""
+        symbols, as_of_ms = asked.chart[:1], asked.query.as_of_ms
         if as_of_ms is None:
-            reading = self._adjusters.find_each((symbol,), self.archive.read_adjusters)
+            reading = self._adjusters.find_each(symbols, self.archive.read_adjusters)
         else:
-            reading = self.archive.read_adjusters((symbol,), None, as_of_ms)
-        adjuster = (await reading)[symbol]
-        rows = adjust_rows(found.rows, BAR_CELLS, adjuster, adjust.make_basis(day), timeframe)
-        first = find_row_day(rows[0][0], None) if rows else day
-        left_out = [each.ex_day.isoformat() for each in adjuster.left_out if first < each.ex_day <= day]
-        return replace(found, rows=rows), {"adjust": adjust.value, "left_out": left_out}
+            reading = self.archive.read_adjusters(symbols, None, as_of_ms)
+        return (await reading)[asked.chart[0]]
+
+    def _encode_chart(
+        self,
+        asked: ChartRequest,
+        found: FoundChart,
+        session: Session | None,
+        adjuster: Adjuster | None,
+        key: tuple[Hashable, int] | None,
+    ) -> EncodedAnswer:
+        """Return bars encoded; with a `key`, keep the answer, and encode no row that its last one had.
+
+        `adjuster` is None for bars as their sources gave them. Raises QueryError.
+        """
+        about: dict[str, Any] = {}
+        if adjuster is not None and asked.adjust is not None:
+            at_ms = round(1000 * time.time()) if asked.query.as_of_ms is None else asked.query.as_of_ms
+            day = find_row_day(at_ms, None) if session is None else session.find_local_date(at_ms)
+            found, about = adjust_chart(asked, found, adjuster, asked.adjust, day)
+        table = make_bars(asked.chart, found, asked.query, session, fill=asked.fill)
+        table = replace(table, about={**table.about, **about})
+        if key is None:
+            return make_answer(table, asked.query.format)
+        question, version = key
+        if asked.query.format is TableFormat.JSON:
+            step_ms = 1000 * TIMEFRAME_SEC[asked.chart[1]]
+            grown = encode_growing(table, step_ms, self._growing.find_kept(question))
+            self._growing.keep(question, grown)
+            cursor, tag = table.about.get("cursor"), make_tag(grown.digests)
+            answer = EncodedAnswer(grown.texts, JSON_TYPE, tag, cursor, grown.packed)
+        else:
+            answer = make_answer(table, asked.query.format)
+        if found.keep_until:
+            answer = answer.pack()
+            kept_sec = CHART_SEC if asked.adjust is None else ADJUSTER_SEC
+            self.answers.keep(question, answer, version, min(kept_sec, found.keep_until - time.time()))
+        return answer
 
     async def find_local_day(self, symbol: str, at_ms: int) -> date:
         """Return the date where the market of a symbol is at a time. Raises DatabaseAwayError."""

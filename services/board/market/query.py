@@ -55,8 +55,8 @@ class TableQuery:
 
     @property
     def is_latest(self) -> bool:
-        bounds = self.from_ms, self.to_ms, self.cursor, self.as_of_ms
-        return all(each is None for each in bounds)
+        has_bound = self.from_ms is not None or self.to_ms is not None or self.cursor is not None
+        return not has_bound and self.as_of_ms is None
 
     @property
     def before_ms(self) -> int | None:

@@ -6,13 +6,11 @@ A table has typed columns, so that all three formats say the same; times are epo
 
 import csv
 import io
-import itertools
-from array import array
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import orjson
 
@@ -31,8 +29,6 @@ FORMATS: Final[dict[int | str, dict[str, Any]]] = {
     }
 }
 """What the OpenAPI document says of an answer with a table, besides JSON."""
-MAX_SHIFT: Final = 5
-"""How many rows at the begin of a table may be gone from it since it was encoded last."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -52,18 +48,6 @@ class AnswerTable:
     values: Sequence[str] = ()
 
 
-class RowTexts(NamedTuple):
-    """Rows as they are in the JSON of a table: the rows, its whole text, and where in it each of them ends.
-
-    `begin` is where the first one begins.
-    """
-
-    rows: Sequence[Sequence[Any]]
-    body: bytes
-    begin: int
-    ends: Sequence[int]
-
-
 def encode_table(table: AnswerTable, form: TableFormat) -> tuple[bytes, str]:
     if form is TableFormat.CSV:
         return _encode_csv(table), CSV_TYPE
@@ -71,35 +55,6 @@ def encode_table(table: AnswerTable, form: TableFormat) -> tuple[bytes, str]:
         return _encode_arrow(table), ARROW_TYPE
     rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
     return orjson.dumps({**table.about, table.name: rows}), JSON_TYPE
-
-
-def encode_growing(table: AnswerTable, before: RowTexts | None) -> RowTexts:
-    """Return a table as JSON; rows that begin the table, and were in the last one, are copied from that.
-
-    A row counts as the same if it is the same object. Of a chart that is watched, the newest rows change.
-    """
-    rows = table.rows
-    first, same = (0, 0) if before is None else _find_same(rows, before.rows)
-    texts = [orjson.dumps(dict(zip(table.columns, row, strict=True))) for row in rows[same:]]
-    ends = array("I")
-    if before is not None and same:
-        copied = before.ends[first : first + same]
-        start = before.begin if first == 0 else before.ends[first - 1] + 1  # a comma is between two rows
-        texts.insert(0, before.body[start : copied[-1]])
-        ends.extend(end - start for end in copied)
-    for text in texts[bool(same) :]:
-        ends.append((ends[-1] + 1 if ends else 0) + len(text))
-    whole = b",".join(texts)
-    body = orjson.dumps({**table.about, table.name: orjson.Fragment(b"[%b]" % whole)})
-    begin = len(body) - len(b"]}") - len(whole)
-    return RowTexts(rows, body, begin, array("I", [begin + end for end in ends]))
-
-
-def _find_same(rows: Sequence[Any], before: Sequence[Any]) -> tuple[int, int]:
-    """Return from which row of `before` on it has the first ones of `rows`, and how many of these."""
-    first = next((n for n, row in enumerate(before[:MAX_SHIFT]) if rows and row is rows[0]), 0)
-    pairs = zip(rows, before[first:], strict=False)
-    return first, sum(1 for _ in itertools.takewhile(lambda pair: pair[0] is pair[1], pairs))
 
 
 def _encode_csv(table: AnswerTable) -> bytes:

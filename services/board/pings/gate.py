@@ -6,8 +6,7 @@ sizes and headers do. A ping is answered with 200 only when the bus has it.
 """
 
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from http import HTTPStatus
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -15,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from marketswarm.pings import MAX_BODY_BYTES
 from marketswarm.truth import Watch
 from marketswarm.web.guard import HEADERS, SiteRules, find_refusal
-from marketswarm.web.server import MAX_HEAD_BYTES, WHOLE_ANSWER, WholeAnswer
+from marketswarm.web.server import MAX_HEAD_BYTES, WHOLE_ANSWER, WholeAnswer, make_head
 from marketswarm.web.tokens import find_address
 from services.board.pings.answers import BAD_METHOD, CREATED, NOT_FOUND, OK, PingAnswer, RefusedPingError
 from services.board.pings.desk import PingDesk
@@ -56,14 +55,7 @@ _NO_CONTENT: Final = PingAnswer(204, b"")
 """The answer to a preflight request."""
 
 
-def make_head(answer: PingAnswer, more: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Return the status line and the headers of an answer, with `more` headers, as HTTP/1.1 has them."""
-    lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}".encode()]
-    lines += [b"%b: %b" % header for header in (*answer.make_headers(), *more)]
-    return b"".join(line + b"\r\n" for line in lines)
-
-
-_OK_HEAD: Final = make_head(OK, _ALL_HEADERS)
+_OK_HEAD: Final = make_head(OK.status, (*OK.make_headers(), *_ALL_HEADERS))
 PathAnswer = Callable[[Scope, Receive], Awaitable[PingAnswer]]
 """Answers the requests of one form of pings. Raises RefusedPingError."""
 
@@ -151,10 +143,10 @@ class PingGate:
 async def _send_answer(answer: PingAnswer, scope: Scope, send: Send) -> None:
     """Send an answer, in one write where the server can do that: clients ping by the thousand."""
     more = (*_ALL_HEADERS, *_PREFLIGHT) if answer is _NO_CONTENT else _ALL_HEADERS
+    headers = [*answer.make_headers(), *more]
     send_whole: WholeAnswer | None = scope.get("extensions", _NOTHING).get(WHOLE_ANSWER)
     if send_whole is not None:
-        await send_whole(_OK_HEAD if answer is OK else make_head(answer, more), answer.body)
+        await send_whole(_OK_HEAD if answer is OK else make_head(answer.status, headers), answer.body)
         return
-    headers = [*answer.make_headers(), *more]
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     await send({"type": "http.response.body", "body": answer.body})

@@ -1,5 +1,6 @@
 """Ask one source a question: in parts, page by page, within its limits, with each of its keys in turn."""
 
+import asyncio
 import hashlib
 import math
 import sys
@@ -46,6 +47,8 @@ from services.sources.catalog.source import Endpoint, MarketSource
 
 MALFORMED: Final = "malformed"
 """The reason of an answer that raised an unexpected error; the log has its traceback."""
+CANCELLED: Final = "cancelled"
+"""The reason of a request whose load was broken off before its answer was read."""
 TRACE_CALLS: Final = 20
 """The number of calls that such a traceback shows."""
 NO_TIME: Final = "no_time"
@@ -86,7 +89,7 @@ class AskContext:
     Attributes:
         patience_sec: how long each request may wait for the source's limits.
         deadline: until when the source may take, by `time.monotonic`; then it has failed.
-        on_request: called with each request that was sent.
+        on_request: called with each request that was sent, also if its answer is not waited for.
         can_wait: whether the question can be asked again later. It leaves half of what the limits allow to
             others, waits out no pause, and what came before a failure is its answer.
         is_paused: says before each request whether an operator took the source out of service: a question may
@@ -425,6 +428,7 @@ class SourceClient(HttpClient):
         if within_sec <= 0:
             raise _find_time_error(asked)
         source, keyed, error = asked.source, request.with_key(asked.source, key), ""
+        sent = SentRequest(source.name, hide_key(request.describe(), key), 0.0, asked_at=asked_at)
         try:
             reply = await self.fetch(
                 keyed.method,
@@ -436,16 +440,12 @@ class SourceClient(HttpClient):
             )
         except HttpError as failure:
             reply, error = replace(failure.answer, body=b""), failure.reason
+        except asyncio.CancelledError:
+            asked.context.on_request(replace(sent, took_sec=time.monotonic() - begun, reason=CANCELLED))
+            raise
         if error == NetworkReason.NO_RESOURCES:  # nor was anything sent here
             raise _NoAnswerError(AnswerStatus.LIMITED, error, LIMITED_SEC)
-        sent = SentRequest(
-            source.name,
-            hide_key(request.describe(), key),
-            time.monotonic() - begun,
-            reply.status,
-            reply.body,
-            asked_at,
-        )
+        sent = replace(sent, took_sec=time.monotonic() - begun, status=reply.status, body=reply.body)
         try:
             page = await _read_reply(asked, question, key, reply, error)
         except _NoAnswerError as why:
@@ -453,6 +453,9 @@ class SourceClient(HttpClient):
             raise
         except BusError:  # which could not be told that the source wants a pause
             asked.context.on_request(replace(sent, outcome=AnswerStatus.LIMITED, reason=str(reply.status)))
+            raise
+        except asyncio.CancelledError:
+            asked.context.on_request(replace(sent, reason=CANCELLED))
             raise
         asked.context.on_request(
             replace(sent, outcome=page.outcome, reason=page.reason, records=len(page.records))

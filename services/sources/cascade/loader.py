@@ -157,7 +157,8 @@ class SeriesLoader:
         async def ask_and_publish(claim: Claim, before: SeriesState) -> LoadResult:
             with self.store.keep_requests(series, terms.sent):
                 load, clock = await self._ask_cascade(series, before, terms)
-            return await self._publish(claim, before, load, clock)
+                load = await self._complete_load(load, clock)
+            return await self._publish(claim, before, load)
 
         result = await self._run_claimed(series, ask_and_publish)
         served = choose_serving(result.findings)
@@ -270,17 +271,17 @@ class SeriesLoader:
         with self.store.keep_requests(series, terms.sent):
             deadline = time.monotonic() + OLDER_SEC
             finding, _ = await self.reader.ask(series, part.source, before, terms, deadline)
-        if part.holes:
-            session = await self.reader.find_session(series.session)
-            finding = keep_holes(series, session, finding, part.holes)
-        load = Load(
-            series,
-            (conclude_revision if part.is_revision else conclude_older)(before, finding),
-            (),
-            finding if finding.records else None,
-            tuple(terms.sent),
-            remember_from_ms=part.wanted_ms,
-        )
+            if part.holes:
+                session = await self.reader.find_session(series.session)
+                finding = keep_holes(series, session, finding, part.holes)
+            load = Load(
+                series,
+                (conclude_revision if part.is_revision else conclude_older)(before, finding),
+                (),
+                finding if finding.records else None,
+                tuple(terms.sent),
+                remember_from_ms=part.wanted_ms,
+            )
         result = await self._store(claim, load)
         if terms.sent and result.outcome is LoadOutcome.LOADED and (result.new or not part.is_revision):
             log.info(
@@ -330,6 +331,14 @@ class SeriesLoader:
 
         return await self._run_claimed(series, ask_and_publish)
 
+    async def record_requests(self, series: Series) -> LoadResult:
+        """Record the requests of loads that were broken off, without another load. Raise BusError."""
+
+        async def store_state(claim: Claim, before: SeriesState) -> LoadResult:
+            return await self._store(claim, Load(series, before, (), None, ()))
+
+        return await self._run_claimed(series, store_state)
+
     async def publish_streamed(self, series: Series, answer: SourceAnswer) -> LoadResult:
         """Publish a minute that the stream of a source brought, unless one before it serves. Raise BusError.
 
@@ -351,7 +360,7 @@ class SeriesLoader:
                 finding = replace(finding, newest_ms=known_ms)
             state = conclude_load(series, before, [finding], clock.wall)
             load = Load(series, state, (finding,), choose_serving([finding]), (), is_complete=is_complete)
-            return await self._publish(claim, before, load, clock)
+            return await self._publish(claim, before, await self._complete_load(load, clock))
 
         return await self._run_claimed(series, evaluate_and_publish)
 
@@ -401,11 +410,13 @@ class SeriesLoader:
                     await self.store.release(claim)
 
     def forget(self, series: str) -> None:
-        """Drop what this process keeps in memory about a series; what is stored in Redis stays."""
+        """Drop what this process keeps in memory about a series; what is stored in Redis stays.
+
+        So do requests that are not recorded yet.
+        """
         for kept in (self._recent, self._failed_loads, self._whole_until):
             kept.pop(series, None)
         self.reader.forget(series)
-        self.store.forget_requests(series)
 
     async def _ask_cascade(
         self, series: Series, before: SeriesState, terms: AskTerms
@@ -433,8 +444,8 @@ class SeriesLoader:
         clock = clocks.get(state.serving) or await self.reader.read_clock(series, state.serving)
         return Load(series, state, tuple(findings), choose_serving(findings), tuple(terms.sent)), clock
 
-    async def _publish(self, claim: Claim, before: SeriesState, load: Load, clock: RecordClock) -> LoadResult:
-        """Plan the next load, publish this one, and log if another source serves now."""
+    async def _complete_load(self, load: Load, clock: RecordClock) -> Load:
+        """Return a load with the time of the next one, and of actions what changes. Raise BusError."""
         series = load.series
         session = await self.reader.find_session(series.session)
         state = self._plan(load, session, clock)
@@ -443,6 +454,11 @@ class SeriesLoader:
         load = replace(load, state=state, remember_from_ms=find_oldest(series, session, clock.now_ms))
         if series.kind is RecordKind.ACTIONS and load.served is not None:
             load = await self._settle_actions(load, load.served)
+        return load
+
+    async def _publish(self, claim: Claim, before: SeriesState, load: Load) -> LoadResult:
+        """Publish a load that is complete, and log if another source serves now. Raise BusError."""
+        series, state = load.series, load.state
         result = await self._store(claim, load)
         if result.outcome is LoadOutcome.LOADED and state.serving != before.serving:
             log.info(

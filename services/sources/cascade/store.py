@@ -164,7 +164,7 @@ class SeriesStore:
         self._get_bus, self._find_stream = get_bus, find_stream
         self._unreleased: dict[str, Claim] = {}
         self._lengths: dict[str, StreamLength] = {}
-        self._unrecorded: dict[str, list[UnrecordedRequest]] = {}
+        self._unrecorded: dict[str, tuple[Series, list[UnrecordedRequest]]] = {}
 
     @property
     def bus(self) -> Bus:
@@ -273,28 +273,30 @@ class SeriesStore:
         try:
             yield
         except BaseException:
-            self._keep(series.id, [UnrecordedRequest(encode_request(series, each)) for each in sent])
+            self._keep(series, [UnrecordedRequest(encode_request(series, each)) for each in sent])
             raise
 
-    def forget_requests(self, series: str) -> None:
-        self._unrecorded.pop(series, None)
+    def list_unrecorded(self) -> list[Series]:
+        """Return the series that have requests which wait for the next load to be recorded."""
+        return [series for series, _ in self._unrecorded.values()]
 
-    def _keep(self, series: str, requests: list[UnrecordedRequest]) -> None:
-        if kept := [*self._unrecorded.get(series, ()), *requests][-MAX_UNRECORDED:]:
-            self._unrecorded[series] = kept
+    def _keep(self, series: Series, requests: Iterable[UnrecordedRequest]) -> None:
+        _, before = self._unrecorded.get(series.id, (series, ()))
+        if kept := [*before, *requests][-MAX_UNRECORDED:]:
+            self._unrecorded[series.id] = series, kept
 
     async def publish(self, claim: Claim, load: Load, settings: WorkSettings) -> PublishResult:
         """Publish in one step, give the claim back, and record its requests and those of loads broken off."""
         series = load.series
-        requests = self._unrecorded.pop(series.id, [])
+        _, requests = self._unrecorded.pop(series.id, (series, []))
         requests += [UnrecordedRequest(encode_request(series, each)) for each in load.requests]
         try:
             result = await self._publish(claim, load, requests, settings)
         except BaseException:  # also if it was broken off, because the bus may have done it or not
-            self._keep(series.id, [replace(each, loads=(*each.loads, load.id)) for each in requests])
+            self._keep(series, [replace(each, loads=(*each.loads, load.id)) for each in requests])
             raise
         if result.is_lost:
-            self._keep(series.id, requests)
+            self._keep(series, requests)
         return result
 
     async def _publish(

@@ -6,7 +6,8 @@ import pytest
 from marketswarm.operator.tokens import Scope, create_token, write_token
 from marketswarm.testing import MemoryBus
 from marketswarm.web import guard
-from marketswarm.web.guard import MAX_BODY_BYTES, Guard, SiteRules, find_refusal
+from marketswarm.web.guard import HEADERS, MAX_BODY_BYTES, MAX_WHOLE_BYTES, Guard, SiteRules, find_refusal
+from marketswarm.web.server import WHOLE_ANSWER
 from marketswarm.web.tokens import TokenVerifier
 
 RULES = SiteRules({"localhost"}, "HOSTS")
@@ -121,6 +122,62 @@ async def test_every_answer_has_the_headers_and_keeps_its_own():
         assert headers[b"x-content-type-options"] == b"nosniff"
         if expected == 200:
             assert headers[b"referrer-policy"] == b"no-referrer"
+
+
+SIZED = (b"content-length", b"2")
+
+
+async def answer_with(headers, *bodies):
+    """Answer 200 by a server that can send an answer in one write; return such writes, and what was sent."""
+    whole, sent = [], []
+
+    async def send(message):
+        sent.append(message)
+
+    async def send_whole(head, body):
+        whole.append((head, body))
+
+    async def app(_scope, _receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        for number, body in enumerate(bodies, 1):
+            await send({"type": "http.response.body", "body": body, "more_body": number < len(bodies)})
+
+    guarded = Guard(app, RULES, TokenVerifier(MemoryBus, "board"))
+    await guarded(scope() | {"extensions": {WHOLE_ANSWER: send_whole}}, None, send)
+    assert guarded.responses == {200: 1}
+    return whole, sent
+
+
+async def test_an_answer_of_one_body_is_one_write_with_the_same_headers():
+    given = [SIZED, (b"ETag", b'W/"a"'), (b"referrer-policy", b"no-referrer")]
+    ((head, body),), sent = await answer_with(given, b"ok")
+    assert (sent, body) == ([], b"ok")
+    status_line, *lines, end = head.split(b"\r\n")
+    assert (status_line, end) == (b"HTTP/1.1 200 OK", b"")
+    more = [each for each in HEADERS if each[0] != b"referrer-policy"]
+    assert lines == [b"%b: %b" % header for header in (*given, *more)]
+
+
+@pytest.mark.parametrize(
+    ("headers", "bodies"),
+    [
+        ([], [b"ok"]),
+        ([SIZED], [b"o", b"k"]),
+        ([SIZED], [b"too long"]),
+        ([SIZED], [b""]),
+        ([(b"content-length", b"%d" % (MAX_WHOLE_BYTES + 1))], [b"x" * (MAX_WHOLE_BYTES + 1)]),
+        ([SIZED, (b"connection", b"close")], [b"ok"]),
+        ([SIZED, (b"x-cursor", b"1\r\nset-cookie: a=b")], [b"ok"]),
+        ([SIZED, (b"x-cursor", b"1\nset-cookie: a=b")], [b"ok"]),
+        ([SIZED, (b"x-cursor", b"1\0")], [b"ok"]),
+        ([SIZED, (b"x-cursor", b"1\x7f")], [b"ok"]),
+    ],
+)
+async def test_other_answers_are_left_to_the_server_message_by_message(headers, bodies):
+    whole, sent = await answer_with(headers, *bodies)
+    assert whole == []
+    assert sent[0]["headers"][: len(headers)] == headers
+    assert [message["body"] for message in sent[1:]] == bodies
 
 
 async def test_a_body_without_a_length_is_bounded_too():

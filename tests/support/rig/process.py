@@ -168,6 +168,11 @@ class Process(Closes):
 class Server(Process):
     """A real server with AOF on 127.0.0.1 and a folder of its own; runs from the constructor on.
 
+    What it has answered survives its end by `kill`: it writes its file before it answers, and has no disk to
+    wait for. With `everysec`, as we ship it, it keeps what it would write in memory for up to two seconds
+    while an earlier write is on its way to the disk, and answers meanwhile: on a busy machine a kill loses
+    that. A test of such a loss cuts the file, or names `appendfsync`.
+
     `config` holds directives, `_` for `-`: `Server(tmp_path / "system", maxmemory="3mb")`. One with a `clock`
     (`Clock.env`) is the wheel's: a build with jemalloc does not bear libfaketime. `password` is what `cmd`
     needs, once someone has set one.
@@ -183,7 +188,7 @@ class Server(Process):
         **config: str,
     ) -> None:
         super().__init__()
-        self.folder, self.config, self.clock = folder, config, dict(clock or {})
+        self.folder, self.config, self.clock = folder, {"appendfsync": "no"} | config, dict(clock or {})
         self.password: str | None = None
         self.folder.mkdir(parents=True, exist_ok=True)
         self.port = port or free_port()

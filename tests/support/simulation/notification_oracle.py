@@ -375,7 +375,10 @@ class NotificationOracle:
             raise OracleError(f"it was down {case.misses_untold} times more: {line}")
         if saying == "reminder" and case.acked_at is not None and mono - case.acked_at > self.slack_sec:
             raise OracleError(f"it is acknowledged: {line}")
+        is_begun = any(case.view.get(channel) in ("down", "flaps") for channel in channels)
         self._change_views(case, saying, line, channels)
+        if saying == "unwatched" and not is_begun and case.misses_untold == 1:
+            case.misses_untold, case.is_limited = 0, False  # the end tells the one outage that was untold
         if saying == "reminder":
             case.reminded += 1
             return

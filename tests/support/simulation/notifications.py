@@ -450,11 +450,13 @@ class Story(Town):
     def _kill(self) -> None:
         how = self.dice.choice(("before", "after", "away"))
         self._say(how)
+        if how == "away":
+            # what comes at this instant is read by none before the next notifier begins
+            self.is_running = False
+            self.oracle.go_away(self.mono)
         if self.dice.random() < 0.5:
             self._change_some()
         if how == "away":
-            self.is_running = False
-            self.oracle.go_away(self.mono)
             self.oracle.look(self.mono, self.now)
             for _ in range(self.dice.randint(0, 3)):
                 self._change_some()

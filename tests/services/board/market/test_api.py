@@ -331,9 +331,37 @@ async def test_a_chart_that_is_kept_is_answered_as_the_route_answers_it(client, 
         assert said[0] == said[1]
         assert (quickly.status_code, quickly.content) == (routed.status_code, routed.content)
         assert int(quickly.headers["ratelimit-remaining"]) > int(routed.headers["ratelimit-remaining"])
-    make_chart(market, 6)
-    assert (await ours.get(path)).json()["bars"][-1]["start"] == 360_000, "it changed, so it is not kept"
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+async def test_a_chart_that_changed_is_answered_anew_and_without_its_route(client, quick, market, shape):
+    make_chart(market, 1, 2, 5)
+    ours, seen = quick
+    path = f"/api/v1/bars/BTC/USD{shape}"
+    tags = {(await ours.get(path)).headers["etag"]}
+    for start in (6, 7):
+        make_chart(market, start)
+        found = await ours.get(path)
+        assert found.json()["bars"][-1]["start"] == 60_000 * start, "it changed"
+        assert found.headers["content-encoding"] == "gzip"
+        assert (await client.get(path)).content == found.content
+        tags.add(found.headers["etag"])
+    assert (len(seen), len(tags)) == (1, 3)
+
+
+async def test_a_chart_of_which_memory_lacks_a_part_is_left_to_its_route(quick, market):
+    make_chart(market, 1, 2)
+    client, seen = quick
+    path = "/api/v1/bars/BTC/USD"
+    assert (await client.get(f"{path}?adjust=splits")).status_code == 503, "there is no database"
+    assert (await client.get(path)).status_code == 200
+    assert len(seen) == 1, "the bars are in memory, the splits are not"
+    assert (await client.get(f"{path}?adjust=splits")).status_code == 503
     assert len(seen) == 2
+    market.charts.bases.clear()
+    make_chart(market, 3)
+    assert (await client.get(path)).status_code == 200
+    assert len(seen) == 3
 
 
 async def test_what_is_not_a_kept_chart_is_left_to_the_routes(quick, market, view):

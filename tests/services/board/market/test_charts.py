@@ -211,5 +211,6 @@ def test_what_redis_has_is_read_only_if_it_is_whole():
     rows = [row[:-1], [*row, 1], *([*row[:n], wrong, *row[n + 1 :]] for n, wrong in WRONG_CELLS)]
     wrong = [orjson.dumps({"made_at": 5, "archived_at": 4, "asset": "", "rows": [each]}) for each in rows]
     old = orjson.dumps({"made_at": 5.0, "asset": "stocks", "rows": [row]})
-    for text in (b"", b"[]", b"{}", good[:-2], old, good.replace(b"[[", b"[5,["), *wrong):
+    twice = orjson.dumps({"made_at": 5.0, "archived_at": 4.0, "asset": "stocks", "rows": [row, row]})
+    for text in (b"", b"[]", b"{}", good[:-2], old, twice, good.replace(b"[[", b"[5,["), *wrong):
         assert parse_base(text) is None, text

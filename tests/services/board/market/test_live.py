@@ -72,7 +72,8 @@ def test_rows_of_the_database_with_the_stream_laid_over_are_those_of_both(archiv
         if start not in kept or rank_of(one) >= rank_of(kept[start])
     }
     rows = [kept[start].cells for start in sorted(kept)]
-    assert merge_live(rows, newer.values(), limit) == [both[start].cells for start in sorted(both)][-limit:]
+    live = [newer[start] for start in sorted(newer)]
+    assert merge_live(rows, live, limit) == [both[start].cells for start in sorted(both)][-limit:]
 
 
 def test_a_chart_is_covered_while_nothing_that_came_since_was_dropped():

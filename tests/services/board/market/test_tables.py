@@ -1,6 +1,5 @@
 import csv
 import io
-from itertools import pairwise
 
 import orjson
 import polars as pl
@@ -11,7 +10,6 @@ from services.board.market.query import TableFormat
 from services.board.market.tables import (
     AnswerTable,
     ColumnType,
-    encode_growing,
     encode_table,
     format_time,
 )
@@ -56,28 +54,6 @@ def test_all_formats_say_the_same(rows):
         for start, source, *numbers, final in rows
     ]
     assert read[1:] == wanted
-
-
-@given(ROWS, st.integers(0, 7), ROWS)
-def test_a_table_that_grew_is_encoded_as_if_it_were_new(rows, dropped, more):
-    last = None
-    for now, about in ((rows, "SPY"), (rows[dropped:] + more, "QQQQ"), (rows[:2] + more, "A"), (more, "B")):
-        table = AnswerTable("bars", COLUMNS, now, {"symbol": about})
-        last = encode_growing(table, last)
-        assert last.body == encode_table(table, TableFormat.JSON)[0]
-        texts = [last.body[begin:end] for begin, end in pairwise([last.begin - 1, *last.ends])]
-        assert [tuple(orjson.loads(text.strip(b"[,")).values()) for text in texts] == now
-
-
-def test_the_rows_that_stay_are_not_encoded_again():
-    rows = [(n, "yahoo", 1.5, n, True) for n in range(5)]
-    before = encode_growing(AnswerTable("bars", COLUMNS, rows), None)
-    marked = before._replace(body=before.body.replace(b"yahoo", b"YAHOO"))
-    table = AnswerTable(
-        "bars", COLUMNS, [*rows[1:4], (4, "yahoo", 2.5, 4, False), (5, "yahoo", 1.0, 5, False)]
-    )
-    found = orjson.loads(encode_growing(table, marked).body)["bars"]
-    assert [row["source"] for row in found] == ["YAHOO"] * 3 + ["yahoo"] * 2
 
 
 def test_a_row_of_values_has_a_column_for_each_name():

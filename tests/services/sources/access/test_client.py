@@ -1,5 +1,6 @@
 """Asking a source over HTTP, of a real server that answers as it likes."""
 
+import asyncio
 import errno
 import gzip
 import time
@@ -11,6 +12,7 @@ import orjson
 import pytest
 from structlog.testing import capture_logs
 
+from marketswarm.tasks import end_tasks
 from services.market.records import ActionKind, AssetClass, Bar, CorporateAction, RecordKind, VolumeKind
 from services.sources.access import client as module
 from services.sources.catalog.answer import AnswerStatus, Misfit
@@ -28,6 +30,7 @@ from support.scenes.source_client import (
     row,
     rows,
 )
+from support.waiting import auntil
 
 
 async def test_an_answer_has_its_records_and_where_they_are_from(ask, site):
@@ -334,3 +337,23 @@ async def test_what_is_no_passing_failure_is_not_sent_again(ask, site, monkeypat
     site.always = Answer(404)
     assert (await ask(retries=3)).outcome is AnswerStatus.REFUSED
     assert len(site.seen) == 2
+
+
+@pytest.mark.parametrize(
+    "answer", [Answer(hang=True), Answer(429, body=b"no")], ids=["unanswered", "answered"]
+)
+async def test_a_request_that_is_broken_off_is_reported_once_with_what_came_of_it(ask, site, answer):
+    is_read = asyncio.Event()
+
+    class SlowAccount(Account):
+        async def block(self, *_args):
+            is_read.set()
+            await anyio.sleep_forever()
+
+    site.always, seen = answer, []
+    asking = asyncio.create_task(ask(seen=seen, account=SlowAccount()))
+    await auntil(lambda: site.seen and (answer.hang or is_read.is_set()), what="a request, and its answer")
+    await end_tasks(asking)
+    assert [(each.status, each.outcome, each.reason) for each in seen] == [
+        (answer.accepts, AnswerStatus.FAILED, "cancelled")
+    ]
