@@ -26,6 +26,7 @@ from bench import (
     notify,
     pings,
     signal_cycle,
+    signal_log,
     signals,
     swarm,
     takeover,
@@ -225,6 +226,12 @@ BENCHES: Final[Mapping[str, Bench]] = {
         "p99": Figure("a tick: 5,000 symbols, seven votes: p99", CORE_MS, BARE_VOTES, goal=300, goal_ratio=8),
         "median": Figure("a tick of 5,000 symbols: median", CORE_MS, BARE_VOTES),
         "all": Figure("the same, and each symbol is evaluated", CORE_MS, BARE_VOTES),
+    }),
+    "signal_log": Bench(MARKET, signal_log.measure, 3, 2, {
+        "places": Figure(
+            "changed places of ticks to committed rows", "places/s", "bare COPY",
+            goal=10_000, goal_ratio=1 / 0.15, is_rate=True,
+        ),
     }),
     "many": Bench(LONG, bars.measure_many, 0, 0, {
         "minute": Figure("10,000 symbols, a minute of each in 60 s", PERCENT, "bare XREAD and XADD", goal=60),

@@ -33,7 +33,7 @@ from services.signals.cycle.decide import (
     vote_by_rules,
 )
 from services.signals.cycle.market import MarketBars
-from services.signals.cycle.states import SymbolStates, ThriftRules, plan_tick
+from services.signals.cycle.states import SignalStates, ThriftRules, plan_tick
 from services.signals.log.entries import make_tick
 from services.signals.voters.votes import Vote
 
@@ -69,7 +69,7 @@ class CycleRun:
         voters = tuple(BarVoter(name, name) for name in VOTER_RULES)
         self.rules = TickRules(ConsensusRules(WEIGHTS), voters, ThriftRules("1m", 0.005))
         self.common = CommonVotes(WEIGHTS)
-        self.states = SymbolStates(self.market.symbols)
+        self.states = SignalStates(self.market.symbols)
         self.chance = random.Random(59)
         self.closes = dict.fromkeys(self.symbols, 100.0)
         self.volatility = [VOLATILITY * exp(self.chance.gauss(0, SPREAD)) for _ in self.symbols]

@@ -10,7 +10,7 @@ import select
 import sys
 import time
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from datetime import tzinfo
 from itertools import chain
 from pathlib import Path
@@ -44,7 +44,8 @@ _MAX_NAMED = 12  # services that are down; the others are counted
 _MARKS = {True: ("✗", output.RED), False: ("✓", output.GREEN), None: ("·", output.DIM)}
 
 LoggedEvent = tuple[bytes, dict[str, Any]]
-"""An event: its bytes on the log, and the object that they encode."""
+"""An event: its bytes, and the object that they encode; its `id` and `ts` say which it is, and when."""
+ParseEntry = Callable[[StreamEntry], list[LoggedEvent]]
 
 
 def alerts(
@@ -64,7 +65,7 @@ def alerts(
     if no_follow:
         ask_fleet(data, lambda fleet: _print_past(since or 0.0, fleet, as_json))
     else:
-        event_loop.run(run_until_first(_print_events(since, data, as_json), _wait_until_stdout_closes()))
+        event_loop.run(run_until_first(_print_events(since, data, as_json), wait_until_stdout_closes()))
 
 
 async def _print_events(since_sec: float | None, data: Path, as_json: bool) -> None:
@@ -77,7 +78,7 @@ async def _print_events(since_sec: float | None, data: Path, as_json: bool) -> N
 
 
 async def _print_past(since_sec: float, fleet: FleetView, as_json: bool) -> None:
-    for raw, event in await read_past_events([_LogReader(bus, since_sec) for bus in fleet.buses()]):
+    for raw, event in await read_past_events([LogReader(bus, since_sec) for bus in fleet.buses()]):
         _print_event(raw, event, as_json)
 
 
@@ -116,7 +117,7 @@ async def _describe_outages(fleet: FleetView) -> str:
     return f"down now: {format_names(down, _MAX_NAMED)}"
 
 
-async def _wait_until_stdout_closes() -> None:
+async def wait_until_stdout_closes() -> None:
     """Return once the reader of stdout has closed it, for a command that may print nothing for hours."""
     poll = select.poll()
     poll.register(sys.stdout.fileno(), 0)  # errors are always reported
@@ -131,11 +132,15 @@ async def follow_log(
 
     `since_sec` is how far back to begin; None begins now. A bus that does not answer is tried again.
     """
-    readers = [_LogReader(bus, since_sec) for bus in buses]
+    return await follow_readers([LogReader(bus, since_sec) for bus in buses])
+
+
+async def follow_readers(readers: Sequence["LogReader"]) -> AsyncGenerator[LoggedEvent, None]:
+    """Return a generator of the events of some readers, as `follow_log` does."""
     return _merge(await read_past_events(readers), readers)
 
 
-async def read_past_events(readers: Sequence["_LogReader"]) -> list[LoggedEvent]:
+async def read_past_events(readers: Sequence["LogReader"]) -> list[LoggedEvent]:
     """Return the past events of all logs by their time, each once; the readers continue behind them."""
     past = await asyncio.gather(*(reader.read_past() for reader in readers))
     known = KnownIds()
@@ -143,7 +148,7 @@ async def read_past_events(readers: Sequence["_LogReader"]) -> list[LoggedEvent]
 
 
 async def _merge(
-    past: Sequence[LoggedEvent], readers: Sequence["_LogReader"]
+    past: Sequence[LoggedEvent], readers: Sequence["LogReader"]
 ) -> AsyncGenerator[LoggedEvent, None]:
     known = KnownIds()
     queue: asyncio.Queue[LoggedEvent] = asyncio.Queue()
@@ -178,9 +183,17 @@ class KnownIds:
         return True
 
 
-class _LogReader:
-    def __init__(self, bus: Bus, since_sec: float | None) -> None:
+class LogReader:
+    """Read the events of one log of a bus, by default the alert log: those of the past, and then new ones.
+
+    `parse` returns the events of an entry, none if it has none that can be read.
+    """
+
+    def __init__(
+        self, bus: Bus, since_sec: float | None, stream: str = ALERT_LOG, parse: ParseEntry | None = None
+    ) -> None:
         self._bus, self._since_sec, self._begun = bus, since_sec, time.monotonic()
+        self._stream, self._parse = stream, parse or _parse_alert
         self._follower: StreamFollower | None = None  # None until the bus has answered once
 
     async def read_past(self) -> list[LoggedEvent]:
@@ -208,25 +221,28 @@ class _LogReader:
 
     async def _open(self, since_sec: float | None) -> StreamFollower:
         """Follow the log from its end, or from `since_sec` ago by the bus's clock. Raises BusError."""
-        start = await read_newest_id(self._bus, ALERT_LOG)
+        start = await read_newest_id(self._bus, self._stream)
         if since_sec is not None:
             now, _ = await self._bus.ask(self._bus.client.time())
             # never behind the end, since that would mean that the log was created again
             start = min(start, b"%d-0" % max(0, int((now - since_sec) * 1000) - 1), key=entry_sort_key)
-        return StreamFollower(self._bus, ALERT_LOG, start)
+        return StreamFollower(self._bus, self._stream, start)
 
     async def _read(
         self, follower: StreamFollower, block_sec: float | None = None
     ) -> list[LoggedEvent] | None:
         entries, _ = await follower.read(_PAGE_ENTRIES, block_sec)
-        return [event for entry in entries for event in _parse_entry(entry)] if entries else None
+        return [event for entry in entries for event in self._parse_entry(entry)] if entries else None
+
+    def _parse_entry(self, entry: StreamEntry) -> list[LoggedEvent]:
+        if entry.fields is None:
+            output.print_aside(f"skipped: entry {entry.id.decode()} of {self._stream} has {entry.size} bytes")
+            return []
+        return self._parse(entry)
 
 
-def _parse_entry(entry: StreamEntry) -> list[LoggedEvent]:
-    if entry.fields is None:
-        output.print_aside(f"skipped: entry {entry.id.decode()} of {ALERT_LOG} has {entry.size} bytes")
-        return []
-    raw = entry.fields.get(b"event", b"")
+def _parse_alert(entry: StreamEntry) -> list[LoggedEvent]:
+    raw = (entry.fields or {}).get(b"event", b"")
     event = parse_object(raw)
     return [(raw, event)] if event else []
 

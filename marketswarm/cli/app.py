@@ -32,11 +32,13 @@ GROUPS: Final = {
     "medic": "See what the medic works on, and approve what it proposes.",
     "archive": "Back up, restore and export the market's archive, and see what it refused.",
     "backtest": "Fill orders by bars of the past, and see what came of them.",
-    "signals": "Check what votes add up to, and keep the key of the log of signals.",
+    "signals": "Follow the signals of the market, check what votes add up to, keep the key of their log.",
     "audit": "Prove what the log of signals says, and check such proofs.",
     "witness": "Watch a log of signals from another machine, and cosign it.",
 }
 """What the commands with the same first word do, shown in the list of commands."""
+_USUAL: Final = {"signals": "follow"}
+"""By group, its command that runs where none is named: `marketswarm signals --since 1h`."""
 _ARGUMENTS: Final = {
     "up": "--only rss_agg,mesh,healer",
     "stop": "rss_agg",
@@ -96,6 +98,7 @@ _ARGUMENTS: Final = {
     "archive refused": "--count 10",
     "backtest run": "breakout --symbols SPY --from 2024-01-02 --to 2024-12-31",
     "backtest orders": "cases/bracket --json",
+    "signals follow": "--since 1h --symbol SPY",
     "signals consensus": "votes.json --json",
     "signals key": "log.key",
     "signals rotate": "new.key",
@@ -235,6 +238,11 @@ _TABLE: Final = {
             "Fill orders by bars, and show the fills, what was refused and the account.",
         ),
         (
+            "signals follow",
+            "signals.follow/follow",
+            "Follow the signals of the market: paper, no advice. `marketswarm signals` does the same.",
+        ),
+        (
             "signals consensus",
             "signals.consensus/consensus",
             "Weigh the votes of a file, and show each step to a side.",
@@ -308,7 +316,8 @@ class UnloadedCommand(Command):
 class LazyGroup(TyperGroup):
     """Hold a group of commands that are imported when they run: those whose names begin with `prefix`.
 
-    The first of two more words is that of an inner group.
+    The first of two more words is that of an inner group. In a group with a usual command, that one runs
+    where no other is named.
     """
 
     def __init__(self, *, prefix: str = "", **options: Any) -> None:
@@ -324,7 +333,10 @@ class LazyGroup(TyperGroup):
                 self.commands[word] = LazyGroup(prefix=f"{word} ", name=word, help=GROUPS[word], **panel)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Show the help if nothing was typed."""
+        """Show the help if nothing was typed, unless the group has a usual command."""
+        usual = _USUAL.get(self.name or "")
+        if usual and (not args or (args[0][:1] == "-" and args[0] not in ctx.help_option_names)):
+            args = [usual, *args]
         if not args and not ctx.resilient_parsing:
             typer.echo(ctx.get_help())
             raise typer.Exit(int(Code.CONFIGURATION))

@@ -53,6 +53,7 @@ class Scope(StrEnum):
     """What a token allows; no scope includes another one."""
 
     READ = "read"  # see what the board shows, from other machines too
+    SIGNALS = "signals"  # see the signals alone, by the API
     WRITE = "write"  # silences, acknowledgements, messages that are sent again, proposals of the medic
     DIAGNOSE = "diagnose"  # with `write`: approve what a diagnosis of the medic's second tier proposes
     SEED = "seed"  # change the truth, and with it the fleet

@@ -69,7 +69,8 @@ class SiteRules:
     operator adds to them by the variable `names_variable`. `sign_in` is the address of the page to which a
     browser without a session is sent. `large_bodies` has, by path, the most bytes of a body that a client
     with the scope `seed` may send; others send MAX_BODY_BYTES. `reading_posts` are the paths of requests that
-    have a body and change nothing: a client that may read may send them.
+    have a body and change nothing: a client that may read may send them. `read_by` has, by path, the scope
+    that is enough to read it and all below it, in place of `read`.
     """
 
     names: Collection[str]
@@ -77,10 +78,16 @@ class SiteRules:
     sign_in: str = "/sign-in"
     large_bodies: Mapping[str, int] = field(default_factory=dict)
     reading_posts: Collection[str] = ()
+    read_by: Mapping[str, tokens.Scope] = field(default_factory=dict)
 
     def is_open(self, path: str) -> bool:
         """Return True for what everyone may read in every program: its health, and its page to sign in."""
         return path in _OPEN_PATHS or path == self.sign_in_path
+
+    def find_reading_scope(self, path: str, token: tokens.Token) -> tokens.Scope:
+        """Return the scope by which a token may read a path: `read`, unless it has one that is enough."""
+        own = (one for top, one in self.read_by.items() if path == top or path.startswith(f"{top}/"))
+        return next((one for one in own if one in token.scopes), tokens.Scope.READ)
 
     @property
     def sign_in_path(self) -> str:
@@ -178,12 +185,13 @@ class Guard:
             return None
         header = _find_authorization(scope)
         token = await self._find_session_token(scope) if header is None else None
-        if token is not None and tokens.Scope.READ not in token.scopes:
+        if token is not None and self._rules.find_reading_scope(path, token) not in token.scopes:
             reason = f"the token of this session lacks the scope read: see {self._rules.sign_in_path}"
             raise RefusedError(403, reason)
         if token is None:
             now, wall = time.monotonic(), time.time()
-            verified = await self._verifier.verify(header, tokens.Scope.READ, find_address(scope), now, wall)
+            verified = await self._verifier.identify(header, find_address(scope), now, wall)
+            self._verifier.limit(verified, self._rules.find_reading_scope(path, verified), now)
             return lambda: self._verifier.is_current(verified, time.time())
 
         async def has_session() -> bool:

@@ -22,6 +22,8 @@ FAILURES: Final = 10  # wrong tokens of an address that are answered with 401 at
 FAILURES_PER_SEC: Final = 0.2
 WRITES: Final = 10  # how many writes a token may do at once
 WRITES_PER_SEC: Final = 0.5
+READING: Final = (Scope.READ, Scope.SIGNALS)
+"""The scopes that change nothing: a token reads as often as it likes."""
 TOKEN_HEADER: Final = Depends(
     HTTPBearer(scheme_name="token", bearerFormat="mst_<id>_<secret>", auto_error=False)
 )
@@ -96,7 +98,7 @@ class TokenVerifier:
         """Count a token's use at `now` (monotonic). Raises RefusedError without the scope, or too often."""
         if scope not in token.scopes:
             raise RefusedError(403, f"the token lacks the scope {scope}")
-        wait_sec = self._writes.take(token.id, now) if scope is not Scope.READ else 0.0
+        wait_sec = self._writes.take(token.id, now) if scope not in READING else 0.0
         if wait_sec:
             raise RefusedError(429, "the token was used too often", wait_sec)
 

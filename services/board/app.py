@@ -45,6 +45,9 @@ from services.board.market.site import make_market_site
 from services.board.pings.key_pages import make_key_pages
 from services.board.public.badges import make_badge_site
 from services.board.public.pages import make_public_site
+from services.board.signals.api import make_signal_api
+from services.board.signals.signals import SignalBoard
+from services.board.signals.site import make_signal_site
 from services.board.truth.add_pages import make_add_pages
 from services.board.truth.api import make_truth_api
 from services.board.truth.entry_pages import make_entry_pages
@@ -87,7 +90,9 @@ class _App(FastAPI):
         return self.openapi_schema
 
 
-def create_app(board: Board, market: Market, backtests: Backtests, rules: SiteRules) -> Guard:
+def create_app(
+    board: Board, market: Market, backtests: Backtests, signals: SignalBoard, rules: SiteRules
+) -> Guard:
     app = _App(
         title="MarketSwarm board",
         version=__version__,
@@ -111,6 +116,8 @@ def create_app(board: Board, market: Market, backtests: Backtests, rules: SiteRu
     app.include_router(make_backtest_api(backtests, market, board.verifier))
     app.include_router(make_backtest_site(fleet, market, backtests))
     app.include_router(make_measure_api(market))  # before `/market/{group}`
+    app.include_router(make_signal_api(signals))
+    app.include_router(make_signal_site(fleet, signals, pages))
     app.include_router(make_market_api(market))
     app.include_router(make_market_site(fleet, market, pages))
     app.include_router(make_measure_site(fleet, market, pages))

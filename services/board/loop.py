@@ -23,6 +23,7 @@ from services.board.metrics import collect_backtests, collect_board, collect_mar
 from services.board.pings.gate import PingGate
 from services.board.pings.management import create_pings
 from services.board.settings import BoardEnvironment, BoardSettings
+from services.board.signals.signals import SignalBoard
 from services.board.site_rules import make_rules
 
 GC_OBJECTS: Final = 50_000
@@ -51,8 +52,9 @@ async def main() -> int:
             market.hub.close()
 
         backtests = Backtests(me.settings, market, board.audit)
+        signals = SignalBoard(market, lambda: me.truth)
         rules = make_rules(me.settings)
-        app = create_app(board, market, backtests, rules)
+        app = create_app(board, market, backtests, signals, rules)
         pings, management = create_pings(board.fleet, board.keys, board.steering, board.editor.add_service)
         gate = PingGate(app, rules, pings, app.responses, management)
         me.task(

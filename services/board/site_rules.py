@@ -5,6 +5,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from marketswarm.metrics.exporter import list_own_names
+from marketswarm.operator.tokens import Scope
 from marketswarm.truth.parse import MAX_BYTES
 from marketswarm.web.guard import SiteRules
 from services.board.settings import BoardEnvironment
@@ -21,6 +22,7 @@ SITE_RULES: Final = SiteRules(
         "/truth/seed": _FORM_BYTES,
     },
     reading_posts=("/api/v1/truth/check",),
+    read_by={"/api/v1/signals": Scope.SIGNALS},
 )
 """The rules without the names of one board."""
 

@@ -8,8 +8,16 @@ from services.board.fleet.words import FILTERS
 from services.board.market.cascade import is_fallback
 from services.board.market.pictures import FILTERS as MARKET_FILTERS
 from services.board.market.price_cells import make_cells
+from services.board.signals.words import FILTERS as SIGNAL_FILTERS
 
 TEMPLATES: Final = Templates(
     "services.board",
-    {**FILTERS, **PROBE_FILTERS, **MARKET_FILTERS, "is_fallback": is_fallback, "cells": make_cells},
+    {
+        **FILTERS,
+        **PROBE_FILTERS,
+        **MARKET_FILTERS,
+        **SIGNAL_FILTERS,
+        "is_fallback": is_fallback,
+        "cells": make_cells,
+    },
 )

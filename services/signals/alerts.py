@@ -50,7 +50,7 @@ _SEVERITY: Final[Mapping[SignalCheck, Severity]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class WitnessRefusal:
     """What the witness said when it refused a checkpoint, and since when it does (epoch seconds).
 
     `reason` is a few words of ours; `text` is the witness's own, foreign text.
@@ -77,7 +77,7 @@ class LogHealth:
 
     awaiting_since: float | None = None
     last_attempt: str = ""
-    refusal: Refusal | None = None
+    refusal: WitnessRefusal | None = None
     no_quorum_since: float | None = None
     unknown: frozenset[SignalCheck] = frozenset()
 
@@ -119,7 +119,7 @@ def evaluate_checks(health: LogHealth, now: float) -> dict[SignalCheck, CheckFai
     return {check: failure for check, failure in found.items() if check not in health.unknown}
 
 
-def _describe_refusal(refusal: Refusal) -> CheckFailure:
+def _describe_refusal(refusal: WitnessRefusal) -> CheckFailure:
     said, why = extract_line(refusal.text), extract_line(refusal.reason) or "without a reason"
     detail = f"the witness said: {said}" if said else None
     return CheckFailure(refusal.since, f"the witness refuses: {why[:MAX_WORDS_CHARS]}", detail)
@@ -144,7 +144,7 @@ def read_health(status: SignerStatus | None, quorum: "QuorumClock", now: float) 
     return LogHealth(
         awaiting_since=None if is_fresh else since,
         last_attempt=words,
-        refusal=Refusal(since, str(status.reason), status.words) if is_refused else None,
+        refusal=WitnessRefusal(since, str(status.reason), status.words) if is_refused else None,
         no_quorum_since=quorum.missing_since,
         unknown=frozenset(unknown),
     )

@@ -26,7 +26,7 @@ from services.signals.cycle.decide import (
     vote_by_rules,
 )
 from services.signals.cycle.market import MarketBars
-from services.signals.cycle.states import SymbolStates, ThriftRules, TickPlan, plan_tick, restore_state
+from services.signals.cycle.states import SignalStates, ThriftRules, TickPlan, plan_tick, restore_state
 from services.signals.log.entries import make_tick
 from services.signals.market_reader import MarketReader
 from services.signals.metrics import SignalsMetrics
@@ -78,16 +78,15 @@ class SignalLeader:
         stored: AuditReader,
         beside: Callable[[], Coroutine[Any, Any, None]] | None = None,
         on_tick: Callable[[TickDecision, MarketBars, TickPlan, GivenVotes], None] = lambda *_: None,
-        now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._me, self._settings_now, self._reader = me, settings_now, reader
         self._writer, self._stored, self._voters = writer, stored, voters
         self._beside = beside
-        self._metrics, self._on_tick, self._now_ms = metrics, on_tick, now_ms
+        self._metrics, self._on_tick = metrics, on_tick
         self._publisher = PlacePublisher(me, settings_now)
         self._publishing = Outage(me.log, "places.unpublished", "places.published", degrade=self._degrade_log)
         self._sessions = SessionBook()
-        self._states = SymbolStates(())
+        self._states = SignalStates(())
         self._common = CommonVotes(())
         self._last_tick, self._last_at_ms = 0, 0
         self._is_known = self._has_epoch = self._is_published = False
@@ -150,12 +149,12 @@ class SignalLeader:
         restored = {
             symbol: restore_state(row, state.decided.get(symbol)) for symbol, row in state.last.items()
         }
-        self._states = SymbolStates(tuple(restored), restored)
+        self._states = SignalStates(tuple(restored), restored)
         self._last_tick, self._last_at_ms = state.last_tick, state.last_at_ms
         self._is_known, self._is_published = True, False
 
     async def _decide_tick(self, lease: Lease) -> bool:
-        again = await self._voters.prepare(self._now_ms())
+        again = await self._voters.prepare(read_now_ms())
         await self._sessions.prepare({each.session or "" for each in self._reader.symbols.values()})
         async with self._reader.lock:
             began = time.monotonic()
@@ -167,12 +166,12 @@ class SignalLeader:
                 return False
             if not self._sessions.is_prepared({each.session or "" for each in symbols.values()}):
                 return False  # a reseed named another one just now
-            now_ms, rules, revision = self._now_ms(), make_rules(settings), self._me.revision
+            now_ms, rules, revision = read_now_ms(), make_rules(settings), self._me.revision
             await self._write_gap(now_ms, settings.settings.cycle_sec)
             if self._common.voters != tuple(sorted(rules.consensus.weights)):
                 self._common = CommonVotes(rules.consensus.weights)
             if self._states.symbols != market.symbols:
-                self._states = SymbolStates(market.symbols, self._states.by_symbol)
+                self._states = SignalStates(market.symbols, self._states.by_symbol)
             market.advance(now_ms)
             closed = self._sessions.find_closed(market, symbols, now_ms)
             plan = plan_tick(market, self._states, rules.thrift, closed, now_ms, again=again)
@@ -270,6 +269,11 @@ class SignalLeader:
             if (voter, error) not in self._logged:
                 self._logged.add((voter, error))
                 self._me.log.error("voter.failed", voter=voter or "places", error=error)
+
+
+def read_now_ms() -> int:
+    """Return the wall time in epoch milliseconds."""
+    return time.time_ns() // 1_000_000
 
 
 def make_rules(settings: SignalsSettings) -> TickRules:

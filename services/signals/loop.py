@@ -37,7 +37,7 @@ async def main() -> int:
             me.expose(each.collect)
         stored = CheckpointTables(database)
         signer = make_signer(me, settings_now, stored, http, observer.note_signing)
-        reader = MarketReader(me, settings_now, metrics, read_now_ms)
+        reader = MarketReader(me, settings_now, metrics)
         voters = OutsideVoters(me, settings_now, me.settings.origin_keys, asked)
         leader = SignalLeader(
             me,
@@ -97,8 +97,3 @@ def require_url(settings: SignalsEnvironment) -> str:
             "(`marketswarm up` sets it for a PostgreSQL that it runs)",
         )
     return settings.signals_database_url
-
-
-def read_now_ms() -> int:
-    """Return the wall time in epoch milliseconds."""
-    return time.time_ns() // 1_000_000

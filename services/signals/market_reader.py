@@ -1,6 +1,7 @@
 """Read checked bars from their stream, from its beginning on, into the market that ticks are decided on."""
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -39,9 +40,8 @@ class MarketReader:
         me: Agent[Any],
         settings_now: Callable[[], SignalsSettings],
         metrics: SignalsMetrics,
-        now_ms: Callable[[], int],
     ) -> None:
-        self._me, self._settings_now, self._metrics, self._now_ms = me, settings_now, metrics, now_ms
+        self._me, self._settings_now, self._metrics = me, settings_now, metrics
         self.lock = asyncio.Lock()
         self.symbols: Mapping[str, LoadedSymbol] = {}
         self.market = MarketBars("1m", ())
@@ -74,7 +74,7 @@ class MarketReader:
             self._me.log.warning("bars.lost", stream=follower.stream, after=loss.after.decode(), upto=upto)
         async with self._me.waiting(READ_SEC), self.lock:
             if follower is self._follower:
-                now_ms = self._now_ms()
+                now_ms = time.time_ns() // 1_000_000
                 for entry in entries:
                     self._take(entry.fields, now_ms)
                 self.is_complete = self.is_complete or len(entries) < BATCH

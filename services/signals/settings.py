@@ -32,6 +32,8 @@ from services.signals.consensus.consensus import UNIT, VERSION, ConsensusRules
 
 MAX_VOTERS: Final = 50
 MAX_SYMBOLS: Final = 10_000
+KINDS: Final = ("bars", "chat", "http", "news")
+"""The kinds of voters, the default first."""
 RULES: Final = ("trend", "reversion", "breakout", "volume")
 """The rules of voters of kind `bars`, each a file of `services/signals/voters`."""
 
@@ -99,9 +101,6 @@ class NewsVoterEntry(WeighedVoter, NewsSettings):
     """The notes about a symbol's news, by their sentiment and age."""
 
     kind: Literal["news"] = "news"
-
-
-KINDS: Final = ("bars", "chat", "http", "news")
 
 
 def _choose_kind(value: Any) -> Any:

@@ -29,7 +29,7 @@ from services.signals.cycle.decide import (
     vote_by_rules,
 )
 from services.signals.cycle.market import MarketBars
-from services.signals.cycle.states import FIRST_STATE, SymbolState, ThriftRules, TickPlan
+from services.signals.cycle.states import FIRST_STATE, SignalState, ThriftRules, TickPlan
 from services.signals.log.entries import PlaceOutcome
 from services.signals.settings import SignalsSettings
 from services.signals.voters.votes import Vote
@@ -178,7 +178,7 @@ class ShadowRun:
         )
 
 
-def _find_word(state: SymbolState) -> ShadowWord | None:
+def _find_word(state: SignalState) -> ShadowWord | None:
     """Return what was decided of a symbol; None if nothing was: its market is closed."""
     if state.outcome is PlaceOutcome.SIGNAL:
         return _SIDES[state.side]

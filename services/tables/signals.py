@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
+from marketswarm.keys import SIGNALS_LOG
+from marketswarm.truth import MARKET, AccessPoint, Truth, point_like
 from services.market.fields import (
     MAX_COUNT,
     EntryError,
@@ -23,6 +25,8 @@ from services.market.fields import (
 )
 from services.tables.rows import Time, parse_storable_object
 
+SIGNALS: Final = "signals"
+"""The name of the service."""
 SIGNAL_TABLES: Final = (
     *("signal_epochs", "signal_log", "signal_symbols", "signals", "signal_nodes"),
     *("signal_checkpoints", "signal_cosignatures"),
@@ -116,6 +120,15 @@ class FoundCosignature(NamedTuple):
     at: Time
 
 
+class Witnessed(NamedTuple):
+    """The same of one entry of several, which `n` names."""
+
+    n: int
+    size: int
+    witness: str
+    at: Time
+
+
 class PublishedSignal(NamedTuple):
     """An entry of `signals:log`: a place that was stored, with the class of its symbol."""
 
@@ -146,14 +159,16 @@ class SignalCursor(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SignalQuery:
-    """Ask for signals, the newest tick first; None for no bound. `since_ms` is a wall time.
+    """Ask for signals, the newest tick first; None for no bound. The times are wall times.
 
-    `before` is the last signal of the page before this one.
+    `until_ms` is the time after the last one. `before` is the last signal of the page before this one.
     """
 
     symbol: str | None = None
     side: str | None = None
+    outcome: str | None = None
     since_ms: int | None = None
+    until_ms: int | None = None
     before: SignalCursor | None = None
     limit: int = 100
 
@@ -194,6 +209,20 @@ FIRST_COSIGNATURE: Final = f"""
 select size, witness, {_MS.format("at")} from signal_cosignatures where size > $1::bigint
 order by size, at limit 1"""  # noqa: S608 - our own names
 """Selects the FoundCosignature of an entry by its number; nothing of one that is not witnessed yet."""
+FIRST_COSIGNATURES: Final = f"""
+select wanted.n, found.size, found.witness, {_MS.format("found.at")}
+from unnest($1::bigint[]) as wanted(n) cross join lateral (
+  select * from signal_cosignatures where size > wanted.n
+  and ($2::bigint is null or at <= to_timestamp($2::bigint / 1000.0)) order by size, at limit 1
+) as found"""  # noqa: S608 - our own names
+"""Selects what was Witnessed by a time (None: by now), of entries by their numbers."""
+LOG_ENTRY: Final = "select entry from signal_log where n = $1::bigint"
+"""Selects the text of an entry by its number."""
+_UNTIL: Final = """
+tick <= coalesce((
+  select tick from signal_log where at < to_timestamp(${}::bigint / 1000.0) and tick is not null
+  order by at desc, n desc limit 1
+), -1)"""
 _SINCE: Final = """
 tick >= coalesce((
   select tick from signal_log where at >= to_timestamp(${}::bigint / 1000.0) and tick is not null
@@ -214,8 +243,12 @@ def select_signals(query: SignalQuery) -> tuple[str, list[Any]]:
         conditions.append(f"symbol = ${bind(query.symbol)}::text")
     if query.side is not None:
         conditions.append(f"side = ${bind(query.side)}::text")
+    if query.outcome is not None:
+        conditions.append(f"outcome = ${bind(query.outcome)}::text")
     if query.since_ms is not None:
         conditions.append(_SINCE.format(bind(query.since_ms)))
+    if query.until_ms is not None:
+        conditions.append(_UNTIL.format(bind(query.until_ms)))
     if query.before is not None:
         tick, symbol = map(bind, query.before)
         conditions.append(f"(tick, symbol) < (${tick}::bigint, ${symbol}::text)")
@@ -228,6 +261,12 @@ select {_CELLS} from (
 ) as found join signal_log as log on log.tick = found.tick
 order by found.tick desc, found.symbol desc"""  # noqa: S608 - our own names
     return sql, values
+
+
+def find_signal_log(truth: Truth) -> AccessPoint | None:
+    """Return the stream to which signals are published; None if the truth has no service `signals`."""
+    section = truth.services.get(SIGNALS)
+    return None if section is None else point_like(section.access_points.publish_to, MARKET, SIGNALS_LOG)
 
 
 def parse_signal_id(text: str) -> str | None:

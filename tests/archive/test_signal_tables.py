@@ -1,6 +1,7 @@
 """The tables of signals: what their role may do there, and what nobody may."""
 
 import asyncio
+from dataclasses import replace
 
 import asyncpg
 import pytest
@@ -11,10 +12,27 @@ from services.archive.database import SCHEMA
 from services.archive.reader import TABLE_NAMES
 from services.archive.restore import restore_backup
 from services.signals.log.entries import PlaceOutcome
+from services.signals.store.checkpoints import CheckpointTables
 from services.signals.store.database import SignalDatabase
 from services.signals.store.writer import SignalWriter
-from services.tables.signals import EXPLAINING_TABLES, OUTCOMES, SIGNAL_TABLES
-from support.signal_log import SYMBOLS, TickMaker, check_log, make_signal
+from services.tables.signals import (
+    EXPLAINING_TABLES,
+    FIRST_COSIGNATURE,
+    LOG_STATE,
+    NEWEST_SIGNALS,
+    NEWEST_TICK,
+    OUTCOMES,
+    SIGNAL_BY_ID,
+    SIGNAL_TABLES,
+    FoundSignal,
+    FoundTick,
+    LogState,
+    SignalCursor,
+    SignalQuery,
+    find_signal_id,
+    select_signals,
+)
+from support.signal_log import START_MS, SYMBOLS, TickMaker, check_log, make_signal
 from support.waiting import PATIENT_SEC
 
 ENTRY = "INSERT INTO signal_log (n, kind, tick, epoch, at, entry) VALUES ($1, $2, $3, $4, now(), '{}')"
@@ -232,3 +250,103 @@ async def test_a_restored_log_is_whole_and_as_closed_to_changes_as_before(
             with pytest.raises(asyncpg.RestrictViolationError):
                 await owner.execute(sql)
     assert await SCHEMA.apply_migrations(owner) == len(SCHEMA.load_migrations())
+
+
+@pytest.fixture
+async def filled(postgres, archive_url):
+    """Twelve ticks: in each second one S01 is short, in each third one S02 is long."""
+    database = SignalDatabase(postgres.url_as(DATABASE_SIGNALS, archive_url))
+    writer = SignalWriter(database)
+    await writer.begin_epoch("one")
+    maker = TickMaker(await writer.read_state())
+    for tick in range(1, 13):
+        changed = {} if tick > 1 else {symbol: make_signal(1, symbol, "flat") for symbol in SYMBOLS}
+        if tick > 1 and tick % 2 == 0:
+            changed["S01"] = make_signal(tick, "S01", "short")
+        if tick > 1 and tick % 3 == 0:
+            changed["S02"] = make_signal(tick, "S02", "long")
+        await writer.write_tick(maker.make(writer.size, changed))
+    tables = CheckpointTables(database)
+    await tables.write_checkpoint(5, 1.5, b"note")
+    await tables.write_checkpoint(9, 2.5, b"note")
+    await tables.write_cosignature(5, "witness", 2, "line")
+    await database.aclose()
+
+
+async def read_pages(connection, query):
+    """Return the ticks and symbols of all pages."""
+    found, before = [], None
+    while True:
+        sql, values = select_signals(replace(query, before=before))
+        rows = [FoundSignal(*row) for row in await connection.fetch(sql, *values)]
+        assert len(rows) <= query.limit
+        found += [(row.tick, row.symbol) for row in rows]
+        if not rows:
+            return found
+        before = SignalCursor(rows[-1].tick, rows[-1].symbol)
+
+
+@pytest.mark.parametrize("limit", [1, 3, 1000])
+async def test_signals_are_paged_the_newest_first_by_symbol_side_and_time(filled, connection, limit):
+    changes = {(tick, "S01") for tick in range(2, 13, 2)} | {(tick, "S02") for tick in range(3, 13, 3)}
+    everything = sorted(changes | {(1, symbol) for symbol in SYMBOLS}, reverse=True)
+    for query, wanted in (
+        (SignalQuery(limit=limit), everything),
+        (SignalQuery(symbol="S01", limit=limit), [one for one in everything if one[1] == "S01"]),
+        (SignalQuery(side="long", limit=limit), [(tick, "S02") for tick in (12, 9, 6, 3)]),
+        (SignalQuery(symbol="S01", side="long", limit=limit), []),
+        (SignalQuery(since_ms=START_MS + 50_000, limit=limit), [one for one in everything if one[0] >= 10]),
+        (SignalQuery(symbol="S02", since_ms=START_MS + 31_000, limit=limit), [(12, "S02"), (9, "S02")]),
+        (SignalQuery(since_ms=2 * START_MS, limit=limit), []),
+    ):
+        assert await read_pages(connection, query) == wanted, query
+
+
+async def test_a_signal_is_found_by_its_id_and_the_newest_of_a_symbol_by_its_name(filled, connection):
+    wanted = make_signal(6, "S01", "short")
+    (row,) = await connection.fetch(SIGNAL_BY_ID, find_signal_id(wanted))
+    found = FoundSignal(*row)
+    assert (found.id, found.n, found.tick, found.symbol) == (find_signal_id(wanted), 5, 6, "S01")
+    assert (found.at, found.side, found.score) == (START_MS + 30_000, "short", "0.450000000000")
+    assert found.content.encode() == wanted
+    assert await connection.fetch(SIGNAL_BY_ID, "0" * 64) == []
+    newest = [FoundSignal(*row) for row in await connection.fetch(NEWEST_SIGNALS, ["S01", "S02", "S03", "X"])]
+    assert {(each.tick, each.symbol) for each in newest} == {(12, "S01"), (12, "S02"), (1, "S03")}
+
+
+async def test_how_far_the_log_is_signed_and_cosigned_is_read(filled, connection):
+    (row,) = await connection.fetch(LOG_STATE)
+    assert LogState(*row) == (12, 9, 2500, 5, 2000, "witness")
+    (row,) = await connection.fetch(NEWEST_TICK)
+    assert FoundTick(*row)[:3] == (12, 11, START_MS + 60_000)
+    assert [tuple(row) for row in await connection.fetch(FIRST_COSIGNATURE, 4)] == [(5, "witness", 2000)]
+    assert await connection.fetch(FIRST_COSIGNATURE, 5) == []
+
+
+async def test_an_empty_log_has_a_state_and_no_newest_tick(connection):
+    (row,) = await connection.fetch(LOG_STATE)
+    assert LogState(*row) == (0, None, None, None, None, None)
+    assert await connection.fetch(NEWEST_TICK) == []
+
+
+@pytest.mark.parametrize(
+    ("query", "index"),
+    [
+        (SignalQuery(symbol="S01"), "signals_by_symbol"),
+        (SignalQuery(symbol="S01", before=SignalCursor(9, "S01")), "signals_by_symbol"),
+        (SignalQuery(side="long"), "signals_by_side"),
+        (SignalQuery(side="long", before=SignalCursor(9, "S02")), "signals_by_side"),
+        (SignalQuery(), "signals_pkey"),
+        (SignalQuery(before=SignalCursor(9, "S01")), "signals_pkey"),
+    ],
+    ids=str,
+)
+async def test_each_page_is_read_by_an_index_in_its_order_and_nothing_is_sorted(
+    filled, connection, query, index
+):
+    await connection.execute("SET enable_seqscan = off; SET enable_bitmapscan = off; ANALYZE")
+    sql, values = select_signals(query)
+    lines = [row[0] for row in await connection.fetch(f"EXPLAIN {sql}", *values)]
+    inner = "\n".join(lines[next(at for at, line in enumerate(lines) if "Limit" in line) :])
+    assert f"using {index} on signals" in inner, inner
+    assert "Sort" not in inner, inner

@@ -360,11 +360,11 @@ async def test_the_board_opens_its_connections_anew_on_request_and_answers_all_t
     pid = "select pg_backend_pid()"
     async with read_archive(archive_url) as reader:
         assert await ask(reader) is None
-        before = await reader._fetch(pid)  # noqa: SLF001 - whether it is another connection
+        before = await reader.fetch(pid)  # whether it is another connection
         asking = asyncio.gather(*(ask(reader) for _ in range(AT_ONCE)))
         assert await reader.reconnect() == RequestOutcome()
         assert set(await asking) == {None}
-        assert await reader._fetch(pid) != before  # noqa: SLF001 - the same
+        assert await reader.fetch(pid) != before  # the same
 
 
 async def test_a_board_that_can_not_reach_its_database_says_so_instead_of_new_connections():

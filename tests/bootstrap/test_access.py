@@ -3,6 +3,7 @@
 import stat
 from pathlib import Path
 
+import orjson
 import pytest
 import redis
 from redis.backoff import NoBackoff
@@ -193,7 +194,11 @@ def test_what_can_not_be_read_or_written_is_named_with_its_variable(scene):
 
 
 def test_who_stores_and_who_reads_the_archive_have_roles_of_their_own_and_nobody_else_its_url(scene):
-    scene.truth.write_bytes(truth("archive", "board", "prices", "signals"))
+    document = orjson.loads(truth("archive", "board", "prices", "signals"))
+    document["services"]["signals"]["endpoints"] = [
+        {"voter": name, "rule": name, "weight": 1} for name in ("trend", "volume")
+    ]
+    scene.truth.write_bytes(orjson.dumps(document))
     scene.run()
     roles = {
         "archive": ("marketswarm", "password"),

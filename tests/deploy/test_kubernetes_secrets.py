@@ -141,6 +141,7 @@ def test_the_keys_to_the_outside_are_with_who_asks_or_notifies_there(overlays):
         "vexy_ai": "vexy-ai",
         "board": "board",
         "medic": "medic",
+        "signals": "signals",
     }
     wanted |= dict.fromkeys(("sources", "gate"), "sources")
     for overlay, objects in overlays.items():

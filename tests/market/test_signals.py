@@ -21,7 +21,9 @@ from support.waiting import until
 
 SYMBOLS = ("BTC/USD", "ETH/USD", "SOL/USD")
 VOTERS = {"trend": 0.4, "breakout": 0.25, "reversion": 0.2, "volume": 0.15}
-EVERYTHING = "select tick, symbol, place, outcome, side, encode(hash, 'hex'), content from signals order by tick, place"
+EVERYTHING = """
+select tick, symbol, place, outcome, side, encode(hash, 'hex'), content from signals order by tick, place
+"""
 
 
 def truth(symbols=SYMBOLS, weights=VOTERS, **settings):
@@ -50,7 +52,9 @@ class SignalsScene(Scene):
         super().__enter__()
         self.client = redis.Redis.from_url(self.market.url)
         self.chance, self.closes = random.Random(7), dict.fromkeys(SYMBOLS, 100.0)
-        self.next_ms = int(time.time() * 1000) // MINUTE_MS * MINUTE_MS - 42 * MINUTE_MS
+        self.next_ms = (
+            int(time.time() * 1000) // MINUTE_MS * MINUTE_MS - 42 * MINUTE_MS
+        )  # none of them expires
         return self
 
     def __exit__(self, *about):

@@ -82,6 +82,7 @@ THINKS_ABOVE = ["services.market", "services.tables"]
 
 # The folders that may import modules of another agent, and which: those that show what it computes.
 SHOWS = {
+    "services.board.signals": ["services.signals.consensus.consensus"],
     "services.board.backtests": [
         "services.signals.backtest_process",
         "services.signals.page",

@@ -8,7 +8,7 @@ from services.market.records import AssetClass, Bar, Provenance
 from services.signals.consensus.consensus import UNIT, Abstention, ConsensusRules, SignalSide
 from services.signals.cycle.decide import BarVoter, TickRules, decide_tick, vote_by_rules
 from services.signals.cycle.market import MarketBars
-from services.signals.cycle.states import SymbolState, SymbolStates, ThriftRules, TickPlan
+from services.signals.cycle.states import SignalState, SignalStates, ThriftRules, TickPlan
 from services.signals.proofs.recompute import StoredBar
 from services.signals.voters.votes import NoVote, Vote
 
@@ -48,12 +48,12 @@ def play(seed: int, count: int = 80, *, replay=False, timeframe="1m", length=1):
     model = Vote(chance.choice((-1, 0, 1)), UNIT // 2, UNIT // 3, as_of_ms + MINUTE, ("because", "so"))
     votes |= {(SYMBOL, "model"): model, (SYMBOL, "away"): chance.choice((Abstention.LATE, NoVote.NO_VOLUME))}
     side = chance.choice(list(SignalSide))
-    state = SymbolState(side=side, side_ms=chance.choice((None, as_of_ms - MINUTE)))
+    state = SignalState(side=side, side_ms=chance.choice((None, as_of_ms - MINUTE)))
     at_ms = as_of_ms + 1000
     decision = decide_tick(
         *(17, at_ms, market, plan, rules),
         votes=votes,
-        states=SymbolStates((SYMBOL,), {SYMBOL: state}),
+        states=SignalStates((SYMBOL,), {SYMBOL: state}),
         correlations=CORRELATIONS,
     )
     (row,) = decision.rows

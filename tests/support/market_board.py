@@ -65,7 +65,7 @@ BOARD_BEATS = {"interval_sec": 0.5, "timeout_sec": 30}
 """A thousand requests at once take some seconds on a busy machine: no reason to end as one that hangs."""
 
 
-def _publishes(*keys: str) -> dict[str, Any]:
+def publishes(*keys: str) -> dict[str, Any]:
     points = [{"bus": "market-redis", "key": key} for key in keys]
     return {"heartbeat": BEATS, "access_points": {"publish_to": points}}
 
@@ -74,9 +74,9 @@ TRUTH: dict[str, Any] = {
     "fleet": "testing",
     "services": {
         "board": {"heartbeat": BOARD_BEATS, "settings": {"market": {"requests_per_min": 0}}},
-        "sources": _publishes(MARKET_QUOTES, MARKET_SERIES, MARKET_SOURCES),
-        "bars": _publishes(CHECKED_BARS, INDICATORS, FEATURES, MARKET_QUARANTINE),
-        "vexy_ai": {**_publishes(VEXY_NOTES), "settings": {"symbols": {"GLD": ["Gold Shares"]}}},
+        "sources": publishes(MARKET_QUOTES, MARKET_SERIES, MARKET_SOURCES),
+        "bars": publishes(CHECKED_BARS, INDICATORS, FEATURES, MARKET_QUARANTINE),
+        "vexy_ai": {**publishes(VEXY_NOTES), "settings": {"symbols": {"GLD": ["Gold Shares"]}}},
     },
 }
 
@@ -343,16 +343,20 @@ def open_market(
     *,
     replay: bool = False,
     environ: Mapping[str, str] | None = None,
+    services: Mapping[str, Any] | None = None,
     **settings: Any,
 ) -> Iterator[MarketBoard]:
-    """Start servers and a board with an example market; `settings` are those of its truth."""
+    """Start servers and a board with an example market; `settings` are those of the board in the truth.
+
+    `services` are further sections of the truth, of services that do not run.
+    """
     port = free_port()
     env = {"BOARD_PORT": str(port), **(environ or {})}
     if archive_url is not None:
         run_apart(asyncio.run, seed_archive(archive_url, NOW, replay=replay))
         env["DATABASE_URL"] = archive_url
     board = {"heartbeat": BOARD_BEATS, "settings": {"market": {"requests_per_min": 0, **settings}}}
-    truth = {**TRUTH, "services": {**TRUTH["services"], "board": board}}
+    truth = {**TRUTH, "services": {**TRUTH["services"], "board": board, **(services or {})}}
     with Fleet(folder, truth, [], env, tail=False) as fleet:
         market = MarketBoard(fleet, port)
         market.seed_states(replay=replay)

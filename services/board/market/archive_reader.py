@@ -334,8 +334,8 @@ class ArchiveReader:
         """
         bounds = query.from_ms, query.before_ms, query.limit
         if query.as_of_ms is None:
-            return (await self._fetch(_select_range(table), *key, *bounds))[::-1]
-        return (await self._fetch(_select_known(table, *key[1:]), *key, *bounds, query.as_of_ms))[::-1]
+            return (await self.fetch(_select_range(table), *key, *bounds))[::-1]
+        return (await self.fetch(_select_known(table, *key[1:]), *key, *bounds, query.as_of_ms))[::-1]
 
     async def read_many(
         self, table: TableSchema, symbols: Sequence[str], query: TableQuery, timeframe: str | None
@@ -345,7 +345,7 @@ class ArchiveReader:
         They come by symbol, in this order, and then by time, the oldest first.
         """
         sql = select_page(table, query, timeframe)
-        return await self._fetch(sql, *list_values(symbols, query, timeframe))
+        return await self.fetch(sql, *list_values(symbols, query, timeframe))
 
     async def copy_many(
         self,
@@ -380,7 +380,7 @@ class ArchiveReader:
         """
         at_ms, source = parse_quote_cursor(query.cursor)
         bounds = query.from_ms, query.to_ms, at_ms, source, query.limit, query.as_of_ms
-        return (await self._fetch(_QUOTES, symbol, *bounds))[::-1]
+        return (await self.fetch(_QUOTES, symbol, *bounds))[::-1]
 
     async def read_actions(self, symbol: str, query: TableQuery) -> list[Cells]:
         """Return the actions of a symbol that were not withdrawn, the oldest first, with ACTION_CELLS.
@@ -389,16 +389,16 @@ class ArchiveReader:
         An action is known from its day on: as of an instant, no later one is returned.
         """
         bounds = query.from_ms, query.before_ms, query.limit, query.as_of_ms
-        rows = await self._fetch(_ACTIONS, symbol, *bounds)
+        rows = await self.fetch(_ACTIONS, symbol, *bounds)
         return sorted(rows)
 
     async def read_latest_quotes(self, symbols: Sequence[str], as_of_ms: int | None = None) -> list[Cells]:
         """Return the latest quote of each symbol that has one by then, with the cells of QUOTE_CELLS."""
-        return await self._fetch(_LATEST_QUOTES, list(symbols), as_of_ms)
+        return await self.fetch(_LATEST_QUOTES, list(symbols), as_of_ms)
 
     async def read_quoted_symbols(self, limit: int) -> list[str]:
         """Return the first symbols, in the order of the database, that have quotes."""
-        return [row[0] for row in await self._fetch(_QUOTED, limit)]
+        return [row[0] for row in await self.fetch(_QUOTED, limit)]
 
     async def read_symbols(
         self, after: str | None, asset: str | None, limit: int, as_of_ms: int | None = None
@@ -407,7 +407,7 @@ class ArchiveReader:
 
         As of an instant, these are the symbols that had a record by then; none is said to have a later one.
         """
-        return await self._fetch(_SYMBOLS, after, asset, limit, as_of_ms)
+        return await self.fetch(_SYMBOLS, after, asset, limit, as_of_ms)
 
     async def read_universe(
         self, after: str | None, asset: str | None, limit: int, as_of_ms: int
@@ -417,16 +417,16 @@ class ArchiveReader:
         Each has symbol, asset, label, whether it is an economic series, first_seen, last_seen and replay; the
         last three are None without a record by then.
         """
-        return await self._fetch(_UNIVERSE, after, asset, limit, as_of_ms)
+        return await self.fetch(_UNIVERSE, after, asset, limit, as_of_ms)
 
     async def read_universe_since(self) -> int | None:
         """Return since when it is known which symbols the truth had (epoch ms); None if it is not."""
-        ((since,),) = await self._fetch(_UNIVERSE_SINCE)
+        ((since,),) = await self.fetch(_UNIVERSE_SINCE)
         return None if since is None else int(since)
 
     async def find_asset(self, symbol: str) -> str | None:
         asset = self._assets.find_kept(symbol)
-        if asset is None and (rows := await self._fetch(_ASSET, symbol)):
+        if asset is None and (rows := await self.fetch(_ASSET, symbol)):
             asset = str(rows[0][0])
             self._assets.keep(symbol, asset)
         return asset
@@ -438,7 +438,7 @@ class ArchiveReader:
 
         They are those up to now and announced, with the closes that are known now, or were as of an instant.
         """
-        rows = await self._fetch(SHARE_SQL, list(symbols), since, _make_moment(as_of_ms))
+        rows = await self.fetch(SHARE_SQL, list(symbols), since, _make_moment(as_of_ms))
         found = make_adjusters(rows)
         return {symbol: found.get(symbol) or Adjuster(()) for symbol in symbols}
 
@@ -457,11 +457,11 @@ class ArchiveReader:
         and days that were known then.
         """
         names = None if symbols is None else list(symbols)
-        return await self._fetch(_CORRELATIONS, day, limit, as_of_ms, names, *after)
+        return await self.fetch(_CORRELATIONS, day, limit, as_of_ms, names, *after)
 
     async def read_correlated_symbols(self, limit: int, as_of_ms: int | None = None) -> list[str]:
         """Return the first symbols by name that have correlations on the last ten days, or as of then."""
-        return [row[0] for row in await self._fetch(_CORRELATED, None, limit, as_of_ms)]
+        return [row[0] for row in await self.fetch(_CORRELATED, None, limit, as_of_ms)]
 
     async def read_newest(
         self, symbols: Sequence[str], timeframe: str | None, points: int, as_of_ms: int | None = None
@@ -476,12 +476,12 @@ class ArchiveReader:
         past = () if as_of_ms is None else (as_of_ms,)
         if timeframe is None:
             sql = _NEWEST_OBSERVATIONS if as_of_ms is None else _PAST_OBSERVATIONS
-            found = await self._fetch(sql, list(symbols), points, *past)
+            found = await self.fetch(sql, list(symbols), points, *past)
             return [(*row, row[2], 1.0) for row in found]
         condition = "and timeframe = $3"
         if as_of_ms is not None:
             condition += f" and {format_known(timeframe, 'to_timestamp($4::bigint / 1000.0)')}"
-        found = await self._fetch(
+        found = await self.fetch(
             _NEWEST_BARS.replace("{condition}", condition), list(symbols), points, timeframe, *past
         )
         return await self._adjust_newest(found, timeframe, as_of_ms)
@@ -520,23 +520,23 @@ class ArchiveReader:
     ) -> list[MinuteCount]:
         """Return by source how many minutes there are in spans of symbols, each from its open to its end."""
         spans = list(symbols), list(opens_ms), list(untils_ms)
-        return [MinuteCount(*row) for row in await self._fetch(_MINUTES, *spans)]
+        return [MinuteCount(*row) for row in await self.fetch(_MINUTES, *spans)]
 
     async def count_bars(
         self, symbols: Sequence[str], timeframe: str, days: tuple[date, date], most: int
     ) -> int:
         """Return how many bars symbols have from a first to a last day, in UTC, but not more than `most`."""
-        return int((await self._fetch(_COUNT_BARS, list(symbols), timeframe, *days, most))[0][0])
+        return int((await self.fetch(_COUNT_BARS, list(symbols), timeframe, *days, most))[0][0])
 
     async def read_built_days(
         self, symbols: Sequence[str], opens_ms: Sequence[int], days: Sequence[str]
     ) -> list[BuiltDay]:
         """Return what final bars of trading days were built of; none for a bar that a source gave whole."""
-        return [BuiltDay(*row) for row in await self._fetch(_BUILT_DAYS, symbols, opens_ms, days)]
+        return [BuiltDay(*row) for row in await self.fetch(_BUILT_DAYS, symbols, opens_ms, days)]
 
     async def read_downloads(self, limit: int) -> list[Download]:
         """Return the last requests to sources, the newest first."""
-        return [Download(*row) for row in await self._fetch(_DOWNLOADS, limit)]
+        return [Download(*row) for row in await self.fetch(_DOWNLOADS, limit)]
 
     async def reconnect(self) -> RequestOutcome:
         """Open the connections anew; a statement that runs may go on for STATEMENT_SEC."""
@@ -553,7 +553,7 @@ class ArchiveReader:
         if self._pool is not None:
             await self._pool.aclose()
 
-    async def _fetch(self, sql: str, *values: Any) -> list[Cells]:
+    async def fetch(self, sql: str, *values: Any) -> list[Cells]:
         """Return the rows of a query. Raises DatabaseAwayError, at once if it is known to be away."""
         self._require_pool()
         async with self.limit_answer(), self._places:

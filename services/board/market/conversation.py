@@ -34,7 +34,7 @@ from marketswarm.web.updates import (
 from marketswarm.web.validation import describe_invalid, place_errors
 from services.board.market.market import Market
 from services.board.market.names import UnknownNameError
-from services.board.market.topics import TopicKind
+from services.board.market.topics import OF_SYMBOLS, TopicKind
 from services.market.fields import SYMBOL
 from services.market.records import TIMEFRAMES
 
@@ -102,16 +102,17 @@ def parse_message(text: str) -> ClientMessage:
         raise MessageError(describe_invalid(place_errors(error, "message", ClientMessage))) from None
     if not all(map(is_topic, message.subscribe)):
         raise MessageError(
-            "a topic is series, quotes, quotes:SYMBOL, bars:1m, bars:SYMBOL:1m or indicators:SYMBOL:1m"
+            "a topic is series, quotes, quotes:SYMBOL, signals, signals:SYMBOL, bars:1m, bars:SYMBOL:1m"
+            " or indicators:SYMBOL:1m"
         )
     return message
 
 
 def is_topic(text: str) -> bool:
-    if text in (TopicKind.QUOTES, TopicKind.SERIES):
+    if text in (TopicKind.QUOTES, TopicKind.SERIES, TopicKind.SIGNALS):
         return True
     kind, _, rest = text.partition(":")
-    if kind in (TopicKind.QUOTES, TopicKind.CELLS):
+    if kind in OF_SYMBOLS:
         return SYMBOL.fullmatch(rest) is not None
     symbol, _, timeframe = rest.rpartition(":")
     if kind not in (TopicKind.BARS, TopicKind.INDICATORS) or timeframe not in TIMEFRAMES:

@@ -12,6 +12,7 @@ import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from marketswarm import log as logs
@@ -31,7 +32,7 @@ from marketswarm.keys import (
     quote_key,
     source_breaker_key,
 )
-from marketswarm.truth import Truth
+from marketswarm.truth import AccessPoint, Truth
 from marketswarm.web.cache import RedisShelf
 from marketswarm.web.updates import UpdateHub
 from services.board.market.live import (
@@ -55,7 +56,7 @@ from services.board.market.states import (
 )
 from services.board.market.topics import TopicKind, name_topic
 from services.board.settings import BoardEnvironment
-from services.market.fields import EntryError
+from services.market.fields import EntryError, Fields
 from services.tables.rows import BarRow, Cells, IndicatorRow, QuoteRow
 from services.tables.tables import make_row
 
@@ -74,8 +75,11 @@ PUBLISHED: Final = (CHECKED_BARS, MARKET_QUOTES, MARKET_SERIES)
 NO_MARKET: Final = "the truth has no service that publishes a market"
 ARCHIVE: Final = "archive"  # the service that writes the streams into the database, and its group
 
+FindPoint = Callable[[Truth], AccessPoint | None]
+Parse = Callable[[StreamEntry, float], Any]
+"""Returns what an entry says, as of now (epoch seconds). Raises EntryError for one that is malformed."""
 Take = Callable[[Any, float], None]
-"""Keeps the row of an entry of a stream, and when that was added (epoch seconds)."""
+"""Keeps what an entry of a stream says, and when that was added (epoch seconds)."""
 log = logs.get("board")
 
 
@@ -121,6 +125,7 @@ class MarketFeed:
             self.find_bus, quote_key, encode_quote, parse_quote, QUOTE_SEC
         )
         self._fresh_quotes: dict[str, Cells] = {}
+        self._more: dict[str, tuple[FindPoint, Parse, Take]] = {}
         self._unread: dict[str, str] = {}
         self._logged: set[tuple[str, str]] = set()
         self._known_series = StateCache(StoredSeries)
@@ -132,11 +137,17 @@ class MarketFeed:
 
     def find_bus(self) -> Bus | None:
         """Return the bus of the market; None if the truth has none, or it has no URL."""
-        names = list_market_buses(self._me.truth)
+        return self._find_first(list_market_buses(self._me.truth))
+
+    def _find_first(self, names: list[str]) -> Bus | None:
         try:
             return self._me.bus(names[0]) if names else None
         except BusError:
             return None
+
+    def add_stream(self, stream: str, find: FindPoint, parse: Parse, take: Take) -> None:
+        """Have one more stream followed by `run`, where the truth has it by `find`."""
+        self._more[stream] = find, parse, take
 
     async def run(self) -> None:
         takers: dict[str, Take] = {
@@ -145,26 +156,40 @@ class MarketFeed:
             INDICATORS: self._take_values,
         }
         async with asyncio.TaskGroup() as group:
-            for stream, take in takers.items():
-                group.create_task(self._follow(stream, take), name=f"market {stream}")
+            streams: dict[str, tuple[Parse, Take]] = {
+                stream: (partial(_parse_row, stream), take) for stream, take in takers.items()
+            }
+            streams |= {stream: (parse, take) for stream, (_, parse, take) in self._more.items()}
+            for stream, (parse, take) in streams.items():
+                group.create_task(self._follow(stream, parse, take), name=f"market {stream}")
             group.create_task(self._poll(), name="market states")
 
-    async def _follow(self, stream: str, take: Take) -> None:
+    def find_place(self, stream: str) -> tuple[Bus, str] | None:
+        """Return on which bus a stream is, and its key there; None if the truth or the bus is missing."""
+        if stream not in self._more:
+            bus, key = self.find_bus(), stream
+        else:
+            point = self._more[stream][0](self._me.truth)
+            bus, key = (None, "") if point is None else (self._find_first([point.bus]), point.key)
+        return None if bus is None else (bus, key)
+
+    async def _follow(self, stream: str, parse: Parse, take: Take) -> None:
         """Take each entry of a stream, from the newest at the start on, for ever."""
-        known: Bus | None = None
+        known: tuple[Bus, str] | None = None
         follower: StreamFollower | None = None
         while True:
-            bus = self.find_bus()
-            if bus is not known:
-                known, follower = bus, None
+            place = self.find_place(stream)
+            if place != known:
+                known, follower = place, None
+                self._unread.pop(stream, None)
                 if stream == CHECKED_BARS:  # it was not read yet on this bus
                     self._live.began_at, self._live.archived_at = float("inf"), NEVER
-            if bus is None:
+            if place is None:
                 await asyncio.sleep(POLL_SEC)
                 continue
             try:
                 if follower is None:
-                    follower = await self._seed(bus, stream, take)
+                    follower = await self._seed(*place, parse, take)
                 entries, loss = await follower.read(BATCH, BLOCK_SEC)
             except BusError as error:
                 self._unread[stream] = f"bus {error.bus} does not let {stream} be read: {error.reason}"
@@ -179,29 +204,26 @@ class MarketFeed:
                 follower = None
                 self._hub.note_loss()
                 continue
-            self._take_all(stream, entries, take)
+            self._take_all(stream, entries, parse, take)
             if entries:
                 await asyncio.sleep(0)  # many entries must not keep requests waiting
 
-    async def _seed(self, bus: Bus, stream: str, take: Take) -> StreamFollower:
+    async def _seed(self, bus: Bus, stream: str, parse: Parse, take: Take) -> StreamFollower:
         """Take the newest entries of a stream, and follow it from the last on. Raises BusError."""
         entries = await _read_newest(bus, stream)
-        self._take_all(stream, entries, take)
+        self._take_all(stream, entries, parse, take)
         if stream == CHECKED_BARS:
             is_whole = not entries or await _has_all(bus, stream, len(entries))
             first_at = NEVER if is_whole else find_entry_time(entries[0].id)
             self._live.began_at = _bound_time(first_at, time.time())
         return StreamFollower(bus, stream, entries[-1].id if entries else FIRST_ID)
 
-    def _take_all(self, stream: str, entries: list[StreamEntry], take: Take) -> None:
+    def _take_all(self, stream: str, entries: list[StreamEntry], parse: Parse, take: Take) -> None:
         """Take entries, each with the time at which it was added; count those that are malformed."""
         now = time.time()
         for entry in entries:
             try:
-                if entry.fields is None:
-                    raise EntryError("too long")  # noqa: TRY301 - counted with those that can't be parsed
-                _, row, _ = make_row(stream, entry.id, entry.fields, now)
-                take(row, _bound_time(find_entry_time(entry.id), now))
+                take(parse(entry, now), _bound_time(find_entry_time(entry.id), now))
             except EntryError as error:
                 self._note_invalid(stream, entry, str(error))
             except Exception as error:  # noqa: BLE001 - one entry must not end the board
@@ -299,6 +321,18 @@ class MarketFeed:
                 topic = TopicKind.SERIES
                 self._hub.publish(topic, dump_compact(one.as_json()), subject=f"{topic}:{one.id}")
         self.states = MarketStates(series, sources, parse_gate(raw_gate), broken, time.time(), by_symbol)
+
+
+def _parse_row(stream: str, entry: StreamEntry, now: float) -> Any:
+    """Return the row of the archive that an entry becomes. Raises EntryError."""
+    return make_row(stream, entry.id, require_fields(entry), now)[1]
+
+
+def require_fields(entry: StreamEntry) -> Fields:
+    """Return the fields of an entry. Raises EntryError for one that is too long to be read."""
+    if entry.fields is None:
+        raise EntryError("too long")
+    return entry.fields
 
 
 async def _read_newest(bus: Bus, stream: str) -> list[StreamEntry]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from typing import Any, Final, TypeVar
@@ -13,6 +13,7 @@ from marketswarm.bus import BusError
 from marketswarm.operator.remedies import Remedy
 from marketswarm.web.cache import Cached
 from marketswarm.web.limits import RequestLimiter
+from marketswarm.web.responses import PageModel
 from marketswarm.web.updates import MAX_TOPICS, UpdateHub
 from services.board.market.archive_reader import (
     MAX_ASSETS,
@@ -77,6 +78,8 @@ MAX_LOOKS: Final = 10_000
 QUOTED_SEC: Final = 60.0
 """How long the names of the symbols that have quotes in the database are kept; new ones are on the stream."""
 
+MakeBox = Callable[[str, int | None], Awaitable[PageModel | None]]
+"""Makes a part of the page of a symbol as of an instant (epoch milliseconds; None: now), or nothing."""
 V = TypeVar("V")
 Found = tuple[V, str | None]
 """What was found, and why it may lack something: what does not answer."""
@@ -116,6 +119,10 @@ class Market:
         )
         self._growing = Cached[Any, GrowingTable](CHART_SEC, MAX_BASES)
         self._adjusters = Cached[str, Adjuster](ADJUSTER_SEC, MAX_ADJUSTERS)
+        self.more_topics: dict[str, Callable[[str], Any]] = {}
+        """By kind, what returns the state of a topic for its symbol, or an empty text: as JSON can say it."""
+        self.boxes: list[MakeBox] = []
+        """What makes further parts of the page of a symbol."""
         self.limiter = RequestLimiter(lambda: settings_now().requests_per_min)
         self.streams = StreamPlaces()
 
@@ -332,6 +339,8 @@ class Market:
         kind, _, rest = topic.partition(":")
         if kind == TopicKind.CELLS:
             return None  # the page has them
+        if kind in self.more_topics:
+            return self.more_topics[kind](rest)
         if kind == TopicKind.SERIES:
             return [one.as_json() for one in self.states.series]
         if kind == TopicKind.QUOTES:

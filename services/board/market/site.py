@@ -176,7 +176,7 @@ OVERLAYS: Final = (
 class SymbolPage(FramedPage):
     """One symbol: its chart, its indicators, its news, and who serves it.
 
-    `news_away` says why there may be no news.
+    `news_away` says why there may be no news. `boxes` are parts that other packages add.
     """
 
     template: ClassVar = "market_symbol.html"
@@ -187,6 +187,7 @@ class SymbolPage(FramedPage):
     series: tuple[StoredSeries, ...] = ()
     news: Sequence[NewsItem] = ()
     news_away: str | None = None
+    boxes: Sequence[PageModel] = ()
     timeframes: tuple[str, ...] = TIMEFRAMES
     overlays: tuple[Overlay, ...] = OVERLAYS
 
@@ -328,7 +329,9 @@ def _add_symbol(site: APIRouter, board: FleetBoard, market: Market) -> None:
         asked = read_past(request, as_of)
         past, notice = await find_past_notice(market, asked)
         (tile,), away = await make_symbol_tile(market, symbol, shown, past)
-        items, news_away = cut_news(*await market.find_news(), None if asked is None else asked.at_ms)
+        at_ms = None if asked is None else asked.at_ms
+        items, news_away = cut_news(*await market.find_news(), at_ms)
+        boxes = await asyncio.gather(*(make(symbol, at_ms) for make in market.boxes))
         frame = await board.make_session_frame(request, symbol, NAV)
         return board.templates.answer(
             SymbolPage(
@@ -336,6 +339,7 @@ def _add_symbol(site: APIRouter, board: FleetBoard, market: Market) -> None:
                 () if asked is not None else states,
                 select_news(items, symbol, NEWS),
                 news_away,
+                tuple(filter(None, boxes)),
             )
         )
 

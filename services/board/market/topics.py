@@ -15,6 +15,11 @@ class TopicKind(StrEnum):
     INDICATORS = "indicators"
     QUOTES = "quotes"
     SERIES = "series"
+    SIGNALS = "signals"
+
+
+OF_SYMBOLS: Final = (TopicKind.QUOTES, TopicKind.CELLS, TopicKind.SIGNALS)
+"""The kinds whose topics have a symbol and no timeframe."""
 
 
 @lru_cache(maxsize=MAX_NAMES)
@@ -29,4 +34,4 @@ def name_topic(kind: TopicKind, *parts: str) -> str:
 def find_symbol(topic: str) -> str:
     """Return the symbol in the name of a topic; an empty text for a topic of all symbols."""
     kind, _, rest = topic.partition(":")
-    return rest if kind in (TopicKind.QUOTES, TopicKind.CELLS) else rest.rpartition(":")[0]
+    return rest if kind in OF_SYMBOLS else rest.rpartition(":")[0]

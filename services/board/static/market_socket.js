@@ -99,12 +99,13 @@ export function followMarket(topics, { take, begin = take, joined = () => {} }) 
   return end;
 }
 
-// `problem` is why prices are not followed; empty if they are.
+// `problem` is why prices, or what the page has in their place, are not followed; empty if they are.
 function showState(problem) {
   const state = document.getElementById("prices");
   if (!state) return;
   state.hidden = false;
   state.classList.toggle("bad", problem !== "");
-  const text = problem ? `prices not current: ${problem}` : "prices live";
+  const { what = "prices" } = state.dataset;
+  const text = problem ? `${what} not current: ${problem}` : `${what} live`;
   if (state.textContent !== text) state.textContent = text;
 }

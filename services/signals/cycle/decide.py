@@ -26,8 +26,8 @@ from services.signals.consensus.consensus import (
 from services.signals.cycle.correlations import name_pairs
 from services.signals.cycle.market import MarketBars
 from services.signals.cycle.states import (
-    SymbolState,
-    SymbolStates,
+    SignalState,
+    SignalStates,
     ThriftRules,
     TickPlan,
     describe_absent,
@@ -92,7 +92,7 @@ class TickDecision:
     at_ms: int
     places: TickPlaces
     rows: tuple[SignalRow, ...]
-    states: Mapping[str, SymbolState]
+    states: Mapping[str, SignalState]
     opinions: Sequence[Mapping[str, int]]
     counts: Mapping[str, int]
     with_quorum: int
@@ -130,7 +130,7 @@ def decide_tick(
     rules: TickRules,
     *,
     votes: GivenVotes,
-    states: SymbolStates,
+    states: SignalStates,
     correlations: Correlations,
 ) -> TickDecision:
     """Return what tick number `tick` at `at_ms` (wall time, epoch milliseconds) says of all symbols.
@@ -167,12 +167,12 @@ class _TickDecider:
         self._pairs = {pair: format_number(pairs[pair]) for pair in sorted(pairs)}
         self._bar_voters = {each.name: each for each in rules.bar_voters}
         self._stored: dict[str, _StoredPlace] = {}
-        self._states: dict[str, SymbolState] = {}
+        self._states: dict[str, SignalState] = {}
         self._opinions: dict[str, dict[str, int]] = {}
         self._with_quorum = self._without_quorum = 0
         self._errors: dict[str, str] = {}
 
-    def close(self, symbol: str, state: SymbolState) -> None:
+    def close(self, symbol: str, state: SignalState) -> None:
         """Say that the market of a symbol is closed since this tick."""
         text = make_place(symbol, PlaceOutcome.CLOSED, since=self._tick)
         following = text, hash_entry(text)
@@ -182,7 +182,7 @@ class _TickDecider:
         )
 
     def evaluate(
-        self, symbol: str, as_of_ms: int, votes: Mapping[str, GivenVote], state: SymbolState
+        self, symbol: str, as_of_ms: int, votes: Mapping[str, GivenVote], state: SignalState
     ) -> None:
         """Weigh the votes on a symbol, and decide its side; whatever goes wrong is said in its place."""
         start_ms, _, close = self._market.find_last(symbol)
@@ -198,7 +198,7 @@ class _TickDecider:
                 content["changed"] = state.side_ms
             self._store(symbol, PlaceOutcome.FAILED, content, state, why)
 
-    def _evaluate(self, symbol: str, votes: Mapping[str, GivenVote], state: SymbolState) -> None:
+    def _evaluate(self, symbol: str, votes: Mapping[str, GivenVote], state: SignalState) -> None:
         rules, as_of_ms = self._rules.consensus, state.as_of_ms
         checked = {name: check_vote(vote, as_of_ms) for name, vote in votes.items()}
         opinions = {name: vote.opinion for name, vote in checked.items() if isinstance(vote, Vote)}
@@ -231,7 +231,7 @@ class _TickDecider:
         symbol: str,
         outcome: PlaceOutcome,
         content: Mapping[str, Any],
-        state: SymbolState,
+        state: SignalState,
         why: str = "",
         **changed: Any,
     ) -> None:
@@ -252,7 +252,7 @@ class _TickDecider:
         )
 
     def _describe(
-        self, symbol: str, votes: Mapping[str, GivenVote], found: Consensus, state: SymbolState
+        self, symbol: str, votes: Mapping[str, GivenVote], found: Consensus, state: SignalState
     ) -> dict[str, Any]:
         """Return the content of a place, without its side: all that its side was computed from."""
         origin = self._market.find_origin(symbol)
@@ -306,7 +306,7 @@ class _TickDecider:
             "digest": self._market.hash_bars(symbol, source),
         }
 
-    def finish(self, states: SymbolStates, plan: TickPlan) -> TickDecision:
+    def finish(self, states: SignalStates, plan: TickPlan) -> TickDecision:
         """Return the decision, with a place for every symbol of the market."""
         texts, hashes = list(states.texts), list(states.hashes)
         rows: list[SignalRow] = []

@@ -93,7 +93,7 @@ class MarketBars:
         self._counts = [0] * total
         self._ends: Times = np.zeros(total, dtype=np.int64)
         self._origins = [WindowSource()] * total
-        # the newest time of a recording, and whether the last bar is of it; without a bar, whether any entry is
+        # the newest time of a recording, and whether the last bar is of it, or any entry if there is no bar
         self._played: Times = np.zeros(count, dtype=np.int64)
         self._is_played = np.zeros(count, dtype=np.bool_)
         self._texts: list[list[bytes]] = [[] for _ in range(total)]
@@ -125,7 +125,7 @@ class MarketBars:
                 self._put(row, each.bar, each.end_ms, each.origin)
 
     def list_as_of(self, now_ms: int) -> Times:
-        """Return as of when each of `symbols` is decided at `now_ms`: by the clock of its recording, or now."""
+        """Return as of when each of `symbols` is decided at `now_ms`: by its recording's clock, or now."""
         as_of: Times = np.full(len(self.symbols), now_ms, dtype=np.int64)
         played = np.flatnonzero(self._is_played)
         if len(played):

@@ -30,8 +30,9 @@ from services.signals.log.entries import PlaceOutcome, make_place
 from services.signals.log.merkle import hash_entry
 from services.tables.signals import SignalRow
 
-LIFE_BARS: Final = 5
-"""The bars' time after the end of the last bar at which a vote on it expires."""
+LIFE_BARS: Final = 15
+"""The bars' time after the end of the last bar at which a vote on it expires. Sources are asked each few
+minutes, and some give bars late."""
 REFRESH_BARS: Final = 10
 """The least bars' time after which a symbol is evaluated that did not move, and as many more by its name."""
 RETRY_MS: Final = 60_000
@@ -42,7 +43,7 @@ Flags = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 @dataclass(frozen=True, slots=True)
-class SymbolState:
+class SignalState:
     """Hold what is known of a symbol after a tick.
 
     Attributes:
@@ -68,7 +69,7 @@ class SymbolState:
     at_ms: int = 0
 
 
-FIRST_STATE: Final = SymbolState()
+FIRST_STATE: Final = SignalState()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ class ThriftRules:
         return 1000 * TIMEFRAME_SEC[self.timeframe]
 
 
-class SymbolStates:
+class SignalStates:
     """Hold the state of each symbol of a market before a tick, also in columns, in the order of the symbols.
 
     Args:
@@ -95,12 +96,12 @@ class SymbolStates:
     """
 
     def __init__(
-        self, symbols: tuple[str, ...], known: Mapping[str, SymbolState] = MappingProxyType({})
+        self, symbols: tuple[str, ...], known: Mapping[str, SignalState] = MappingProxyType({})
     ) -> None:
         self.symbols = symbols
         self._places = {symbol: place for place, symbol in enumerate(symbols)}
         count = len(symbols)
-        self._by_symbol: dict[str, SymbolState] = {}
+        self._by_symbol: dict[str, SignalState] = {}
         self.is_signal = np.zeros(count, dtype=np.bool_)
         self.prices = np.full(count, np.nan)
         self.bars_ms: Times = np.zeros(count, dtype=np.int64)
@@ -110,15 +111,15 @@ class SymbolStates:
         self.texts, self.hashes = [b""] * count, [b""] * count
         self.update({symbol: known[symbol] for symbol in symbols if symbol in known})
 
-    def __getitem__(self, symbol: str) -> SymbolState:
+    def __getitem__(self, symbol: str) -> SignalState:
         return self._by_symbol.get(symbol, FIRST_STATE)
 
     @property
-    def by_symbol(self) -> Mapping[str, SymbolState]:
+    def by_symbol(self) -> Mapping[str, SignalState]:
         """The states of the symbols that have one."""
         return self._by_symbol
 
-    def update(self, changed: Mapping[str, SymbolState]) -> None:
+    def update(self, changed: Mapping[str, SignalState]) -> None:
         """Take over the states that a tick changed, once it is stored."""
         self._by_symbol.update(changed)
         for symbol, state in changed.items():
@@ -151,7 +152,7 @@ class TickPlan:
 
 def plan_tick(
     market: MarketBars,
-    states: SymbolStates,
+    states: SignalStates,
     rules: ThriftRules,
     closed: Collection[str],
     at_ms: int,
@@ -181,7 +182,7 @@ def plan_tick(
     return TickPlan({symbol: due[symbol] for symbol in ranked}, closing, ranges, closed)
 
 
-def _find_signals_due(market: MarketBars, states: SymbolStates, rules: ThriftRules, as_of: Times) -> Flags:
+def _find_signals_due(market: MarketBars, states: SignalStates, rules: ThriftRules, as_of: Times) -> Flags:
     """Return by symbol whether it is evaluated if its last place was a signal."""
     closes, elapsed = market.list_closes(), as_of - states.as_of_ms
     is_moved: Flags
@@ -197,7 +198,7 @@ def _find_signals_due(market: MarketBars, states: SymbolStates, rules: ThriftRul
     return found
 
 
-def _is_due(market: MarketBars, symbol: str, state: SymbolState, at_ms: int) -> bool:
+def _is_due(market: MarketBars, symbol: str, state: SignalState, at_ms: int) -> bool:
     """Return whether a symbol is evaluated whose market is open, and that has no signal that still counts."""
     if state.outcome in (PlaceOutcome.ABSTAINED, PlaceOutcome.FAILED):
         return market.find_last(symbol)[0] != state.bar_ms or not 0 <= at_ms - state.at_ms < RETRY_MS
@@ -214,7 +215,7 @@ def describe_absent(votes: Mapping[str, object]) -> str:
     return ",".join(f"{name}:{votes[name]}" for name in sorted(votes))
 
 
-def restore_state(last: SignalRow, decided: SignalRow | None) -> SymbolState:
+def restore_state(last: SignalRow, decided: SignalRow | None) -> SignalState:
     """Return the state of a symbol from its last stored place, and the last one that was decided.
 
     What was known only in memory is as of that place: the symbol is evaluated earlier, and never later.
@@ -232,7 +233,7 @@ def restore_state(last: SignalRow, decided: SignalRow | None) -> SymbolState:
         votes = content["votes"].items()
         absent = {name: vote["abstained"] for name, vote in votes if "abstained" in vote}
         why = f"{why} {describe_absent(absent)}"
-    return SymbolState(
+    return SignalState(
         outcome=outcome,
         since=last.tick,
         following=(following, hash_entry(following)),

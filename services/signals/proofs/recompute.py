@@ -19,7 +19,7 @@ from services.market.records import TIMEFRAME_SEC
 from services.signals.consensus.consensus import UNIT, Abstention, SignalSide
 from services.signals.cycle.decide import GivenVote, TickRules, decide_tick, vote_by_rules
 from services.signals.cycle.market import MarketBars, encode_bars
-from services.signals.cycle.states import LIFE_BARS, SymbolState, SymbolStates, TickPlan
+from services.signals.cycle.states import LIFE_BARS, SignalState, SignalStates, TickPlan
 from services.signals.log.entries import PlaceOutcome, make_place
 from services.signals.view import BarWindow
 from services.signals.voters.votes import NoVote, Vote
@@ -164,7 +164,7 @@ def _decide(
     correlations = {
         frozenset(pair.split("+")): _to_units(value) for pair, value in place.get("correlations", {}).items()
     }
-    state = SymbolState(side=SignalSide(place["before"]), side_ms=place.get("changed"))
+    state = SignalState(side=SignalSide(place["before"]), side_ms=place.get("changed"))
     decision = decide_tick(
         place["tick"],
         at_ms,
@@ -172,7 +172,7 @@ def _decide(
         plan,
         rules,
         votes=computed | votes,
-        states=SymbolStates((symbol,), {symbol: state}),
+        states=SignalStates((symbol,), {symbol: state}),
         correlations=correlations,
     )
     return decision.places.texts[0]

@@ -12,7 +12,7 @@ from marketswarm.operator.tokens import Scope, create_token, revoke_token, write
 from marketswarm.testing import MemoryBus
 from marketswarm.web.guard import MAX_BODY_BYTES, Guard
 from marketswarm.web.sessions import SessionGate
-from marketswarm.web.tokens import TokenVerifier
+from marketswarm.web.tokens import WRITES, TokenVerifier
 from services.board.actions.forms import make_forms
 from services.board.site_rules import SITE_RULES
 from services.board.templates import TEMPLATES
@@ -101,6 +101,23 @@ async def test_a_session_without_the_scope_read_reads_nothing_and_is_told_so(sit
     await site.sign_in(Scope.WRITE, Scope.SEED)
     answer = await site.http.get("/", headers=BROWSER)
     assert (answer.status_code, "lacks the scope read" in answer.text) == (403, True)
+
+
+async def test_the_scope_signals_opens_the_signals_of_the_api_and_nothing_else(site):
+    given = {"Authorization": f"Bearer {await site.make_token(Scope.SIGNALS)}"}
+    signals = ("/api/v1/signals", "/api/v1/signals/SPY", "/api/v1/signals/EUR/USD")
+    assert [await site.read(path, **given) for path in signals] == [200] * 3
+    others = ("/api/v1/signalsmore", "/api/v1/bars/SPY", "/api/v1/fleet", "/", "/market/signals", "/ws")
+    assert [await site.read(path, **given) for path in others] == [403] * len(others)
+    refused = await site.http.post("/api/v1/signals", content=b"{}", headers=given)
+    assert refused.status_code == 200, "the guard leaves writes to their routes"
+    await site.sign_in(Scope.SIGNALS)
+    assert [await site.read(path) for path in ("/api/v1/signals", "/market/signals")] == [200, 403]
+
+
+async def test_reading_signals_is_no_write_that_is_limited(site):
+    given = {"Authorization": f"Bearer {await site.make_token(Scope.SIGNALS)}"}
+    assert {await site.read("/api/v1/signals", **given) for _ in range(3 * WRITES)} == {200}
 
 
 async def test_a_session_ends_with_its_token(site):

@@ -20,9 +20,9 @@ from services.signals.alerts import (
     UNWITNESSED_SEC,
     LogHealth,
     QuorumClock,
-    Refusal,
     SignalAlerts,
     SignalCheck,
+    WitnessRefusal,
     evaluate_checks,
     read_health,
 )
@@ -56,7 +56,7 @@ def test_the_limits_are_those_of_the_operating_page():
 
 
 def test_a_refusal_fails_at_once_with_what_the_witness_said():
-    health = LogHealth(refusal=Refusal(NOW - 1, "409 it knows size 12", "fork!\x1b[2J\nmore"))
+    health = LogHealth(refusal=WitnessRefusal(NOW - 1, "409 it knows size 12", "fork!\x1b[2J\nmore"))
     failure = evaluate_checks(health, NOW)[WITNESS]
     assert failure.reason == "the witness refuses: 409 it knows size 12"
     assert failure.detail == "the witness said: fork!"
@@ -65,14 +65,14 @@ def test_a_refusal_fails_at_once_with_what_the_witness_said():
 
 def test_foreign_words_fit_into_a_reason_that_the_healer_takes():
     long = "\x00" + "x" * 100_000
-    health = LogHealth(NOW - 400, long, Refusal(NOW, long, long), NOW - 7200)
+    health = LogHealth(NOW - 400, long, WitnessRefusal(NOW, long, long), NOW - 7200)
     for failure in evaluate_checks(health, NOW).values():
         assert len(failure.reason) <= 200
         assert failure.reason.isprintable()
 
 
 def test_what_is_not_known_yet_neither_fails_nor_holds():
-    health = LogHealth(NOW - 400, refusal=Refusal(NOW, "403"), unknown=frozenset(SignalCheck))
+    health = LogHealth(NOW - 400, refusal=WitnessRefusal(NOW, "403"), unknown=frozenset(SignalCheck))
     assert evaluate_checks(health, NOW) == {}
 
 
@@ -182,12 +182,12 @@ async def leader():
     return leader
 
 
-FORK = LogHealth(refusal=Refusal(NOW - 30, "422 another root of the same size", "no"))
+FORK = LogHealth(refusal=WitnessRefusal(NOW - 30, "422 another root of the same size", "no"))
 
 
 async def test_an_alert_is_published_once_with_since_when_and_ends_once(leader):
     now = time.time()
-    fork = LogHealth(refusal=Refusal(now - 30, "422 another root", "no"))
+    fork = LogHealth(refusal=WitnessRefusal(now - 30, "422 another root", "no"))
     for n in range(5):
         await leader.report(fork, now + n)
     assert await leader.list_told() == [("signals_miss", "signals/witness")]

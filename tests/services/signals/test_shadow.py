@@ -8,7 +8,7 @@ from services.market.records import AssetClass, Bar, Provenance
 from services.signals.consensus.consensus import UNIT, Abstention, ConsensusRules, SignalSide
 from services.signals.cycle.decide import BarVoter, TickRules, decide_tick, vote_by_rules
 from services.signals.cycle.market import MarketBars
-from services.signals.cycle.states import SymbolStates, ThriftRules, TickPlan
+from services.signals.cycle.states import SignalStates, ThriftRules, TickPlan
 from services.signals.settings import SignalsSettings
 from services.signals.shadow import ShadowRules, ShadowRun, make_shadow
 from services.signals.voters.votes import NoVote, Vote
@@ -39,7 +39,7 @@ class Station:
                 raw = {name.encode(): str(value).encode() for name, value in fields.items()}
                 self.market.take(raw, AT)
         self.rules = TickRules(make_rules(weights or {"a": 1, "b": 1}), (), THRIFT)
-        self.states, self.tick = SymbolStates(self.market.symbols), 0
+        self.states, self.tick = SignalStates(self.market.symbols), 0
         self.shadow = ShadowRun(ShadowRules("trial", shadow, own, THRIFT), AT)
         self.play(symbols, {})  # the shadow begins with the sides in force: all are flat
         self.tick = 0
@@ -148,7 +148,7 @@ def test_a_difference_ends_with_agreement_with_the_market_and_with_the_symbol():
             TickPlan({}, ("AAPL",), {}),
             station.rules,
             votes={},
-            states=SymbolStates(("AAPL",)),
+            states=SignalStates(("AAPL",)),
             correlations={},
         ),
         station.market,

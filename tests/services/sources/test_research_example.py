@@ -136,9 +136,9 @@ def test_the_first_loads_fit_what_each_source_without_a_key_takes_in_a_minute_or
             assert sec < 60 or count <= limit, (name, count, limit)
 
 
-def test_only_the_section_of_sources_differs_from_the_market_that_is_recorded():
+def test_only_the_sections_of_sources_and_signals_differ_from_the_market_that_is_recorded():
     market, research = (
         orjson.loads((ROOT / "examples" / name).read_bytes())["services"]
         for name in ("market.json", "research.json")
     )
-    assert {name for name in market if market[name] != research.get(name)} == {"sources"}
+    assert {name for name in market if market[name] != research.get(name)} == {"sources", "signals"}

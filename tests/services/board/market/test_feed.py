@@ -24,13 +24,14 @@ from marketswarm.keys import (
 )
 from marketswarm.tasks import end_tasks
 from marketswarm.testing import MemoryBus
-from marketswarm.truth import parse_truth
+from marketswarm.truth import AccessPoint, parse_truth
 from marketswarm.web.updates import DropReason, UpdateHub
 from services.board.market import feed as feeds
 from services.board.market.feed import NO_MARKET, MarketFeed, find_archive_group
 from services.board.market.live import NEVER, LiveMarket
 from services.board.market.states import parse_gate
 from services.market.entries import encode_entry
+from services.market.fields import EntryError
 from services.market.records import AssetClass, Bar, Provenance, Quote
 from services.tables import tables
 from services.tables.rows import make_bar_row
@@ -407,3 +408,29 @@ def test_what_is_kept_for_followers_takes_no_more_memory_than_it_is_long(scene):
 def read_resident_mb():
     gc.collect()
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 1e6
+
+
+async def test_a_further_stream_is_followed_where_the_truth_has_it_and_nowhere_else(scene):
+    points, taken = [None], []
+
+    def parse(entry, _now):
+        if entry.fields != {b"n": b"1"}:
+            raise EntryError("n: no number")
+        return entry.fields
+
+    scene.feed.add_stream("more:log", lambda _truth: points[0], parse, lambda found, _at: taken.append(found))
+    for bus in scene.buses.values():
+        for fields in ({"n": 1}, {"n": 2}, {"n": 1, "note": "x" * 70_000}):
+            await bus.client.xadd("other:log", fields)
+    await scene.add(1)
+    async with running(scene):
+        await scene.wait_bars(1)
+        await auntil(lambda: scene.feed.states.read_at)
+        assert taken == [], "the truth has none"
+        points[0] = AccessPoint(bus="system-redis", key="other:log")
+        await auntil(lambda: len(taken) == 1, what="the entry")
+        await auntil(lambda: scene.live.malformed == 2, what="what is no number to be counted")
+        points[0] = AccessPoint(bus="market-redis", key="other:log")
+        await auntil(lambda: len(taken) == 2, what="the entry on another bus")
+        points[0] = None
+        assert scene.feed.problem is None

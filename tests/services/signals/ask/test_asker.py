@@ -266,6 +266,7 @@ async def test_a_failure_of_this_process_says_nothing_of_the_voter(bus, program,
             assert await ask_one(asker, symbol="C") is Abstention.FAILED
         assert asker.metrics.call_errors_total["mine", "no_resources"] == 1
         await ask_one(asker, symbol="D")
+        assert len(program.seen) == 3
         assert asker.metrics.breakers["mine"] is BreakerState.OPEN, "the third failure in a row"
 
 

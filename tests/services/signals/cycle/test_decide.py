@@ -1,4 +1,4 @@
-"""A tick: each symbol has a place, nothing later counts, no order matters, a voter ends its own vote alone."""
+"""A tick: each symbol has a place, nothing later counts, no order matters, a voter fails for itself."""
 
 import random
 from dataclasses import replace
@@ -30,7 +30,14 @@ from services.signals.cycle.decide import (
     vote_by_rules,
 )
 from services.signals.cycle.market import MarketBars
-from services.signals.cycle.states import REFRESH_BARS, RETRY_MS, SymbolStates, ThriftRules, plan_tick
+from services.signals.cycle.states import (
+    LIFE_BARS,
+    REFRESH_BARS,
+    RETRY_MS,
+    SignalStates,
+    ThriftRules,
+    plan_tick,
+)
 from services.signals.log.entries import make_tick
 from services.signals.log.merkle import hash_entry
 from services.signals.voters.votes import NoVote, Vote
@@ -54,7 +61,7 @@ class Play:
 
     def __init__(self, symbols, rules=RULES):
         self.market = MarketBars("1m", symbols)
-        self.states = SymbolStates(self.market.symbols)
+        self.states = SignalStates(self.market.symbols)
         self.rules, self.tick, self.closed = rules, 0, frozenset()
         self.asked = {}
 
@@ -272,11 +279,11 @@ def test_without_bars_there_is_no_quorum_which_is_stored_once():
 
 def test_votes_on_old_bars_expire():
     play, _, _ = played()
-    decision, _ = play.play(end_of(39) + 5 * MINUTE)
+    decision, _ = play.play(end_of(39) + LIFE_BARS * MINUTE)
     assert {row.outcome for row in decision.rows} == {"abstained"}
     votes = read(decision)["SPY"]["votes"]
     assert votes["trend"] == {"abstained": "expired"}
-    assert play.play(end_of(39) + 5 * MINUTE + 5000)[0].rows == ()
+    assert play.play(end_of(39) + LIFE_BARS * MINUTE + 5000)[0].rows == ()
 
 
 def test_a_voter_that_fails_abstains_alone(monkeypatch):

@@ -13,11 +13,18 @@ from services.signals.store.reader import AuditReader
 from support.pages import ROOT
 from support.rig.process import Process
 from support.signal_log import STALE, check_log
-from support.waiting import until
+from support.waiting import auntil, until
 
 _COMMITTED = re.compile(r"^committed (\d+)\n", re.MULTILINE)
 LEAST_NEW = 3
 """How many ticks a writer must have committed before it is killed."""
+WRITING = """
+SELECT EXISTS (
+    SELECT FROM pg_stat_activity JOIN pg_locks USING (pid)
+    WHERE datname = current_database() AND locktype = 'transactionid' AND pid <> pg_backend_pid()
+)
+"""
+"""Whether a transaction has begun to write, and is not committed."""
 NIGHTLY = pytest.mark.nightly("ten kills of a writer in every run")
 
 
@@ -45,7 +52,7 @@ class WriterProcess(Process):
 @pytest.mark.parametrize("kills", [10, pytest.param(50, marks=NIGHTLY)])
 @pytest.mark.timeout(900)
 async def test_writers_that_are_killed_anywhere_leave_each_tick_once_and_none_unaccounted_for(
-    signals_url, tmp_path, kills
+    signals_url, owner, tmp_path, kills
 ):
     random, database = Random(kills), SignalDatabase(signals_url)
     written: list[int] = []
@@ -60,6 +67,8 @@ async def test_writers_that_are_killed_anywhere_leave_each_tick_once_and_none_un
                 writers.append(WriterProcess(signals_url, f"beside-{number}", tmp_path))
                 until(lambda: len(writers[-1].committed) >= 1, what=lambda: f"ticks: {writers[-1]}")
                 assert writer.wait() == STALE, str(writer)
+            if random.random() < 0.8:
+                await auntil(lambda: owner.fetchval(WRITING))
             writers[-1].kill()
             ticks = await check_log(database)
             written = [tick for each in writers for tick in each.committed]

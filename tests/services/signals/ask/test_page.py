@@ -1,0 +1,60 @@
+"""What docs/services/signals-voters.md shows works as it says."""
+
+import subprocess
+import sys
+
+import orjson
+import pytest
+
+from marketswarm.testing import MemoryBus
+from services.signals.ask.endpoints import ChatSettings, HttpSettings
+from services.signals.ask.questions import encode_question
+from services.signals.consensus.consensus import UNIT
+from services.signals.voters.votes import Vote
+from support.pages import ROOT, blocks
+from support.rig.process import free_port
+from support.scenes.votes import ask_of, asking, deadline
+from support.waiting import auntil
+
+PAGE = ROOT / "docs" / "services" / "signals-voters.md"
+
+
+@pytest.fixture
+def shown_program():
+    """The port on which the program of the page listens, soon."""
+    port = free_port()
+    [program] = blocks(PAGE, "python")
+    running = subprocess.Popen([sys.executable, "-c", program.replace("9000", str(port))])
+    yield port
+    running.kill()
+    running.wait()
+
+
+async def test_the_program_that_is_shown_votes(shown_program):
+    voters = {"mine": HttpSettings(url=f"http://127.0.0.1:{shown_program}/vote")}
+
+    async def find_vote():
+        async with asking(MemoryBus("market-redis"), voters) as asker:
+            found = await asker.ask([ask_of()], deadline())
+            return found if isinstance(found["AAPL", "mine"], Vote) else None
+
+    vote = (await auntil(find_vote))["AAPL", "mine"]
+    assert vote.opinion == 2 * UNIT // 10
+    assert vote.reasons == ("five bars went up",)
+
+
+def test_the_voters_that_are_shown_are_settings_and_the_question_is_one():
+    http, question, chat = (orjson.loads(each) for each in blocks(PAGE, "json"))
+    assert HttpSettings.model_validate(http).url == "http://127.0.0.1:9000/vote"
+    assert ChatSettings.model_validate(chat).model == "grok-4"
+    sent = orjson.loads(encode_question(ask_of()))
+    assert question.keys() == sent.keys()
+    assert question["bars"][0].keys() == sent["bars"][0].keys()
+
+
+def test_the_settings_that_are_shown_have_the_defaults_in_force():
+    text = PAGE.read_text(encoding="utf-8")
+    for name, field in HttpSettings.model_fields.items():
+        if name not in ("url", "kind", "allow_inside"):
+            assert f"`{name}`" in text
+            assert f"{field.default:g}" in next(line for line in text.splitlines() if f"`{name}`" in line)
