@@ -182,7 +182,7 @@ class CheckpointSigner:
             is_done = False
             try:
                 is_done = await self.step()
-            except Exception as error:  # ticks are decided, whatever is wrong with checkpoints
+            except Exception as error:  # noqa: BLE001 - ticks are decided, whatever is wrong here
                 _log.exception("checkpoint.failed", error=type(error).__name__)
             failures = 0 if is_done else failures + 1
             pause_sec = self._read_settings().checkpoint_sec
