@@ -27,7 +27,7 @@ from services.bars.builder import BarBuilder
 from services.bars.loop import COLLECT_SEC
 from services.bars.outputs import Arrival
 from services.bars.settings import BarsOptions, SymbolGroup
-from services.bars.state import VERSION, SignalState
+from services.bars.state import VERSION, SymbolState
 from services.market.entries import encode_entry
 from services.market.intervals import Grid
 from services.market.records import (
@@ -284,7 +284,7 @@ def measure_many(scale: float) -> Sample:
 def store_states(client: "redis.Redis", symbols: Sequence[str], history: Sequence[Mapping[str, str]]) -> None:
     """Write the state of each symbol, as bars stores it after these entries of one of them."""
     state, group = (
-        SignalState(symbols[0], epoch=1),
+        SymbolState(symbols[0], epoch=1),
         SymbolGroup(symbols=(symbols[0],), asset=AssetClass.CRYPTO),
     )
     builder = BarBuilder(state, group, Grid(get_session(ROUND_THE_CLOCK)), BarsOptions(), {})

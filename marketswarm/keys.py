@@ -364,7 +364,8 @@ def replay_clock_key(recording: str) -> str:
     return f"sources:replay:{recording}"
 
 
-# signals: keys beside its stream of places, and what is kept of the voters that are asked outside, on market-redis.
+# signals: keys beside its stream of places, and what is kept of the voters that are asked outside, on
+# market-redis
 
 
 def places_published_key(log: str) -> str:

@@ -18,6 +18,7 @@ WITHOUT_TRUTH = {
         "sources-catalog.md",
         "features.md",
         "consensus.md",
+        "signals.md",
         "signals-voters.md",
         "signals-audit.md",
         "witness.md",

@@ -51,6 +51,9 @@ CREATE TABLE signals (
 );
 CREATE INDEX signals_by_symbol ON signals (symbol, tick);
 CREATE INDEX signals_by_side ON signals (side, tick, symbol);
+-- for people who ask by the wall time
+CREATE INDEX signals_by_symbol_and_time ON signals (symbol, at);
+CREATE INDEX signals_by_side_and_time ON signals (side, at);
 -- by its id, which is this hash in hexadecimal digits
 CREATE INDEX signals_by_hash ON signals USING hash (hash);
 

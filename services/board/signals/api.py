@@ -96,7 +96,7 @@ async def _answer_signal(board: SignalBoard, ident: str) -> EncodedAnswer:
     signal = await _describe(board, ident)
     body = {"paper": PAPER, "symbol": signal["symbol"], "signal": signal}
     still = {**body, "signal": {**signal, "age_sec": None}}
-    return EncodedAnswer(orjson.dumps(body), JSON_TYPE, make_tag(orjson.dumps(still)))
+    return EncodedAnswer((orjson.dumps(body),), JSON_TYPE, make_tag(orjson.dumps(still)))
 
 
 async def _describe(board: SignalBoard, ident: str) -> dict[str, Any]:

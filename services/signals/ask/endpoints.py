@@ -40,7 +40,8 @@ class CallSettings(ServiceConfig):
     """What the voters that are asked over HTTP have in common, in `endpoints`."""
 
     url: VoteUrl
-    """Where the voter is asked. A key is sent along only if it is filed under this origin."""
+    """Where the voter is asked. A key is sent along only if it is filed under this origin. Example:
+    `"https://api.x.ai/v1"`."""
     calls_per_cycle: Annotated[int, Field(ge=1, le=1000, strict=True)] = 5
     """The questions that are sent in one cycle, the most volatile symbols first. Example: `3`."""
     at_once: Annotated[int, Field(ge=1, le=100, strict=True)] = 10

@@ -11,7 +11,7 @@ from services.bars.builder import BarBuilder
 from services.bars.indicators import BLOCK_BARS, INDICATORS, IndicatorSeries, Values
 from services.bars.outputs import Arrival, Outputs
 from services.bars.settings import BarsOptions, SymbolGroup
-from services.bars.state import SignalState, restore_state
+from services.bars.state import SymbolState, restore_state
 from services.market.entries import encode_entry, parse_bar
 from services.market.intervals import Grid
 from services.market.records import (
@@ -70,7 +70,7 @@ class SymbolScene:
         group = {"symbols": ("BTC/USD",), "asset": "crypto"} | group
         self.grid, self.group = Grid(session), SymbolGroup(**group)
         self.options = BarsOptions(**{"settle_sec": 10} | dict(options or {}))
-        self.state = SignalState(self.group.symbols[0])
+        self.state = SymbolState(self.group.symbols[0])
         self.stored: dict[bytes, bytes] = {}
         self.bars: dict[tuple[str, int], dict[str, str]] = {}
         self.indicators: dict[tuple[str, int], dict[str, str]] = {}
