@@ -173,6 +173,7 @@ class SignalLeader:
             if self._states.symbols != market.symbols:
                 self._states = SignalStates(market.symbols, self._states.by_symbol)
             market.advance(now_ms)
+            self._sessions.begin_at_splits(market, symbols)
             closed = self._sessions.find_closed(market, symbols, now_ms)
             plan = plan_tick(market, self._states, rules.thrift, closed, now_ms, again=again)
             asked = await self._voters.ask(market, plan, began + settings.settings.wait_sec)

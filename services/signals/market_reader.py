@@ -1,4 +1,4 @@
-"""Read checked bars from their stream, from its beginning on, into the market that ticks are decided on."""
+"""Read checked bars and splits from their streams, from the beginning on, into what ticks are decided on."""
 
 import asyncio
 import time
@@ -7,14 +7,14 @@ from typing import Any, Final
 
 from marketswarm.agent import Agent
 from marketswarm.bus import Bus, BusError
-from marketswarm.bus.follower import StreamFollower
+from marketswarm.bus.follower import StreamFollower, read_streams
 from marketswarm.bus.stream import FIRST_ID, StreamTypes
 from marketswarm.truth import AccessPoint
 from services.market.records import Timeframe
 from services.market.universe import LoadedSymbol
 from services.signals.cycle.market import MarketBars
 from services.signals.metrics import SignalsMetrics
-from services.signals.settings import SignalsSettings, find_bars, find_symbols
+from services.signals.settings import SignalsSettings, find_actions, find_bars, find_symbols
 
 BATCH: Final = 2000
 BLOCK_SEC: Final = 0.25
@@ -25,14 +25,15 @@ READ_SEC: Final = 60.0
 
 
 class MarketReader:
-    """Follow the stream of checked bars by the truth in force. Every process does, so each may lead at once.
+    """Follow the streams of checked bars and of corporate actions by the truth in force.
 
-    After a reseed with other symbols, sources or another timeframe, the stream is read from its beginning.
+    Every process does, so each may lead at once. After a reseed with other symbols, sources or another
+    timeframe, the streams are read from their beginning.
 
     Attributes:
         market: the last bars of each symbol; read and changed under `lock` alone.
         symbols: what is decided on, with asset class and session.
-        is_complete: whether the stream was read to its end since its beginning.
+        is_complete: whether the streams were read to their ends since their beginnings.
     """
 
     def __init__(
@@ -47,8 +48,8 @@ class MarketReader:
         self.market = MarketBars("1m", ())
         self.is_complete = False
         self._types = StreamTypes()
-        self._asked: tuple[AccessPoint, Timeframe, frozenset[str], tuple[str, ...]] | None = None
-        self._follower: StreamFollower | None = None
+        self._asked: tuple[AccessPoint, str, Timeframe, frozenset[str], tuple[str, ...]] | None = None
+        self._followers: tuple[StreamFollower, ...] = ()  # of bars, and of actions
         self._logged = set[str]()
 
     @property
@@ -59,51 +60,66 @@ class MarketReader:
     async def read_next(self) -> None:
         """Take the entries of one read. Raises BusError."""
         async with self._me.waiting(READ_SEC), self.lock:
-            follower = self.follow()
+            followers = self.follow()
         try:
             async with self._me.waiting(READ_SEC):
-                if not await self._types.find_streams(follower.bus, [follower.stream]):
+                keys = [each.stream for each in followers]
+                usable = await self._types.find_streams(followers[0].bus, keys)
+                reading = [each for each in followers if each.stream in usable]
+                if not reading:
                     await asyncio.sleep(BLOCK_SEC)
                     return
-                entries, loss = await follower.read(BATCH, BLOCK_SEC)
+                pages = await read_streams(reading, BATCH, BLOCK_SEC)
         except BusError as error:
             self._types.record(error)
             raise
-        if loss is not None:
-            upto = None if loss.oldest is None else loss.oldest.decode()
-            self._me.log.warning("bars.lost", stream=follower.stream, after=loss.after.decode(), upto=upto)
+        for follower, (_, loss) in zip(reading, pages, strict=True):
+            if loss is not None:
+                upto = None if loss.oldest is None else loss.oldest.decode()
+                self._me.log.warning(
+                    "bars.lost", stream=follower.stream, after=loss.after.decode(), upto=upto
+                )
         async with self._me.waiting(READ_SEC), self.lock:
-            if follower is self._follower:
+            if followers is self._followers:
                 now_ms = time.time_ns() // 1_000_000
-                for entry in entries:
-                    self._take(entry.fields, now_ms)
-                self.is_complete = self.is_complete or len(entries) < BATCH
+                for follower, (entries, _) in zip(reading, pages, strict=True):
+                    for entry in entries:
+                        self._take(entry.fields, None if follower is followers[1] else now_ms)
+                is_behind = any(len(entries) >= BATCH for entries, _ in pages)
+                is_whole = len(reading) == len(followers) and not is_behind
+                self.is_complete = self.is_complete or is_whole
 
-    def follow(self) -> StreamFollower:
-        """Return the reader of the stream that the truth names; begin anew if it asks for other bars.
+    def follow(self) -> tuple[StreamFollower, ...]:
+        """Return the readers of bars and of actions; begin anew if the truth asks for other ones.
 
         Call it under `lock`. `market` and `symbols` are then by that truth.
         """
         settings, point = self._settings_now(), find_bars(self._me.section)
-        symbols = find_symbols(settings, self._me.truth)
+        symbols, actions = find_symbols(settings, self._me.truth), find_actions(self._me.section)
         timeframe = settings.settings.timeframe
         sources = settings.sources
-        asked = point, timeframe, sources, tuple(symbols)
+        asked = point, actions, timeframe, sources, tuple(symbols)
         self.symbols = symbols
         bus: Bus = self._me.bus(point.bus)
-        if self._follower is None or asked != self._asked or self._follower.bus is not bus:
+        if not self._followers or asked != self._asked or self._followers[0].bus is not bus:
             self._asked, self.is_complete = asked, False
             self.market = MarketBars(timeframe, symbols, sources)
-            self._follower = StreamFollower(bus, point.key, FIRST_ID, check_sec=CHECK_SEC)
-        return self._follower
+            self._followers = tuple(
+                StreamFollower(bus, stream, FIRST_ID, check_sec=CHECK_SEC) for stream in (point.key, actions)
+            )
+        return self._followers
 
-    def _take(self, fields: Mapping[bytes, bytes] | None, now_ms: int) -> None:
-        """Take an entry; one that can't be a bar is counted, and each reason is logged once."""
+    def _take(self, fields: Mapping[bytes, bytes] | None, now_ms: int | None) -> None:
+        """Take an entry of bars that came at `now_ms`, or without that one of actions.
+
+        One that can't be read is counted, and each reason is logged once.
+        """
         if fields is None:
             self._metrics.bars_total["oversized"] += 1
             return
         refused = self.market.refusals.total()
-        outcome = self.market.take(fields, now_ms)
+        take_action, take = self.market.take_action, self.market.take
+        outcome = take_action(fields) if now_ms is None else take(fields, now_ms)
         self._metrics.bars_total[outcome] += 1
         if self.market.refusals.total() > refused:
             for why in self.market.refusals.keys() - self._logged:

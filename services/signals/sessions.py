@@ -1,11 +1,19 @@
-"""Know which markets are closed, by sessions whose calendars are computed beside the event loop."""
+"""Know which markets are closed, and where splits begin, by sessions of the markets.
+
+Calendars are computed beside the event loop.
+"""
 
 import asyncio
+from bisect import bisect_left
 from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import date
 from typing import Final
 
 from marketswarm import log as logs
+from services.market.actions import find_day, find_day_ms
+from services.market.intervals import end_period
+from services.market.records import DAY_MS, PERIODS, Timeframe
 from services.market.sessions import OutsideCalendarError, Session, UnknownSessionError, get_session
 from services.market.universe import LoadedSymbol
 from services.signals.cycle.market import MarketBars
@@ -14,6 +22,10 @@ log = logs.get("signals")
 
 _thread: Final = ThreadPoolExecutor(max_workers=1, thread_name_prefix="calendars")
 """The one thread for it: `get_session` is not made for several, and two would compute the same calendar."""
+
+_ANY_ZONE_MS: Final = 2 * DAY_MS
+_LONGEST_MS: Final = 33 * DAY_MS
+"""A month, wherever its zone is."""
 
 
 class SessionBook:
@@ -53,6 +65,22 @@ class SessionBook:
                 closed.append(symbol)
         return frozenset(closed)
 
+    def begin_at_splits(self, market: MarketBars, symbols: Mapping[str, LoadedSymbol]) -> None:
+        """Have each window begin with the last split in it, and forget the bars before that."""
+        for symbol, days in market.splits.items():
+            starts = market.see(symbol).start_ms
+            if not len(starts):
+                continue
+            near_ms = int(starts[0]) - _ANY_ZONE_MS, int(starts[-1]) + _LONGEST_MS
+            near = [day for day in days if near_ms[0] <= find_day_ms(day) <= near_ms[1]]
+            if not near:
+                continue
+            session = self._sessions.get(symbols[symbol].session or "")
+            dates = [_find_date(session, start_ms, market.timeframe) for start_ms in starts.tolist()]
+            within = [day for day in near if dates[0] < day <= dates[-1]]
+            if within:
+                market.begin_at(symbol, int(starts[bisect_left(dates, max(within))]))
+
     def _is_open(self, code: str, at_ms: int) -> bool:
         session = self._sessions.get(code)
         if session is None:
@@ -62,3 +90,9 @@ class SessionBook:
         except OutsideCalendarError:
             return False
         return day is not None and (day.break_ms is None or not day.break_ms[0] <= at_ms < day.break_ms[1])
+
+
+def _find_date(session: Session | None, start_ms: int, timeframe: Timeframe) -> date:
+    """Return the date of the day whose scale a bar has: of a week or a month, that of its last day."""
+    day = find_day(start_ms) if session is None else session.find_local_date(start_ms)
+    return end_period(day, timeframe) if timeframe in PERIODS else day

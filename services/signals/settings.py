@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from marketswarm.agent import ServiceConfig, point_like
-from marketswarm.keys import CHECKED_BARS, SIGNALS_LOG
+from marketswarm.keys import CHECKED_BARS, MARKET_ACTIONS, SIGNALS_LOG
 from marketswarm.settings import list_variables
 from marketswarm.settings.programs import MonitorSettings
 from marketswarm.text import format_names
@@ -346,6 +346,11 @@ def find_symbols(settings: SignalsSettings, truth: Truth) -> dict[str, LoadedSym
 def find_bars(section: Service) -> AccessPoint:
     """Return the stream of checked bars that the truth names."""
     return point_like(section.access_points.subscribe_to, MARKET, CHECKED_BARS)
+
+
+def find_actions(section: Service) -> str:
+    """Return the key of the stream of corporate actions, which is on the bus of the checked bars."""
+    return point_like(section.access_points.subscribe_to, find_bars(section).bus, MARKET_ACTIONS).key
 
 
 def find_log(section: Service) -> AccessPoint:

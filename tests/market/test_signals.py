@@ -9,8 +9,9 @@ import pytest
 import redis
 
 from marketswarm.access.passwords import DATABASE_SIGNALS
+from services.market.actions import find_day, find_day_ms
 from services.market.entries import encode_entry
-from services.market.records import MINUTE_MS, AssetClass, Bar, Provenance
+from services.market.records import MINUTE_MS, ActionKind, AssetClass, Bar, CorporateAction, Provenance
 from services.signals.store.database import SignalDatabase
 from services.tables.signals import parse_signal_fields
 from support.fixtures import opened
@@ -21,6 +22,7 @@ from support.waiting import until
 
 SYMBOLS = ("BTC/USD", "ETH/USD", "SOL/USD")
 VOTERS = {"trend": 0.4, "breakout": 0.25, "reversion": 0.2, "volume": 0.15}
+HOUR_MS = 60 * MINUTE_MS
 EVERYTHING = """
 select tick, symbol, place, outcome, side, encode(hash, 'hex'), content from signals order by tick, place
 """
@@ -64,6 +66,17 @@ class SignalsScene(Scene):
     def use(self, postgres, archive_url):
         self.database_url = postgres.url_as(DATABASE_SIGNALS, archive_url)
         self.env["SIGNALS_DATABASE_URL"] = self.database_url
+
+    def publish_hours(self, count, symbol):
+        """Publish hours of a symbol up to the last one that is over; return their starts."""
+        last_ms = int(time.time()) // 3600 * HOUR_MS
+        starts = [last_ms - number * HOUR_MS for number in range(count, 0, -1)]
+        for number, start_ms in enumerate(starts):
+            close = 400.0 + number % 3
+            bar = Bar(symbol, "1h", start_ms, close, close + 1, close - 1, close, volume=5.0)
+            fields = encode_entry(bar, AssetClass.STOCKS, Provenance("test"))
+            self.client.xadd("bars:bars", {**fields, "final": "1"})
+        return starts
 
     def publish(self, count, symbols=SYMBOLS, move=0.01):
         """Publish the next minutes of symbols, which are over."""
@@ -143,6 +156,21 @@ def test_bars_become_signals_in_the_table_and_then_in_the_stream(scene):
     beat = scene.wait_beat(svc="signals", status="ok")
     assert "3 symbols" in beat["detail"]
     assert len(process.logs("bars.refused")) == 1  # the same reason twice
+
+
+def test_no_voter_sees_bars_of_before_a_split(scene):
+    seed(scene.buses, truth(timeframe="1h"), 1)
+    starts = {symbol: scene.publish_hours(50, symbol) for symbol in SYMBOLS}[SYMBOLS[0]]
+    day = find_day(starts[-2])
+    split = CorporateAction(SYMBOLS[0], ActionKind.SPLIT, day, ratio=4.0)
+    scene.client.xadd("market:actions", encode_entry(split, AssetClass.STOCKS, Provenance("test")))
+    scene.client.xadd("market:actions", {"sym": SYMBOLS[0], "kind": "split", "ex_day": "x" * 5000})
+    scene.module("services.signals")
+    scene.wait_for_tick()
+    seen = {symbol: orjson.loads(content)["bars"] for _, symbol, *_, content in scene.rows()}
+    assert seen[SYMBOLS[0]]["first"] == find_day_ms(day)
+    assert seen[SYMBOLS[0]]["last"] == starts[-1]
+    assert {seen[symbol]["count"] for symbol in SYMBOLS[1:]} == {50}
 
 
 def test_a_reseed_counts_from_the_next_tick_on(scene):

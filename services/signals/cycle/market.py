@@ -5,12 +5,14 @@ has what was known later. A recording plays the past, some symbols in one stretc
 its bars are held against the clock of their stretch, and not against the wall clock. That clock is the newest
 `played_at` of all symbols which are played less than a day apart.
 
-Prices are taken as bars publishes them. A split within a window looks like a move of the price.
+Prices are taken as bars publishes them. A window begins with the last split: what was before it has another
+scale, and would look like a move of the price.
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from enum import StrEnum
 from hashlib import sha256
 from math import isnan
@@ -19,9 +21,9 @@ from typing import Final
 import numpy as np
 
 from services.market.as_of import Numbers, Times
-from services.market.entries import format_number, parse_bar, parse_entry
+from services.market.entries import format_number, parse_action, parse_bar, parse_entry
 from services.market.fields import EntryError, Fields, read_number, read_time
-from services.market.records import DAY_MS, TIMEFRAME_SEC, Bar, Timeframe
+from services.market.records import DAY_MS, TIMEFRAME_SEC, ActionKind, Bar, Timeframe
 from services.signals.view import BarWindow
 
 WINDOW: Final = 64
@@ -35,6 +37,8 @@ REEL_MS: Final = DAY_MS
 _OTHER_LENGTH: Final = 2
 """A bar may be this many times as long as its timeframe: a month, or a day before a holiday."""
 _WAITING_PER_ROW: Final = 4
+MAX_SPLITS: Final = 100
+"""The most splits of a symbol that are kept, the latest ones."""
 
 
 class BarOutcome(StrEnum):
@@ -98,6 +102,7 @@ class MarketBars:
         self._is_played = np.zeros(count, dtype=np.bool_)
         self._texts: list[list[bytes]] = [[] for _ in range(total)]
         self._waiting: list[_WaitingBar] = []
+        self._splits: dict[str, frozenset[date]] = {}
         self.outcomes: Counter[BarOutcome] = Counter()
         self.refusals: Counter[str] = Counter()
 
@@ -110,6 +115,32 @@ class MarketBars:
             outcome = BarOutcome.REFUSED
         self.outcomes[outcome] += 1
         return outcome
+
+    def take_action(self, fields: Fields) -> BarOutcome:
+        """Take an entry of corporate actions: a split, or that it is withdrawn; others are skipped."""
+        try:
+            outcome = self._take_split(fields)
+        except EntryError as error:
+            self.refusals[str(error)] += 1
+            outcome = BarOutcome.REFUSED
+        self.outcomes[outcome] += 1
+        return outcome
+
+    @property
+    def splits(self) -> Mapping[str, frozenset[date]]:
+        """By symbol, the first trading days on the new scale; they may be still to come."""
+        return self._splits
+
+    def begin_at(self, symbol: str, start_ms: int) -> None:
+        """Forget the bars of a symbol, of whatever source, that began before."""
+        row, count = self._rows[symbol], len(self.symbols)
+        for each in range(row, len(self._counts), count):
+            kept = int(np.count_nonzero(self._starts[each, WINDOW - self._counts[each] :] >= start_ms))
+            if kept < self._counts[each]:
+                self._counts[each] = kept
+                self._starts[each, : WINDOW - kept] = 0
+                self._numbers[each, :, : WINDOW - kept] = np.nan
+                del self._texts[each][: len(self._texts[each]) - kept]
 
     def advance(self, now_ms: int) -> None:
         """Take the bars that are known at `now_ms`, or at the clock of the recording."""
@@ -203,6 +234,18 @@ class MarketBars:
             raise EntryError("end: too many bars are ahead of the clock")
         self._waiting.append(_WaitingBar(known_ms, rows, bar, end_ms, origin))
         return BarOutcome.WAITING
+
+    def _take_split(self, fields: Fields) -> BarOutcome:
+        if fields.get(b"sym", b"") not in self._by_word:
+            return BarOutcome.SKIPPED
+        action, _, _ = parse_entry(parse_action, fields)
+        if action.kind is not ActionKind.SPLIT:
+            return BarOutcome.SKIPPED
+        days = self._splits.get(action.symbol, frozenset()) - {action.ex_day}
+        if action.ratio is not None:
+            days |= {action.ex_day}
+        self._splits[action.symbol] = frozenset(sorted(days)[-MAX_SPLITS:])
+        return BarOutcome.TAKEN
 
     def _note_played(self, row: int, fields: Fields, now_ms: int) -> None:
         """Note the time of a recording at which an entry of a symbol was played, of whatever timeframe."""

@@ -332,7 +332,11 @@ async def test_each_answer_of_a_witness_has_its_reason_and_words_that_can_be_pri
     assert found.words.isprintable()
 
 
-@pytest.mark.parametrize("key", ["nothing", str(make_key("log.example/other", SignatureKind.ED25519).public)])
+@pytest.mark.parametrize(
+    "key",
+    ["nothing", str(make_key("log.example/other", SignatureKind.ED25519).public)],
+    ids=["nothing", "the key of a log"],
+)
 async def test_a_key_of_the_witness_that_is_none_is_named(rig, key):
     rig.settings = SignerSettings(ORIGIN, 60.0, WitnessTarget("http://witness.example/", key))
     status = await rig.step()

@@ -1,0 +1,113 @@
+"""Where a split begins in the window of a symbol: by the market's own days, and in the week that has it."""
+
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+
+from services.market.entries import encode_entry
+from services.market.records import ActionKind, AssetClass, Bar, CorporateAction, Provenance
+from services.market.universe import LoadedSymbol
+from services.signals.cycle.market import WINDOW, BarOutcome, MarketBars
+from services.signals.sessions import SessionBook
+
+SPLIT_DAY = date(2020, 8, 31)
+NOW = datetime(2020, 9, 30, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+
+
+def to_ms(at):
+    return round(1000 * at.timestamp())
+
+
+def take_bars(market, begins, close=100.0, *, length=MINUTE):
+    for begin in begins:
+        bar = Bar("AAPL", market.timeframe, to_ms(begin), close, close, close, close, volume=1.0)
+        fields = encode_entry(bar, AssetClass.STOCKS, Provenance("one"))
+        fields |= {"final": "1", "end": str(to_ms(begin + length))}
+        taken = {name.encode(): value.encode() for name, value in fields.items()}
+        assert market.take(taken, to_ms(NOW)) is BarOutcome.TAKEN
+
+
+def take_action(market, kind=ActionKind.SPLIT, day=SPLIT_DAY, **more):
+    values = {"amount": 0.82} if kind is ActionKind.DIVIDEND else {"ratio": 4.0}
+    fields = encode_entry(CorporateAction("AAPL", kind, day, **values), AssetClass.STOCKS, Provenance("one"))
+    fields |= more
+    return market.take_action({name.encode(): value.encode() for name, value in fields.items()})
+
+
+async def begin_at_splits(market, session="XNYS"):
+    book = SessionBook()
+    await book.prepare({session})
+    book.begin_at_splits(market, {"AAPL": LoadedSymbol(AssetClass.STOCKS, session)})
+    return [datetime.fromtimestamp(each / 1000, UTC) for each in market.see("AAPL").start_ms.tolist()]
+
+
+async def test_a_window_begins_with_the_split_and_what_was_before_it_is_seen_by_no_voter():
+    market = MarketBars("1m", ["AAPL"], ["one"])
+    before = [datetime(2020, 8, 28, 19, 30, tzinfo=UTC) + n * MINUTE for n in range(30)]
+    after = [datetime(2020, 8, 31, 13, 30, tzinfo=UTC) + n * MINUTE for n in range(5)]
+    take_bars(market, before, 400.0)
+    take_bars(market, after, 100.0)
+    assert take_action(market) is BarOutcome.TAKEN
+    assert await begin_at_splits(market) == after
+    assert market.see("AAPL", "one").close.tolist() == [100.0] * 5
+    take_bars(market, before[-1:], 400.0)  # corrected late
+    assert await begin_at_splits(market) == after
+    later = [after[-1] + n * MINUTE for n in range(1, 80)]
+    take_bars(market, later, 101.0)
+    assert await begin_at_splits(market) == [*after, *later][-WINDOW:]
+    assert market.see("AAPL").close.tolist() == [101.0] * WINDOW
+
+
+async def test_minutes_after_the_close_are_of_their_own_day_though_midnight_of_utc_is_past():
+    market = MarketBars("1m", ["AAPL"])
+    begins = [datetime(2020, 8, 30, 23, 58, tzinfo=UTC) + n * MINUTE for n in range(4)]
+    take_bars(market, begins)
+    take_action(market)
+    assert await begin_at_splits(market) == begins  # it is still Sunday in New York
+
+
+async def test_a_split_that_is_to_come_was_long_ago_or_is_withdrawn_changes_nothing():
+    market = MarketBars("1m", ["AAPL"])
+    begins = [datetime(2020, 8, 28, 19, 58, tzinfo=UTC), datetime(2020, 8, 31, 13, 30, tzinfo=UTC)]
+    take_bars(market, begins)
+    for day in (date(2014, 6, 9), date(2020, 9, 2), date(2030, 1, 2)):
+        take_action(market, day=day)
+    take_action(market, ActionKind.DIVIDEND)
+    take_action(market)
+    take_action(market, withdrawn="1")
+    assert await begin_at_splits(market) == begins
+    assert market.splits["AAPL"] == {date(2014, 6, 9), date(2020, 9, 2), date(2030, 1, 2)}
+
+
+async def test_a_week_has_the_scale_of_its_last_day():
+    market = MarketBars("1w", ["AAPL"])
+    new_york = timedelta(hours=4)
+    weeks = [datetime(2020, 8, day, tzinfo=UTC) + new_york for day in (10, 17, 24)]
+    take_bars(market, weeks, length=timedelta(days=5))
+    take_action(market, day=date(2020, 8, 26))  # a Wednesday
+    assert await begin_at_splits(market) == weeks[2:]
+
+
+async def test_without_a_known_calendar_days_are_those_of_utc():
+    market = MarketBars("1m", ["AAPL"])
+    begins = [datetime(2020, 8, 30, 23, 58, tzinfo=UTC) + n * MINUTE for n in range(4)]
+    take_bars(market, begins)
+    take_action(market)
+    assert await begin_at_splits(market, "NONE") == begins[2:]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("ratio", "nan"), ("ratio", "1"), ("ratio", "0"), ("ex_day", "soon"), ("kind", "x")]
+)
+def test_an_action_that_is_none_is_counted_and_splits_stay(name, value):
+    market = MarketBars("1m", ["AAPL"])
+    take_action(market)
+    action = CorporateAction("AAPL", ActionKind.SPLIT, date(2020, 9, 1), ratio=2.0)
+    fields = encode_entry(action, AssetClass.STOCKS, Provenance("one")) | {name: value}
+    taken = market.take_action({key.encode(): text.encode() for key, text in fields.items()})
+    assert taken is BarOutcome.REFUSED
+    assert market.refusals.total() == 1
+    assert market.splits["AAPL"] == {SPLIT_DAY}
+    others = fields | {"sym": "MSFT"}
+    assert market.take_action({k.encode(): v.encode() for k, v in others.items()}) is BarOutcome.SKIPPED
