@@ -69,7 +69,7 @@ _DEFAULT_READS: Final = {
         *_on(MARKET, keys.MARKET_SOURCES, keys.PRELOAD_STATUS),
         *_on(SYSTEM, *FOLLOWED),
     ),
-    "signals": _on(MARKET, keys.CHECKED_BARS, keys.MARKET_ACTIONS),
+    "signals": _on(MARKET, keys.CHECKED_BARS, keys.MARKET_ACTIONS, keys.PRELOAD_STATUS),
 }
 
 

@@ -162,7 +162,8 @@ class SignalLeader:
             market, symbols, settings = self._reader.market, self._reader.symbols, self._settings_now()
             if not self._reader.is_complete or not symbols:
                 self._gap_reason = self._gap_reason or GapReason.BARS_UNREAD
-                self._degrade("bars has no symbols" if not symbols else "", "no_symbols")
+                if not symbols:
+                    self._degrade("bars has no symbols", "no_symbols")
                 return False
             if not self._sessions.is_prepared({each.session or "" for each in symbols.values()}):
                 return False  # a reseed named another one just now

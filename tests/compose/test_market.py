@@ -7,7 +7,7 @@ import pytest
 from support.rig.compose import ROOT, Project, patiently
 
 TRUTH = ROOT / "examples/market.json"
-READERS = ("bars", "archive")
+READERS = ("bars", "archive", "signals")
 # whom the database lets in, tried from a container on its network
 KNOCKS = """
 import asyncio, asyncpg, json, pathlib
@@ -47,7 +47,7 @@ def test_one_command_brings_it_up_the_readers_after_the_gate_and_rows_come(stati
     assert found["gate"].exit_code == 0
     for name in READERS:
         assert "the gate of sources: open" in station.compose("logs", name)
-    for table in ("bars", "quotes", "observations", "indicators", "symbols"):
+    for table in ("bars", "quotes", "observations", "indicators", "symbols", "signals"):
         assert patiently(lambda table=table: rows(station, table), 90, f"rows in {table}")
     told = [event for event in station.told() if event["type"].endswith("_miss")]
     assert told == [], "whoever waits for the gate or the database is not missed meanwhile"
