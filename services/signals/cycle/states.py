@@ -26,8 +26,9 @@ from services.market.as_of import Times
 from services.market.records import TIMEFRAME_SEC, Timeframe
 from services.signals.consensus.consensus import SignalSide
 from services.signals.cycle.market import MarketBars
-from services.signals.log.entries import PlaceOutcome, make_place
+from services.signals.log.entries import PlaceOutcome
 from services.signals.log.merkle import hash_entry
+from services.signals.log.places import make_following
 from services.tables.signals import SignalRow
 
 LIFE_BARS: Final = 15
@@ -222,9 +223,7 @@ def restore_state(last: SignalRow, decided: SignalRow | None) -> SignalState:
     """
     outcome = PlaceOutcome(last.outcome)
     is_closed = outcome is PlaceOutcome.CLOSED
-    following = make_place(
-        last.symbol, PlaceOutcome.CLOSED if is_closed else PlaceOutcome.UNCHANGED, since=last.tick
-    )
+    following = make_following(last.symbol, last.outcome, last.tick)
     content: Any = {} if decided is None else orjson.loads(decided.content)
     before = SignalSide(content.get("before", SignalSide.FLAT))
     side = before if decided is None or decided.side is None else SignalSide(decided.side)

@@ -160,6 +160,10 @@ class _TickReader:
         return AuditedEntry(text.encode(), proof, self._symbols if is_changed else None)
 
     async def _read_symbols(self, tick: int, digest: bytes, entry: str) -> None:
+        """Keep the list of symbols that a tick names by its digest, for it and for the ticks after it.
+
+        Raises PlacesChangedError if the list is missing, ProofUnavailableError if the symbol is not in it.
+        """
         try:
             found = await fetch_symbols(self._connection, entry)
         except MissingRowError:

@@ -9,8 +9,9 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from services.signals.log.entries import PlaceOutcome, TickPlaces, make_place
+from services.signals.log.entries import TickPlaces
 from services.signals.log.merkle import Node
+from services.signals.log.places import make_following
 from services.signals.store.database import SignalDatabase, to_datetime
 from services.tables.signals import FoundTick, SignalRow
 
@@ -188,5 +189,4 @@ def _make_place(symbol: str, since: int | None, outcome: str, content: str | Non
         return content.encode()
     if since is None:
         raise MissingRowError(f"{symbol} has no row from which its place follows")
-    is_closed = outcome == PlaceOutcome.CLOSED
-    return make_place(symbol, PlaceOutcome.CLOSED if is_closed else PlaceOutcome.UNCHANGED, since=since)
+    return make_following(symbol, outcome, since)
