@@ -48,6 +48,7 @@ from services.board.public.pages import make_public_site
 from services.board.signals.api import make_signal_api
 from services.board.signals.signals import SignalBoard
 from services.board.signals.site import make_signal_site
+from services.board.site_rules import find_origins
 from services.board.truth.add_pages import make_add_pages
 from services.board.truth.api import make_truth_api
 from services.board.truth.entry_pages import make_entry_pages
@@ -139,7 +140,16 @@ def create_app(
         is_link = path.startswith(LINK_PATH)  # it brings what lets it in
         return is_link or is_public_path(path, fleet.reader.snapshot, fleet.public)
 
-    return Guard(kept, rules, board.verifier, networks, is_open=is_open, gate=board.gate)
+    return Guard(
+        kept,
+        rules,
+        board.verifier,
+        networks,
+        is_open=is_open,
+        gate=board.gate,
+        origins=find_origins(fleet.me.settings),
+        logs_reads=fleet.me.settings.board_log_reads,
+    )
 
 
 def answer_kept(app: ASGIApp, *finders: Callable[[Request], Response | None]) -> ASGIApp:

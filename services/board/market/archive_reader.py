@@ -285,12 +285,13 @@ async def try_archive(reading: Awaitable[V], default: V) -> tuple[V, str | None]
 class ArchiveReader:
     """Reads the database's tables; a row is a tuple in the order that each method names.
 
-    `url` has the password; None if the board has no database.
+    `url` has the password; None if the board has no database. A query that takes longer than `slow_ms` is
+    logged.
     """
 
-    def __init__(self, url: str | None) -> None:
+    def __init__(self, url: str | None, slow_ms: float | None = None) -> None:
         self.is_configured = url is not None
-        self._pool = None if url is None else make_pool(url)
+        self._pool = None if url is None else make_pool(url, slow_ms)
         self._places = asyncio.Semaphore(CONNECTIONS)
         self._assets = Cached[str, str](ASSET_SEC, MAX_ASSETS)
 
@@ -580,7 +581,7 @@ def _make_moment(at_ms: int | None) -> datetime | None:
     return None if at_ms is None else datetime.fromtimestamp(at_ms / 1000, UTC)
 
 
-def make_pool(url: str) -> "ConnectionPool | None":
+def make_pool(url: str, slow_ms: float | None = None) -> "ConnectionPool | None":
     """Return a pool that opens its connections when they are needed; None without the driver."""
     try:
         from marketswarm.postgres.pool import ConnectionPool  # noqa: PLC0415 - a board without one needs no driver
@@ -592,7 +593,7 @@ def make_pool(url: str) -> "ConnectionPool | None":
         "statement_timeout": f"{round(1000 * STATEMENT_SEC)}",
     }
     most = CONNECTIONS + STREAMS + 1  # one is for `watch`
-    return ConnectionPool(url, settings, most=most, connect_sec=lambda: CONNECT_SEC)
+    return ConnectionPool(url, settings, most=most, connect_sec=lambda: CONNECT_SEC, slow_ms=slow_ms)
 
 
 def explain(error: BaseException) -> str:

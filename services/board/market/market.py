@@ -90,7 +90,11 @@ class Market:
 
     def __init__(self, me: Agent[BoardEnvironment], settings_now: Callable[[], MarketView]) -> None:
         url = me.settings.database_url
-        self.archive = ArchiveReader(None if url is None else url.get_secret_value())
+        self.archive = (
+            ArchiveReader(None)
+            if url is None
+            else ArchiveReader(url.get_secret_value(), me.settings.database_slow_ms)
+        )
         self._desk = RequestDesk(Remedy.RECONNECT, me, self.archive.reconnect)
         self.live = LiveMarket()
         self.hub = UpdateHub(
