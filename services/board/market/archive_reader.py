@@ -293,7 +293,15 @@ class ArchiveReader:
         self.is_configured = url is not None
         self._pool = None if url is None else make_pool(url, slow_ms)
         self._places = asyncio.Semaphore(CONNECTIONS)
-        self._assets = Cached[str, str](ASSET_SEC, MAX_ASSETS)
+        self.assets = Cached[str, str](ASSET_SEC, MAX_ASSETS)
+
+    def count_connections(self) -> int:
+        return 0 if self._pool is None else self._pool.count_open()
+
+    def find_answer_age_sec(self) -> float | None:
+        """Return how long ago the database answered last; None if it never did, or if there is none."""
+        answered_at = None if self._pool is None else self._pool.answered_at
+        return None if answered_at is None else time.monotonic() - answered_at
 
     @property
     def problem(self) -> str | None:
@@ -426,10 +434,10 @@ class ArchiveReader:
         return None if since is None else int(since)
 
     async def find_asset(self, symbol: str) -> str | None:
-        asset = self._assets.find_kept(symbol)
+        asset = self.assets.find_kept(symbol)
         if asset is None and (rows := await self.fetch(_ASSET, symbol)):
             asset = str(rows[0][0])
-            self._assets.keep(symbol, asset)
+            self.assets.keep(symbol, asset)
         return asset
 
     async def read_adjusters(

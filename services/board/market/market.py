@@ -141,6 +141,28 @@ class Market:
             await self.archive.close()
 
     @property
+    def caches(self) -> dict[str, Cached[Any, Any]]:
+        """By kind, the answers that are kept in memory, and that can all be made again."""
+        return {
+            "answers": self.answers,
+            "charts": self.charts.bases,
+            "rows": self._growing,
+            "quotes": self._quotes,
+            "quoted": self._quoted,
+            "tiles": self.past,
+            "closes": self.closes,
+            "adjusters": self._adjusters,
+            "quality": self.qualities,
+            "quarantine": self._rejections,
+            "news": self._notes,
+            "correlations": self._heat,
+            "past": self._pasts,
+            "limits": self._limits,
+            "names": self.names.archived,
+            "assets": self.archive.assets,
+        }
+
+    @property
     def states(self) -> MarketStates:
         return self.feed.states
 
