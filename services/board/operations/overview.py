@@ -61,7 +61,10 @@ class HealthOverview:
 
     async def read(self) -> HealthAnswer:
         now = time.time()
-        parts = {**self._judge_buses(), "market": self._judge_market()}
+        parts = {**self._judge_buses(), "market": (market := self._judge_market())}
+        for name in parts.keys() - {"market"}:  # the fleet reader asks only the buses that it needs
+            if (market.why or "").startswith(f"bus {name} does not"):
+                parts[name] = market
         parts["postgresql"] = self._judge_database()
         states = self._market.states
         parts["gate"] = judge_gate(states.gate, now)
