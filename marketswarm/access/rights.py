@@ -170,7 +170,7 @@ board | hmget | R sources:breaker:* | market-redis
 board | hgetall | R sources:account:* | market-redis
 # what is kept of answers, to count it and to drop it; SCAN shows the names of all keys of the bus
 board | scan | - | market-redis
-board | mget strlen pttl unlink | RW quotes:* chart:* | market-redis
+board | mget strlen pttl unlink | RW quotes:* chart:*:* | market-redis
 board | get | R sources:refreshed | sources
 board operator | set | W sources:refresh:request | system-redis
 board operator | getrange | R sources:refresh | system-redis
