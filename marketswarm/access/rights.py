@@ -78,8 +78,8 @@ board | publish | & truth:changed | board-seeds
 # the medic's requests to a service, and its reports
 archive board | getrange | R {svc}:reconnect:request | system-redis
 archive board | set | W {svc}:reconnect | system-redis
-sources | getrange | R sources:reload:request | system-redis
-sources | set | W sources:reload | system-redis
+sources | getrange | R sources:reload:request sources:refresh:request | system-redis
+sources | set | W sources:reload sources:refresh | system-redis
 sources bars signals | DATA | RW {svc}:* | market-redis
 # up to where bars has read: they trim no further
 sources massive | hgetall | R bars:positions | market-redis
@@ -168,6 +168,12 @@ board | xrange xrevrange xread | R medic:incidents
 board | hgetall | R medic:alerts:outages massive:roster market:alerts:outages signals:alerts:outages
 board | hmget | R sources:breaker:* | market-redis
 board | hgetall | R sources:account:* | market-redis
+# what is kept of answers, to count it and to drop it; SCAN shows the names of all keys of the bus
+board | scan | - | market-redis
+board | mget strlen pttl unlink | RW quotes:* chart:*:* | market-redis
+board | get | R sources:refreshed | sources
+board operator | set | W sources:refresh:request | system-redis
+board operator | getrange | R sources:refresh | system-redis
 
 operator | info pubsub|numsub acl|load script|kill function|kill LOAD acl|dryrun | -
 operator | fcall | RW healer:alerts:log notifier:asks pings:*
@@ -230,7 +236,7 @@ medic | type hstrlen hget | R sources:breaker:* | sources
 medic | hdel | W sources:breaker:* | sources sources+resume_sources
 medic | hset pexpire | W sources:breaker:* | sources sources+pause_source
 medic | type hlen hkeys hstrlen hget | R market:series | sources sources+pause_source
-medic | getrange | R archive:backup archive:database | system-redis archive
+board medic | getrange | R archive:backup archive:database | system-redis archive
 medic | set | W archive:backup:request | system-redis archive archive+repeat_backup
 medic | set | W archive:reconnect:request | system-redis archive+reconnect
 medic | getrange | R archive:reconnect | system-redis archive+reconnect

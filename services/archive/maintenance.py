@@ -57,12 +57,12 @@ from services.archive.database import Database, reconnect
 from services.archive.database_observer import DatabaseObserver
 from services.archive.metrics import ArchiveMetrics
 from services.archive.partitions import TIME_COLUMNS, drop_expired, list_ahead, make_partitions
-from services.archive.reader import ROW_TIMES
 from services.archive.settings import ArchiveEnvironment, ArchiveSettings, WriteSettings
 from services.archive.universes import list_universe, write_universe
 from services.archive.writer import Writer
 from services.market.fields import EntryError
 from services.market.universe import list_day_shares
+from services.tables.row_times import ROW_TIMES
 from services.tables.rows import parse_storable_object
 
 LEASE: Final = "maintenance"

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field
 from marketswarm.agent import InputStream, ServiceConfig, point_like
 from marketswarm.bus_url import PERCENT_ENCODE, splits_password
 from marketswarm.keys import ALERT_LOG, ARCHIVE_DEAD, MEDIC_EVIDENCE, MEDIC_INCIDENTS
-from marketswarm.settings import CommonSettings, list_variables
+from marketswarm.settings import CommonSettings, SlowMs, list_variables
 from marketswarm.truth import MARKET, SYSTEM, AccessPoint, Service
 from marketswarm.truth.schedule import parse_schedule
 from services.archive.database import TIMEOUT_SEC
@@ -48,6 +48,8 @@ class ArchiveEnvironment(CommonSettings):
 
     database_url: DatabaseUrl | None = Field(default=None, repr=False)
     """The database. `marketswarm up` sets it where it runs the server itself."""
+    database_slow_ms: SlowMs | None = None
+    """A statement that takes longer is logged; without it none is."""
     postgres_bin: Path | None = None
     """The folder with pg_dump and pg_restore, if those on PATH are not the server's."""
     archive_backup_folder: Path | None = None
