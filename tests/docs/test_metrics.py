@@ -25,7 +25,9 @@ from notifier.metrics import NotifierMetrics
 from sentinel.fallback import collect_skipped
 from services.archive.metrics import ArchiveMetrics
 from services.bars.metrics import BarsMetrics
+from services.board.answer_times import AnswerTimes
 from services.board.fleet.recorder import HistoryRecorder
+from services.board.market.archive_reader import ArchiveReader
 from services.board.metrics import collect_backtests, collect_board, collect_market
 from services.board.site_rules import SITE_RULES
 from services.massive.market.status import MarketStatus
@@ -116,7 +118,7 @@ def collect_of_the_board():
     reader = SimpleNamespace(took_sec=0.1, hub=StreamHub("boot"))
     writer = SimpleNamespace(acknowledged=Counter(), waiting=0)
     guard, tls = Guard(None, SITE_RULES, None), SimpleNamespace(refused=0)
-    return collect_board(reader, guard, HistoryRecorder(None), writer, tls=tls)
+    return collect_board(reader, guard, HistoryRecorder(None), writer, AnswerTimes(guard), tls=tls)
 
 
 def collect_of_its_market():
@@ -128,7 +130,7 @@ def collect_of_its_market():
         live=SimpleNamespace(malformed=0),
         streams=(),
         feed=SimpleNamespace(has_market=True, problem=None),
-        archive=SimpleNamespace(is_configured=True, problem=None),
+        archive=ArchiveReader("postgresql://host/database"),
     )
     queue = SimpleNamespace(
         waiting=0, running=0, finished={}, took_sec=0.0, store=SimpleNamespace(set_aside=0)
