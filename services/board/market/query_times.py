@@ -7,7 +7,7 @@ from marketswarm.metrics import LabelledHistogram
 
 _TABLES: Final = (
     *("bars", "quotes", "indicators", "features", "observations", "observation_vintages", "actions"),
-    *("symbols", "universes", "correlations", "downloads", "quarantine", "signals"),
+    *("symbols", "universes", "correlations", "downloads", "sources", "signals"),
 )
 _OTHER: Final = "other"
 KINDS: Final = (*_TABLES, _OTHER)
