@@ -71,14 +71,14 @@ class ArchiveMetrics:
         return ", ".join(words) or None
 
     def collect(self) -> Iterator[Family]:
-        backlogs, report = dict(self.backlogs), self.report
+        backlogs, report = dict(self.backlogs), self.report or DatabaseReport(ts=0.0)
         yield from _METRICS.read(self)
         yield from _METRICS.collect(
-            database_connections=report and report.connections,
-            database_connection_limit=report and report.connection_limit,
-            database_idle_transactions=report and report.idle_transactions,
-            database_size_bytes=report and report.size_bytes,
-            table_age_seconds={} if report is None else report.table_ages,
+            database_connections=report.connections,
+            database_connection_limit=report.connection_limit,
+            database_idle_transactions=report.idle_transactions,
+            database_size_bytes=report.size_bytes,
+            table_age_seconds=report.table_ages,
         )
         yield from _METRICS.collect(
             unread={stream: each.unread for stream, each in backlogs.items()},
