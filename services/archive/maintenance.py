@@ -372,8 +372,10 @@ class Maintenance:
         try:
             report = await self._observer.observe(list_ruled_tables(self._me.truth))
         except (PostgresAwayError, SchemaError):
+            self._metrics.report = None
             await self._write_report(DatabaseReport(ts=time.time()))
             raise
+        self._metrics.report = report
         await self._write_report(report)
 
     async def _write_report(self, report: DatabaseReport) -> None:

@@ -102,7 +102,7 @@ async def follow_health(dispatcher: SeriesDispatcher) -> None:
     while True:
         names = {name for each in dispatcher.series.values() for name in each.sources}
         with contextlib.suppress(BusError):  # the metrics stay what they were
-            dispatcher.metrics.health = await dispatcher.loader.reader.read_health(names)
+            dispatcher.metrics.note_health(await dispatcher.loader.reader.read_health(names))
         await asyncio.sleep(HEALTH_SEC)
 
 

@@ -149,7 +149,7 @@ class Refresh:
 
         While the bus is away each waits for it, until the lease is lost. Raise BusError.
         """
-        begun, settings = time.time(), self._get_settings().settings.load
+        begun, begun_at, settings = time.time(), time.monotonic(), self._get_settings().settings.load
         series = list_series(self._get_settings())
         states = await self._loader.store.read_states([each.id for each in series])
         old = [each for each in series if needs_refresh(states[each.id], begun, settings.older_than_sec)]
@@ -158,7 +158,8 @@ class Refresh:
         self._outage.end()
         loaded = [each for each in results if each.outcome is LoadOutcome.LOADED]
         records = sum(each.new for each in loaded)
-        self._me.log.info("refresh.done", series=len(series), loaded=len(loaded), records=records)
+        sec = round(time.monotonic() - begun_at, 1)
+        self._me.log.info("refresh.done", series=len(series), loaded=len(loaded), records=records, sec=sec)
 
     async def load_asked(
         self, source: str | None, report: Callable[[int, LoadResult | None], Awaitable[None]]

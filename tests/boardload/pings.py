@@ -1,8 +1,8 @@
 """Jobs that ping a board many times a second, and an account of what it acknowledged.
 
-Each ping has a number, as the id of its run: of a body, secrets are left out, and all of it if there was no time to
-look for them. What was acknowledged with 200 must be in the stream `pings:<svc>`, which keeps the last hundred of a
-service: a reader follows all streams and notes every number.
+Each ping has a number, as the id of its run: of a body, secrets are left out, and all of it if there was no
+time to look for them. What was acknowledged with 200 must be in the stream `pings:<svc>`, which keeps the
+last hundred of a service: a reader follows all streams and notes every number.
 """
 
 import asyncio

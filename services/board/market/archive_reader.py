@@ -25,6 +25,7 @@ from services.board.market.many_rows import (
     select_stream,
 )
 from services.board.market.query import TableQuery, parse_quote_cursor
+from services.board.market.query_times import find_kind, make_query_histogram
 from services.market.adjust import AS_TRADED, Adjuster, GivenClose
 from services.tables.adjusted_bars import (
     SHARE_SQL,
@@ -293,6 +294,7 @@ class ArchiveReader:
         self.is_configured = url is not None
         self._pool = None if url is None else make_pool(url, slow_ms)
         self._places = asyncio.Semaphore(CONNECTIONS)
+        self.query_seconds = make_query_histogram()
         self.assets = Cached[str, str](ASSET_SEC, MAX_ASSETS)
 
     def count_connections(self) -> int:
@@ -567,11 +569,14 @@ class ArchiveReader:
         self._require_pool()
         async with self.limit_answer(), self._places:
             pool = self._require_pool()  # it may have gone away while this waited
+            begun = time.monotonic()
             try:
                 async with pool.connect(FETCH_SEC) as connection:
                     rows = await connection.fetch(sql, *values)
             except pool.failures as error:
                 raise DatabaseAwayError(explain(error)) from None
+            finally:
+                self.query_seconds.observe(find_kind(sql), time.monotonic() - begun)
         return [tuple(row) for row in rows]
 
     def _require_pool(self) -> "ConnectionPool":
