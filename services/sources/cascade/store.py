@@ -53,6 +53,7 @@ from services.market.records import (
     AssetClass,
     CorporateAction,
     Provenance,
+    Record,
     RecordKind,
 )
 from services.sources.access.worker_thread import MANY_RECORDS, run_large
