@@ -181,6 +181,7 @@ operator | xrange xrevrange | R board:audit
 operator | hgetall hlen hset hdel | RW board:tokens
 operator | hgetall hlen hexists hset hdel hincrby | RW board:pings
 operator | set | W board:checks
+operator | getrange | R archive:backup archive:database | system-redis
 operator | hgetall | R medic:alerts:outages
 operator | type hstrlen hget xrevrange | R medic:state medic:incidents medic:approvals medic:evidence\
  medic:dry:state medic:dry:incidents medic:dry:approvals medic:dry:evidence
@@ -193,7 +194,7 @@ board | xrevrange | R {vexy_ai/vexy:notes}
 board operator | type xrange xrevrange xread xlen xinfo|stream | R {signals/signals:log}
 board operator | type getrange | R signals:shadow | {signals/signals:log}
 board operator | type hstrlen hget | R massive:roster | massive alerts
-operator | type get mget strlen pttl | R quotes:* chart:* observations:* | {sources/market:bars}
+operator | type get mget strlen pttl | R quotes:* chart:*:* observations:* | {sources/market:bars}
 operator | type get hget hmget hgetall | R market:sources market:series preload:status | {sources/market:bars}
 operator | hmget hset hdel del pexpire persist fcall | RW sources:breaker:* | {sources/market:bars}
 operator | xrange xrevrange xlen xdel | RW {bars/market:quarantine*}
