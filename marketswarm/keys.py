@@ -353,6 +353,11 @@ def source_breaker_key(source: str) -> str:
     return f"sources:breaker:{source}"
 
 
+def observation_key(series: str) -> str:
+    """Return the key of the newest value of an economic series, on market-redis."""
+    return f"observations:{series}"
+
+
 def source_claim_key(series: str) -> str:
     """Return the key that one instance holds while it loads a series."""
     return f"sources:claim:{series}"

@@ -83,6 +83,8 @@ sources | set | W sources:reload sources:refresh | system-redis
 sources bars signals | DATA | RW {svc}:* | market-redis
 # up to where bars has read: they trim no further
 sources massive | hgetall | R bars:positions | market-redis
+# the newest value of each economic series
+sources | set | W observations:* | {sources/market:bars}
 # what bars has lost unread, which they publish again
 bars | hkeys hgetall | R {unchecked-bars}:keep {unchecked-bars}:settled
 sources massive | type hstrlen hget | R bars:lost | market-redis
@@ -185,6 +187,7 @@ operator | xrange xrevrange | R board:audit
 operator | hgetall hlen hset hdel | RW board:tokens
 operator | hgetall hlen hexists hset hdel hincrby | RW board:pings
 operator | set | W board:checks
+operator | getrange | R archive:backup archive:database | system-redis
 operator | hgetall | R medic:alerts:outages
 operator | type hstrlen hget xrevrange | R medic:state medic:incidents medic:approvals medic:evidence\
  medic:dry:state medic:dry:incidents medic:dry:approvals medic:dry:evidence
@@ -197,6 +200,7 @@ board | xrevrange | R {vexy_ai/vexy:notes}
 board operator | type xrange xrevrange xread xlen xinfo|stream | R {signals/signals:log}
 board operator | type getrange | R signals:shadow | {signals/signals:log}
 board operator | type hstrlen hget | R massive:roster | massive alerts
+operator | type get mget strlen pttl | R quotes:* chart:*:* observations:* | {sources/market:bars}
 operator | type get hget hmget hgetall | R market:sources market:series preload:status | {sources/market:bars}
 operator | hmget hset hdel del pexpire persist fcall | RW sources:breaker:* | {sources/market:bars}
 operator | xrange xrevrange xlen xdel | RW {bars/market:quarantine*}

@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Final
 
 from marketswarm.bus.backlog import Backlog, format_unread, sum_unread
 from marketswarm.metrics import Family, Histogram, MetricTable
 from marketswarm.operator.service_reports import DatabaseReport
 
-JOBS: Final = ("partitions", "sources", "correlations", "backup", "database")
+JOBS: Final = ("partitions", "sources", "correlations", "backup", "restore", "database")
 _HELP: Final = {
     "entries_total{stream,outcome}": "Entries, by outcome: written, refused, claimed, trimmed.",
     "batch_seconds": "How long a batch took from its rows to its commit.",
@@ -22,6 +23,8 @@ _HELP: Final = {
     "database_idle_transactions": "Sessions that have done nothing in a transaction for a minute.",
     "database_size_bytes": "The size of the database.",
     "table_age_seconds{table}": "The age of the newest row of a table.",
+    "restores_verified_total": "Backups that were restored, and found to be what was saved.",
+    "restore_verified_timestamp_seconds": "When that was last done; only the instance that does it knows.",
     "source_states_invalid": "Entries of the state of sources that are left out, because they are malformed.",
     "maintenance_failures_total{job}": f"Jobs that failed: {', '.join(JOBS)}.",
     "unread{stream}": "Entries that are not read yet.",
@@ -50,6 +53,8 @@ class ArchiveMetrics:
         self.correlations_total = 0
         self.backups_total = 0
         self.backup_timestamp_seconds: float | None = None
+        self.restores_verified_total = 0
+        self.restore_verified_timestamp_seconds: float | None = None
         self.source_states_invalid = 0
         self.maintenance_failures_total: Counter[str] = Counter(dict.fromkeys(JOBS, 0))
 
@@ -68,6 +73,10 @@ class ArchiveMetrics:
         lost = sum(each.lost for each in backlogs)
         words += [f"{lost:,} lost"] if lost else []
         words += [] if self._makes_backups else ["no backups"]
+        if (verified_at := self.restore_verified_timestamp_seconds) is not None:
+            words += [
+                f"backup restored and compared {datetime.fromtimestamp(verified_at, UTC):%Y-%m-%d %H:%MZ}"
+            ]
         return ", ".join(words) or None
 
     def collect(self) -> Iterator[Family]:

@@ -86,6 +86,16 @@ class BackupSettings(ServiceConfig):
     """The days after which a backup is removed. The newest one stays. Example: `90`."""
 
 
+class RestoreCheckSettings(ServiceConfig):
+    """`settings.restore_check`: when the newest backup is restored, to see that it can be."""
+
+    enabled: bool = True
+    """Whether archive restores its newest backup by itself. Example: `false`."""
+    schedule: Annotated[str, Field(max_length=200), AfterValidator(_require_schedule)] = "30 4 * * 0"
+    """When it does so, as cron or systemd's OnCalendar, in UTC; once an hour at most. Example:
+    `"0 5 1 * *"`."""
+
+
 class CorrelationSettings(ServiceConfig):
     """`settings.correlations`: which pairs of symbols are compared."""
 
@@ -128,6 +138,8 @@ class WriteSettings(ServiceConfig):
     `{"quotes": 30, "downloads": 30}`."""
     backup: BackupSettings = BackupSettings()
     """The daily backup, which needs `ARCHIVE_BACKUP_FOLDER`."""
+    restore_check: RestoreCheckSettings = RestoreCheckSettings()
+    """The weekly restore of the newest backup into a database of its own, which is dropped again."""
     correlations: CorrelationSettings = CorrelationSettings()
     """The correlations of daily returns."""
 
