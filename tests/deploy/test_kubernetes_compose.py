@@ -134,8 +134,8 @@ def test_each_program_finds_the_same_files_in_both(overlays):
             {re.sub(r"^(/etc/\w+/users|/docker-entrypoint-initdb\.d)/.*", r"\1", path) for path in paths}
             for paths in (each.mounts, map(get_target, service.get("volumes", [])))
         )
-        # a recording is too large for a cluster, what listens in one is published to no other machine, and its logo is
-        # a ConfigMap of its owner
+        # a recording is too large for a cluster, what listens in one is published to no other machine, and
+        # its logo is a ConfigMap of its owner
         assert here - memory == there - {"/app/examples", "/etc/redis/tls", "/tls", "/brand"}, name
 
 
