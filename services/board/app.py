@@ -29,6 +29,7 @@ from services.board.backtests.api import make_backtest_api
 from services.board.backtests.backtests import Backtests
 from services.board.backtests.pages import make_backtest_site
 from services.board.board import Board
+from services.board.brand.brand import make_brand_site
 from services.board.fleet.api import make_api
 from services.board.fleet.fleet_board import FleetBoard, NotReady
 from services.board.fleet.incident_pages import make_record_api, make_record_site
@@ -123,6 +124,7 @@ def create_app(
     app.include_router(make_record_site(fleet))
     app.include_router(make_public_site(fleet, board.announcements))
     app.include_router(make_badge_site(fleet))
+    app.include_router(make_brand_site(board.brand))
     app.include_router(make_backtest_api(backtests, market, board.verifier))
     app.include_router(make_backtest_site(fleet, market, backtests))
     app.include_router(make_measure_api(market))  # before `/market/{group}`

@@ -74,6 +74,8 @@ async def main() -> int:
         me.task(backtests.run(), name="backtests")
         me.task(recorder.run(), name="history")
         me.task(pings.keys.run(), name="ping keys")
+        me.on_reseed(lambda _truth: board.brand.read())
+        board.brand.read()
         me.on_reseed(reader.follow)
         reader.follow(me.truth)
         me.expose(partial(collect_board, reader, app, recorder, pings.writer, answers, tls=tls))
