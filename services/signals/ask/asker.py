@@ -93,8 +93,8 @@ class VoteAsker:
         """Ask these voters from now on, by name; limits, breakers and votes are kept on `bus`.
 
         What is in flight to a voter that is gone or changed is cancelled. A voter whose URL changed gets the
-        key that is filed under the new origin, or none, and neither breaker nor pause of the old URL; what was
-        spent of its hour stays spent.
+        key that is filed under the new origin, or none. It has neither breaker nor pause of the old URL; what
+        was spent of its hour stays spent.
         """
         changed = [
             name for name in self._voters if bus is not self._bus or voters.get(name) != self._settings[name]
