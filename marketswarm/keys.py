@@ -387,9 +387,9 @@ def signal_vote_key(voter: str, symbol: str) -> str:
     return f"signals:votes:{voter}:{symbol}"
 
 
-def voter_account_key(voter: str) -> str:
-    """Return the key of the questions that a voter was lately sent."""
-    return f"signals:account:{voter}"
+def voter_account_key(voter: str, endpoint: str) -> str:
+    """Return the key of the questions that a voter was lately sent; `endpoint` is the digest of its URL."""
+    return f"signals:account:{voter}:{endpoint}"
 
 
 def voter_budget_key(voter: str) -> str:
@@ -397,8 +397,9 @@ def voter_budget_key(voter: str) -> str:
     return f"signals:budget:{voter}"
 
 
-def voter_breaker_key(voter: str) -> str:
-    return f"signals:breaker:{voter}"
+def voter_breaker_key(voter: str, endpoint: str) -> str:
+    """Return the key of a voter's breaker; `endpoint` is the digest of its URL."""
+    return f"signals:breaker:{voter}:{endpoint}"
 
 
 # bars: what its instances hand over to each other.
