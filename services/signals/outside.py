@@ -1,6 +1,6 @@
 """Ask the voters outside about the symbols of a tick: make questions, and keep up to date what they need."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, Final, Self
 
 import numpy as np
@@ -70,12 +70,7 @@ class OutsideVoters:
 
         Spends calls of the voters' limits.
         """
-        settings = self._settings_now()
-        questions = [
-            make_question(market, symbol, voter, as_of_ms)
-            for symbol, as_of_ms in plan.due.items()
-            for voter in settings.asked
-        ]
+        questions = make_questions(market, plan, self._settings_now().asked)
         return dict(await self._asker.ask(questions, deadline)) if questions else {}
 
     def _follow_notes(self, now_ms: int) -> NewsFollower:
@@ -87,7 +82,18 @@ class OutsideVoters:
         return self._notes[2]
 
 
-def make_question(market: MarketBars, symbol: str, voter: str, as_of_ms: int) -> VoteQuestion:
+def make_questions(market: MarketBars, plan: TickPlan, voters: Collection[str]) -> list[VoteQuestion]:
+    """Return what the voters are asked about the symbols of a plan, each with whether its market is open."""
+    return [
+        make_question(market, symbol, voter, as_of_ms, is_open=symbol not in plan.closed)
+        for symbol, as_of_ms in plan.due.items()
+        for voter in voters
+    ]
+
+
+def make_question(
+    market: MarketBars, symbol: str, voter: str, as_of_ms: int, *, is_open: bool
+) -> VoteQuestion:
     """Return what one voter is asked about one symbol, with a copy of its last bars."""
     window = copy_window(market.see(symbol))
     return VoteQuestion(
@@ -98,6 +104,7 @@ def make_question(market: MarketBars, symbol: str, voter: str, as_of_ms: int) ->
         bars=window,
         timeframe=market.timeframe,
         volatility=find_volatility(window),
+        is_open=is_open,
     )
 
 
