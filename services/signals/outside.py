@@ -1,6 +1,6 @@
 """Ask the voters outside about the symbols of a tick: make questions, and keep up to date what they need."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, Self
 
 import numpy as np
@@ -11,6 +11,7 @@ from marketswarm.bus.outage import Outage
 from marketswarm.keys import VEXY_NOTES
 from marketswarm.truth import MARKET, AccessPoint
 from services.signals.ask.asker import HEADLINES_SEC, VoteAsker
+from services.signals.ask.endpoints import AskSettings, NewsSettings
 from services.signals.ask.keys import OriginKeys
 from services.signals.ask.metrics import AskMetrics
 from services.signals.ask.news import NewsFollower, NewsMemory
@@ -38,7 +39,7 @@ class OutsideVoters:
         metrics: AskMetrics,
     ) -> None:
         self._me, self._settings_now = me, settings_now
-        self._news = NewsMemory()
+        self._metrics, self._news = metrics, NewsMemory()
         self._asker = VoteAsker(keys, self._news, metrics)
         self._is_asking = False
         self._notes: tuple[Bus, AccessPoint, NewsFollower] | None = None
@@ -70,7 +71,9 @@ class OutsideVoters:
 
         Spends calls of the voters' limits.
         """
-        questions = make_questions(market, plan, self._settings_now().asked)
+        asked = self._settings_now().asked
+        self._metrics.count_needed(*count_needed(market, plan, asked))
+        questions = make_questions(market, plan, asked)
         return dict(await self._asker.ask(questions, deadline)) if questions else {}
 
     def _follow_notes(self, now_ms: int) -> NewsFollower:
@@ -80,6 +83,17 @@ class OutsideVoters:
             since_ms = now_ms - round(1000 * HEADLINES_SEC)
             self._notes = bus, point, NewsFollower(bus, point.key, self._news, since_ms)
         return self._notes[2]
+
+
+def count_needed(market: MarketBars, plan: TickPlan, voters: Mapping[str, AskSettings]) -> tuple[int, int]:
+    """Return how many opinions a tick needs, and how many of them are about symbols that are not evaluated.
+
+    It needs one of each voter that is asked over HTTP about each symbol whose market is open.
+    """
+    called = sum(not isinstance(each, NewsSettings) for each in voters.values())
+    is_open = len(market.symbols) - len(frozenset(plan.closed))
+    due = sum(symbol not in plan.closed for symbol in plan.due)
+    return called * is_open, called * (is_open - due)
 
 
 def make_questions(market: MarketBars, plan: TickPlan, voters: Collection[str]) -> list[VoteQuestion]:
