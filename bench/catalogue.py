@@ -47,6 +47,7 @@ BARE_CYCLE: Final = "bare loop of the same requests"
 BARE_BARS: Final = "bare loop over the same bars"
 BARE_LINES: Final = "bare loop over the same lines"
 BARE_VOTES: Final = "bare arithmetic"
+NO_THRIFT: Final = "the same without thrift"
 CORE_US: Final = "µs of a core"
 CORE_MS: Final = "ms of a core"
 PERCENT: Final = "% of a core"
@@ -226,6 +227,8 @@ BENCHES: Final[Mapping[str, Bench]] = {
         "p99": Figure("a tick: 5,000 symbols, seven votes: p99", CORE_MS, BARE_VOTES, goal=300, goal_ratio=8),
         "median": Figure("a tick of 5,000 symbols: median", CORE_MS, BARE_VOTES),
         "all": Figure("the same, and each symbol is evaluated", CORE_MS, BARE_VOTES),
+        "mean": Figure("a tick of 5,000 symbols: mean", CORE_MS, NO_THRIFT, goal_ratio=0.6),
+        "memory": Figure("5,000 symbols: memory, at most", "MB", NO_THRIFT),
     }),
     "signal_log": Bench(MARKET, signal_log.measure, 3, 2, {
         "places": Figure(

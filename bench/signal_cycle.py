@@ -8,6 +8,9 @@ of their tree. `all` is a tick in which every symbol is evaluated.
 
 The bare loop weighs seven opinions of each of the 5,000 symbols, which are at hand, by the same formulas in
 floats: score, participation, conflict, effective votes and side. It writes nothing down.
+
+`mean` and `memory` are beside the same run without thrift, in a process of its own: each tick of it evaluates
+every symbol. The memory is the most that a process had, with the market, which both hold.
 """
 
 import gc
@@ -16,6 +19,8 @@ import sys
 import time
 from itertools import combinations
 from math import exp
+from resource import RUSAGE_SELF, getrusage
+from statistics import fmean
 from typing import Any, Final
 
 from bench.figures import Pair, Sample, percentile
@@ -41,6 +46,8 @@ SYMBOLS: Final = 5000
 HISTORY: Final = 40
 """The minutes of each symbol before the first tick."""
 MINUTES: Final = 25
+ALL_TICKS: Final = 5
+"""The ticks of the run without thrift."""
 TICKS_A_MINUTE: Final = 12
 TICK_MS: Final = 5000
 START_MS: Final = 1_767_571_200_000
@@ -163,20 +170,45 @@ def time_cycles(count: int, minutes: int) -> dict[str, Any]:
         weigh_bare(opinions, correlations)
         bare.append(time.process_time() - begun)
     skipped = 1 - run.evaluated / (len(ticks) * count)
-    return {"first": first, "ticks": ticks, "bare": bare, "skipped": skipped}
+    return {"first": first, "ticks": ticks, "bare": bare, "skipped": skipped, "memory": read_peak_kb()}
+
+
+def time_all(count: int) -> dict[str, Any]:
+    """Return the mean seconds of ticks that evaluate every symbol, and the most memory in kB."""
+    run = CycleRun(count)
+    for _ in range(HISTORY):
+        run.take_minute()
+    gc.collect()
+    gc.freeze()
+    took: list[float] = []
+    for number in range(ALL_TICKS):
+        run.states = SignalStates(run.market.symbols)  # nothing is known of before, so all are due
+        took.append(run.play_tick(run.next_ms + TICK_MS * number))
+    assert run.evaluated == count * ALL_TICKS
+    return {"mean": fmean(took), "memory": read_peak_kb()}
+
+
+def read_peak_kb() -> int:
+    """Return the most memory that this process had, in kB."""
+    return getrusage(RUSAGE_SELF).ru_maxrss
 
 
 def measure(scale: float) -> Sample:
-    """Play ticks in a process of its own; return milliseconds of the processor."""
-    found = read_result("bench.signal_cycle", str(max(100, round(SYMBOLS * scale))), str(MINUTES))
+    """Play ticks in a process of its own; return milliseconds of the processor, and MB."""
+    count = str(max(100, round(SYMBOLS * scale)))
+    found = read_result("bench.signal_cycle", count, str(MINUTES))
+    without = read_result("bench.signal_cycle", count)
     ticks, bare = sorted(found["ticks"]), sorted(found["bare"])
     middle = 1000 * percentile(bare, 0.5)
     return {
         "p99": Pair(1000 * percentile(ticks, 0.99), middle),
         "median": Pair(1000 * percentile(ticks, 0.5), middle),
         "all": Pair(1000 * found["first"], middle),
+        "mean": Pair(1000 * fmean(ticks), 1000 * without["mean"]),
+        "memory": Pair(found["memory"] / 1024, without["memory"] / 1024),
     }
 
 
 if __name__ == "__main__":
-    answer(time_cycles(int(sys.argv[1]), int(sys.argv[2])))
+    count, *minutes = map(int, sys.argv[1:])
+    answer(time_cycles(count, *minutes) if minutes else time_all(count))

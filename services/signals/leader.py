@@ -93,6 +93,7 @@ class SignalLeader:
         self._gap_reason: GapReason | None = None
         self._logged: set[tuple[str, str]] = set()
         self._problem = ""
+        self._slow: str | None = None
 
     async def run(self) -> None:
         """Lead whenever the lease is free, until cancelled."""
@@ -121,6 +122,7 @@ class SignalLeader:
         finally:
             self._metrics.leading = 0
             self._degrade("")
+            self._degrade_slow(None)
             self._degrade_log(None)
 
     async def _attempt(self, lease: Lease) -> bool:
@@ -193,7 +195,9 @@ class SignalLeader:
             self._metrics.decided_seconds.observe(time.monotonic() - began)
             await self._commit(decision, settings, revision)
             self._on_tick(decision, market, plan, votes)
-        self._metrics.count_tick(decision.tick, decision.counts, len(plan.due), time.monotonic() - began)
+        took_sec = time.monotonic() - began
+        self._metrics.count_tick(decision.tick, decision.counts, len(plan.due), took_sec)
+        self._degrade_slow(describe_slow(took_sec, settings.settings.cycle_sec))
         self._log_errors({**errors, **decision.errors})
         await self._publish(lease, decision)
         return True
@@ -261,6 +265,16 @@ class SignalLeader:
                 self._me.log.info("ticks.resumed")
         self._me.set_degraded(f"no tick is decided: {why}" if why else None, part=PART)
 
+    def _degrade_slow(self, problem: str | None) -> None:
+        """Have the beats say that the last tick took too long; log when that begins and when it ends."""
+        if (problem is None) is not (self._slow is None):
+            if problem is None:
+                self._me.log.info("ticks.in_time")
+            else:
+                self._me.log.warning("ticks.slow", why=problem)
+        self._slow = problem
+        self._me.set_degraded(problem, part="cycle")
+
     def _degrade_log(self, problem: str | None) -> None:
         self._me.set_degraded(f"places are not published: {problem}" if problem else None, part="places")
 
@@ -286,6 +300,13 @@ def make_rules(settings: SignalsSettings) -> TickRules:
         tuple(BarVoter(each.voter, each.rule, each.source) for each in voters),
         ThriftRules(settings.settings.timeframe, settings.settings.skip_move),
     )
+
+
+def describe_slow(took_sec: float, cycle_sec: float) -> str | None:
+    """Return what the beats say of a tick that took longer than a cycle, so that the next one began late."""
+    if took_sec <= cycle_sec:
+        return None
+    return f"a tick took {took_sec:.1f} s, and ticks are due every {cycle_sec:g} s"
 
 
 def count_missed(last_at_ms: int, now_ms: int, cycle_ms: int) -> int:

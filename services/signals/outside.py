@@ -1,6 +1,6 @@
 """Ask the voters outside about the symbols of a tick: make questions, and keep up to date what they need."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, Self
 
 import numpy as np
@@ -11,6 +11,7 @@ from marketswarm.bus.outage import Outage
 from marketswarm.keys import VEXY_NOTES
 from marketswarm.truth import MARKET, AccessPoint
 from services.signals.ask.asker import HEADLINES_SEC, VoteAsker
+from services.signals.ask.endpoints import AskSettings, NewsSettings
 from services.signals.ask.keys import OriginKeys
 from services.signals.ask.metrics import AskMetrics
 from services.signals.ask.news import NewsFollower, NewsMemory
@@ -38,7 +39,7 @@ class OutsideVoters:
         metrics: AskMetrics,
     ) -> None:
         self._me, self._settings_now = me, settings_now
-        self._news = NewsMemory()
+        self._metrics, self._news = metrics, NewsMemory()
         self._asker = VoteAsker(keys, self._news, metrics)
         self._is_asking = False
         self._notes: tuple[Bus, AccessPoint, NewsFollower] | None = None
@@ -70,12 +71,9 @@ class OutsideVoters:
 
         Spends calls of the voters' limits.
         """
-        settings = self._settings_now()
-        questions = [
-            make_question(market, symbol, voter, as_of_ms)
-            for symbol, as_of_ms in plan.due.items()
-            for voter in settings.asked
-        ]
+        asked = self._settings_now().asked
+        self._metrics.count_needed(*count_needed(market, plan, asked))
+        questions = make_questions(market, plan, asked)
         return dict(await self._asker.ask(questions, deadline)) if questions else {}
 
     def _follow_notes(self, now_ms: int) -> NewsFollower:
@@ -87,7 +85,29 @@ class OutsideVoters:
         return self._notes[2]
 
 
-def make_question(market: MarketBars, symbol: str, voter: str, as_of_ms: int) -> VoteQuestion:
+def count_needed(market: MarketBars, plan: TickPlan, voters: Mapping[str, AskSettings]) -> tuple[int, int]:
+    """Return how many opinions a tick needs, and how many of them are about symbols that are not evaluated.
+
+    It needs one of each voter that is asked over HTTP about each symbol whose market is open.
+    """
+    called = sum(not isinstance(each, NewsSettings) for each in voters.values())
+    is_open = len(market.symbols) - len(frozenset(plan.closed))
+    due = sum(symbol not in plan.closed for symbol in plan.due)
+    return called * is_open, called * (is_open - due)
+
+
+def make_questions(market: MarketBars, plan: TickPlan, voters: Collection[str]) -> list[VoteQuestion]:
+    """Return what the voters are asked about the symbols of a plan, each with whether its market is open."""
+    return [
+        make_question(market, symbol, voter, as_of_ms, is_open=symbol not in plan.closed)
+        for symbol, as_of_ms in plan.due.items()
+        for voter in voters
+    ]
+
+
+def make_question(
+    market: MarketBars, symbol: str, voter: str, as_of_ms: int, *, is_open: bool
+) -> VoteQuestion:
     """Return what one voter is asked about one symbol, with a copy of its last bars."""
     window = copy_window(market.see(symbol))
     return VoteQuestion(
@@ -98,6 +118,7 @@ def make_question(market: MarketBars, symbol: str, voter: str, as_of_ms: int) ->
         bars=window,
         timeframe=market.timeframe,
         volatility=find_volatility(window),
+        is_open=is_open,
     )
 
 

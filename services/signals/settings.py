@@ -22,6 +22,7 @@ from services.market.universe import LoadedSymbol, list_checked_symbols
 from services.signals.ask.endpoints import (
     VOTER,
     AskSettings,
+    CallSettings,
     ChatSettings,
     HttpSettings,
     NewsSettings,
@@ -32,6 +33,8 @@ from services.signals.consensus.consensus import UNIT, VERSION, ConsensusRules
 
 MAX_VOTERS: Final = 50
 MAX_SYMBOLS: Final = 10_000
+MOST_CALLS: Final = 15
+"""The calls of a cycle, of all voters together, above which `validate` warns."""
 KINDS: Final = ("bars", "chat", "http", "news")
 """The kinds of voters, the default first."""
 RULES: Final = ("trend", "reversion", "breakout", "volume")
@@ -269,12 +272,16 @@ class SignalsSettings(ServiceConfig):
         return self
 
     def find_truth_warnings(self, truth: Truth) -> Iterator[tuple[Place, str]]:
-        """Yield warnings: symbols that bars does not have, and a voter of news without a stream of it."""
+        """Yield warnings: symbols that bars does not have, and more calls in a cycle than MOST_CALLS."""
         known = list_checked_symbols(truth)
         if unknown := [symbol for symbol in self.settings.symbols if symbol not in known]:
             yield ("settings", "symbols"), f"bars has no {format_names(unknown)}"
         if not self.settings.symbols and not known:
             yield ("settings", "symbols"), "bars has no symbols, so there is nothing to decide on"
+        called = [each for each in self.endpoints if isinstance(each, CallSettings)]
+        if (calls := sum(each.calls_per_cycle for each in called)) > MOST_CALLS:
+            words = f"the voters that are asked may take {calls} calls a cycle, more than {MOST_CALLS}"
+            yield ("endpoints",), f"calls_per_cycle: {words}"
 
     @property
     def rules(self) -> ConsensusRules:

@@ -246,6 +246,8 @@ def select_signals(query: SignalQuery) -> tuple[str, list[Any]]:
         conditions.append(f"side = ${bind(query.side)}::text")
     if query.outcome is not None:
         conditions.append(f"outcome = ${bind(query.outcome)}::text")
+        if query.outcome != "signal":
+            conditions.append("outcome <> 'signal'")  # by the index of rare outcomes, whatever is bound
     if query.since_ms is not None:
         conditions.append(_SINCE.format(bind(query.since_ms)))
     if query.until_ms is not None:

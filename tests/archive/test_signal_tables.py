@@ -336,6 +336,9 @@ async def test_an_empty_log_has_a_state_and_no_newest_tick(connection):
         (SignalQuery(symbol="S01", before=SignalCursor(9, "S01")), "signals_by_symbol"),
         (SignalQuery(side="long"), "signals_by_side"),
         (SignalQuery(side="long", before=SignalCursor(9, "S02")), "signals_by_side"),
+        (SignalQuery(outcome="failed"), "signals_by_outcome"),
+        (SignalQuery(outcome="abstained", before=SignalCursor(9, "S02")), "signals_by_outcome"),
+        (SignalQuery(outcome="signal"), "signals_pkey"),
         (SignalQuery(), "signals_pkey"),
         (SignalQuery(before=SignalCursor(9, "S01")), "signals_pkey"),
     ],
@@ -350,3 +353,11 @@ async def test_each_page_is_read_by_an_index_in_its_order_and_nothing_is_sorted(
     inner = "\n".join(lines[next(at for at, line in enumerate(lines) if "Limit" in line) :])
     assert f"using {index} on signals" in inner, inner
     assert "Sort" not in inner, inner
+
+
+async def test_rare_outcomes_are_read_by_their_index_also_by_a_plan_for_any_value(filled, connection):
+    await connection.execute("SET enable_seqscan = off; SET enable_bitmapscan = off; ANALYZE")
+    await connection.execute("SET plan_cache_mode = force_generic_plan")
+    await connection.execute(f"PREPARE page AS {select_signals(SignalQuery(outcome='failed'))[0]}")
+    lines = [row[0] for row in await connection.fetch("EXPLAIN EXECUTE page('failed', 100)")]
+    assert "using signals_by_outcome on signals" in "\n".join(lines), lines

@@ -22,7 +22,7 @@ from support.waiting import until
 SYMBOLS = ("BTC/USD", "ETH/USD", "SOL/USD")
 RULES = (ROOT / "deploy/prometheus/rules.yml").read_text(encoding="utf-8")
 DASHBOARD = ("signals",)
-OUTSIDE = ("Votes from a cache", "How long they take", "Questions without a vote", "Votes from caches")
+OUTSIDE = ("Opinions without a call", "How long they take", "Questions without a vote", "Votes from caches")
 OUTSIDE += ("Questions", "What became of them", "Breakers that are not closed")
 WITNESSED = ("Newest checkpoint", "Newest cosignature", "Age of checkpoint and cosignature")
 

@@ -109,7 +109,7 @@ def weigh_votes(
             abstained[name] = Abstention.OUT_OF_RANGE
         else:
             voting[name] = vote
-    voted = sum(rules.weights[name] for name in voting)
+    voted = sum([rules.weights[name] for name in voting])
     everything = sum(rules.weights.values())
     participation = divide(voted * UNIT, everything)
     # by the exact weights and not by the rounded share, which may round a missing vote away
@@ -119,8 +119,8 @@ def weigh_votes(
     )
     if not voting:
         return Consensus(None, {}, None, participation, None, has_quorum, abstained)
-    lean = sum(rules.weights[name] * opinion for name, opinion in voting.items())
-    strength = sum(rules.weights[name] * abs(opinion) for name, opinion in voting.items())
+    leans = [rules.weights[name] * opinion for name, opinion in voting.items()]
+    lean, strength = sum(leans), sum(map(abs, leans))
     return Consensus(
         score=divide(lean * UNIT, voted * unit),
         weights_used={name: divide(rules.weights[name] * UNIT, voted) for name in voting},
@@ -138,15 +138,14 @@ def _count_effective(weights: Mapping[str, int], correlations: Correlations) -> 
     Correlations of pairs that were measured on different votes may be no matrix of correlations at all: what
     they say is held between one vote and as many as there are.
     """
-    names = list(weights)
-    spread = sum(weight * weight * UNIT for weight in weights.values())
-    for at, name in enumerate(names):
-        for other in names[:at]:
-            correlation = correlations.get(frozenset((name, other)), 0)
-            spread += 2 * weights[name] * weights[other] * correlation
-    most = len(names) * UNIT
+    spread = UNIT * sum([weight * weight for weight in weights.values()])
+    for pair, correlation in correlations.items():
+        if len(pair) == 2 and weights.keys() >= pair:
+            first, second = pair
+            spread += 2 * weights[first] * weights[second] * correlation
+    most = len(weights) * UNIT
     total = sum(weights.values())
-    if spread * len(names) <= total * total * UNIT:
+    if spread * len(weights) <= total * total * UNIT:
         return most
     return max(UNIT, divide(total * total * UNIT * UNIT, spread))
 
@@ -198,5 +197,5 @@ def format_number(number: int | None) -> str | None:
     """Return a number as decimal text of 12 places; None stays None."""
     if number is None:
         return None
-    whole, places = divmod(abs(number), UNIT)
-    return f"{'-' if number < 0 else ''}{whole}.{places:0{DIGITS}}"
+    text = str(abs(number)).rjust(DIGITS + 1, "0")
+    return f"{'-' if number < 0 else ''}{text[:-DIGITS]}.{text[-DIGITS:]}"

@@ -35,6 +35,7 @@ from services.signals.cycle.states import (
 )
 from services.signals.log.entries import PlaceOutcome, TickPlaces, make_place
 from services.signals.log.merkle import hash_entry
+from services.signals.log.places import make_following
 from services.signals.view import BarWindow
 from services.signals.voters import breakout, reversion, trend, volume
 from services.signals.voters.votes import NoVote, Vote
@@ -109,12 +110,14 @@ def vote_by_rules(
     """
     votes: dict[tuple[str, str], GivenVote] = {}
     errors: dict[str, str] = {}
+    sources = {voter.source for voter in rules.bar_voters}
     for symbol in plan.due:
         expires_ms = find_expiry_ms(market, symbol, rules.thrift)
+        windows = {source: market.see(symbol, source) for source in sources}
         for voter in rules.bar_voters:
             vote: GivenVote
             try:
-                vote = VOTER_RULES[voter.rule](market.see(symbol, voter.source), expires_ms)
+                vote = VOTER_RULES[voter.rule](windows[voter.source], expires_ms)
             except Exception as error:  # noqa: BLE001 - whatever a voter does, the others vote
                 errors[voter.name] = type(error).__name__
                 vote = Abstention.FAILED
@@ -241,7 +244,7 @@ class _TickDecider:
             return
         text = make_place(symbol, outcome, **content)
         self._stored[symbol] = _StoredPlace(text, hash_entry(text), outcome, content)
-        following = make_place(symbol, PlaceOutcome.UNCHANGED, since=self._tick)
+        following = make_following(symbol, outcome, self._tick)
         self._states[symbol] = replace(
             state,
             outcome=outcome,
@@ -293,28 +296,28 @@ class _TickDecider:
         return described
 
     def _describe_bars(self, symbol: str, source: str | None) -> dict[str, Any] | None:
-        window = self._market.see(symbol, source)
-        count = len(window.start_ms)
-        if not count:
+        starts = self._market.see_starts(symbol, source)
+        if not len(starts):
             return None
         return {
             "timeframe": self._market.timeframe,
             "source": source or self._market.find_origin(symbol).source,
-            "first": int(window.start_ms[0]),
-            "last": int(window.start_ms[-1]),
-            "count": count,
+            "first": starts[0].item(),
+            "last": starts[-1].item(),
+            "count": len(starts),
             "digest": self._market.hash_bars(symbol, source),
         }
 
     def finish(self, states: SignalStates, plan: TickPlan) -> TickDecision:
         """Return the decision, with a place for every symbol of the market."""
-        texts, hashes = list(states.texts), list(states.hashes)
+        texts, tree = list(states.texts), states.tree.copy()
         rows: list[SignalRow] = []
         counts = Counter(str(each.outcome) for each in self._stored.values())
         for symbol, stored in sorted(self._stored.items()):
             place = states.find_place(symbol)
-            texts[place], hashes[place] = stored.text, stored.digest
+            texts[place] = stored.text
             rows.append(self._make_row(symbol, place, stored))
+        tree.replace({row.place: row.hash for row in rows})
         followed = len(texts) - len(rows)
         closed = len(frozenset(plan.closed).difference(plan.closing))
         counts[PlaceOutcome.CLOSED] += closed
@@ -322,7 +325,7 @@ class _TickDecider:
         return TickDecision(
             tick=self._tick,
             at_ms=self._at_ms,
-            places=TickPlaces(states.symbols, tuple(texts), tuple(hashes)),
+            places=TickPlaces(states.symbols, tuple(texts), tree.hashes, tree.root),
             rows=tuple(rows),
             states=self._states,
             opinions=[self._opinions[symbol] for symbol in sorted(self._opinions)],

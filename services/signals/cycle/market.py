@@ -172,6 +172,11 @@ class MarketBars:
         first = WINDOW - self._counts[row]
         return BarWindow(self._starts[row, first:], *self._numbers[row, :, first:])
 
+    def see_starts(self, symbol: str, source: str | None = None) -> Times:
+        """Return when the bars of `see` begin, without their numbers. It is no copy."""
+        row = self._find_row(symbol, source)
+        return self._starts[row, WINDOW - self._counts[row] :]
+
     def find_origin(self, symbol: str, source: str | None = None) -> WindowSource:
         return self._origins[self._find_row(symbol, source)]
 

@@ -28,7 +28,7 @@ from services.signals.consensus.consensus import SignalSide
 from services.signals.cycle.market import MarketBars
 from services.signals.log.entries import PlaceOutcome
 from services.signals.log.merkle import hash_entry
-from services.signals.log.places import make_following
+from services.signals.log.places import PlaceTree, make_following
 from services.tables.signals import SignalRow
 
 LIFE_BARS: Final = 15
@@ -92,8 +92,8 @@ class SignalStates:
         known: states from before; those of other symbols are left out.
 
     Attributes:
-        texts: the place of each symbol if it follows from the one before, and `hashes` its hash; empty of a
-            symbol without a state.
+        texts: the place of each symbol if it follows from the one before, and `tree` that of their hashes;
+            empty of a symbol without a state.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class SignalStates:
         self.as_of_ms: Times = np.zeros(count, dtype=np.int64)
         shares = [_SPREAD + crc32(symbol.encode()) % _SPREAD for symbol in symbols]
         self.refresh_bars = REFRESH_BARS * np.array(shares) / _SPREAD
-        self.texts, self.hashes = [b""] * count, [b""] * count
+        self.texts, self.tree = [b""] * count, PlaceTree([b""] * count)
         self.update({symbol: known[symbol] for symbol in symbols if symbol in known})
 
     def __getitem__(self, symbol: str) -> SignalState:
@@ -128,7 +128,8 @@ class SignalStates:
             self.is_signal[place] = state.outcome is PlaceOutcome.SIGNAL
             self.prices[place], self.bars_ms[place] = state.price, state.bar_ms
             self.as_of_ms[place] = state.as_of_ms
-            self.texts[place], self.hashes[place] = state.following
+            self.texts[place] = state.following[0]
+        self.tree.replace({self._places[symbol]: state.following[1] for symbol, state in changed.items()})
 
     def find_place(self, symbol: str) -> int:
         return self._places[symbol]

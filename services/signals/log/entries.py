@@ -6,7 +6,7 @@ symbol that the truth had, by name: its entry has the root of the tree of these 
 out. Places that say "as before" follow from the ones before them and need not be stored.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -19,6 +19,8 @@ import rfc8785
 from services.signals.log.merkle import hash_entry, hash_tree
 
 VERSION: Final = 1
+_TEXT: Final = frozenset({str})
+_PLAIN: Final = frozenset({str, int, bool, type(None)})
 _CANONICAL: Final = orjson.OPT_SORT_KEYS | orjson.OPT_STRICT_INTEGER
 
 
@@ -55,16 +57,22 @@ class LogEntryError(ValueError):
 class TickPlaces:
     """Hold the places of a tick by symbol, ready to be hashed; the names are in the order of the tree.
 
-    `known` are the hashes of the texts, of a writer that keeps those of places that say "as before".
+    `known` are the hashes of the texts, of a writer that keeps those of places that say "as before", and
+    `known_root` is that of their tree.
     """
 
     symbols: tuple[str, ...]
     texts: tuple[bytes, ...]
     known: tuple[bytes, ...] | None = field(default=None, repr=False, compare=False)
+    known_root: bytes | None = field(default=None, repr=False, compare=False)
 
     @property
     def hashes(self) -> list[bytes]:
         return [hash_entry(text) for text in self.texts] if self.known is None else list(self.known)
+
+    @property
+    def root(self) -> bytes:
+        return hash_tree(self.hashes) if self.known_root is None else self.known_root
 
 
 def encode_entry(content: Mapping[str, Any]) -> bytes:
@@ -86,20 +94,24 @@ def _is_plain(content: Any) -> bool:
     is_plain, left = True, [content]
     while left:
         value = left.pop()
-        kind = type(value)
-        if kind is dict:
-            for key in value:
-                if type(key) is not str or not key.isascii():
-                    is_plain = False
-            left += value.values()
-        elif kind is list:
-            left += value
-        elif kind is not str and kind is not int and kind is not bool and value is not None:
-            if isinstance(value, float):
-                raise LogEntryError("a number with a point must be decimal text")
-            is_plain = False
-            left += value.values() if isinstance(value, Mapping) else ()
-            left += value if isinstance(value, list | tuple) else ()
+        if isinstance(value, Mapping):
+            if (
+                type(value) is not dict
+                or not _TEXT.issuperset(map(type, value))
+                or not "".join(value).isascii()
+            ):
+                is_plain = False
+            inner: Collection[Any] = value.values()
+        elif isinstance(value, list | tuple):
+            is_plain = is_plain and type(value) is list
+            inner = value
+        elif isinstance(value, float):
+            raise LogEntryError("a number with a point must be decimal text")
+        else:
+            is_plain = is_plain and type(value) in _PLAIN
+            continue
+        if not _PLAIN.issuperset(map(type, inner)):  # most of what is written is of these, and done with
+            left += [each for each in inner if type(each) not in _PLAIN]
     return is_plain
 
 
@@ -140,7 +152,7 @@ def make_tick(
             "tick": tick,
             "at": format_time(at_ms),
             "places": len(places.texts),
-            "root": hash_tree(places.hashes).hex(),
+            "root": places.root.hex(),
             "symbols": hash_symbols(places.symbols).hex(),
             "code": code,
             "truth": truth,

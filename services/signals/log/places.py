@@ -1,10 +1,16 @@
 """Keep the tree of a tick's places from one tick to the next: a change costs a hash on each level. Pure."""
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
+from typing import Final, Self
 
 from services.signals.log.entries import VERSION, PlaceOutcome, TickPlaces, make_place
 from services.signals.log.merkle import EMPTY_ROOT, hash_pair
+
+_REBUILT: Final = 4
+"""If more than one in so many places changed, all levels are hashed again: that costs less than to look for
+the parents of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,18 +27,37 @@ class PlaceTree:
 
     def __init__(self, hashes: Sequence[bytes]) -> None:
         self._levels = [list(hashes)]
-        while len(self._levels[-1]) > 1:
-            below = self._levels[-1]
-            self._levels.append([_hash_parent(below, at) for at in range((len(below) + 1) // 2)])
+        self._build()
+
+    def _build(self) -> None:
+        """Hash all levels above the lowest one."""
+        del self._levels[1:]
+        while len(below := self._levels[-1]) > 1:
+            pairs = list(map(hash_pair, below[::2], below[1::2]))
+            self._levels.append(pairs if len(below) % 2 == 0 else [*pairs, below[-1]])
+
+    def copy(self) -> Self:
+        """Return a tree that changes apart from this one."""
+        copied = copy(self)
+        copied._levels = [level.copy() for level in self._levels]  # noqa: SLF001 - of this class
+        return copied
 
     @property
     def root(self) -> bytes:
         return self._levels[-1][0] if self._levels[-1] else EMPTY_ROOT
 
+    @property
+    def hashes(self) -> tuple[bytes, ...]:
+        """The hashes of the places, in their order."""
+        return tuple(self._levels[0])
+
     def replace(self, changed: Mapping[int, bytes]) -> None:
         """Put other hashes at some indexes. Raises IndexError for one that the tick does not have."""
         for index, each in changed.items():
             self._levels[0][index] = each
+        if _REBUILT * len(changed) > len(self._levels[0]):
+            self._build()
+            return
         above = {index // 2 for index in changed}
         for below, level in zip(self._levels, self._levels[1:], strict=False):
             for index in above:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from services.signals.leader import count_missed
+from services.signals.leader import count_missed, describe_slow
 from services.signals.outside import find_volatility
 from services.signals.publisher import parse_position
 from services.signals.view import BarWindow
@@ -15,6 +15,11 @@ from services.signals.view import BarWindow
 )
 def test_missed_ticks_are_those_between_the_last_one_and_now(now_ms, missed):
     assert count_missed(0, now_ms, 5000) == missed
+
+
+def test_a_tick_that_takes_longer_than_a_cycle_is_said():
+    assert describe_slow(5.0, 5.0) is None
+    assert describe_slow(6.24, 5.0) == "a tick took 6.2 s, and ticks are due every 5 s"
 
 
 @pytest.mark.parametrize(

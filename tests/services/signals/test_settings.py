@@ -138,6 +138,19 @@ def test_symbols_that_bars_does_not_have_are_a_warning():
     assert warn({})[0].startswith("services.signals.settings.symbols: bars has no symbols")
 
 
+def test_more_than_fifteen_calls_a_cycle_are_a_warning():
+    def warn(*calls):
+        chats = [CHAT | {"voter": f"v{at}", "calls_per_cycle": each} for at, each in enumerate(calls)]
+        truth = make_truth(TREND, *chats, others=BARS)
+        config = require_config(SignalsSettings, "signals", truth.services["signals"])
+        return [str(each) for each in list_warnings(config, "signals", truth)]
+
+    assert warn(7, 8) == []
+    (warning,) = warn(7, 9)
+    assert warning.startswith("services.signals.endpoints: calls_per_cycle: ")
+    assert "may take 16 calls a cycle, more than 15" in warning
+
+
 def test_the_log_is_named_after_the_fleet_and_streams_have_default_keys():
     truth = make_truth(fleet="my fleet+1")
     settings = require_config(SignalsSettings, "signals", truth.services["signals"])

@@ -63,6 +63,8 @@ async def play_hour(bus, *, skips):
             market.move()
             moved = [at for at in range(SYMBOLS) if not skips or has_moved(market, voted, at)]
             questions = [each for at in moved for each in market.ask(at, AS_OF_MS + 1000 * CYCLE_SEC * cycle)]
+            needed = SYMBOLS * len(VOTERS)
+            asker.metrics.count_needed(needed, needed - len(questions))
             before = asker.metrics.calls_total.total()
             found = await asker.ask(questions, clock() + PATIENT_SEC)
             votes = Counter(symbol for (symbol, _), vote in found.items() if isinstance(vote, Vote))
@@ -82,9 +84,12 @@ async def test_an_hour_takes_few_calls(bus, monkeypatch, record_property, skips)
     metrics, most, asked = await play_hour(bus, skips=skips)
     calls, everything = metrics.calls_total.total(), SYMBOLS * len(VOTERS) * CYCLES
     figures = {"calls": calls, "most": most, "hit_share": metrics.hit_share, "asked": asked}
+    figures |= {"had_share": metrics.had_share, "hits": metrics.cache_hits_total.total()}
     for name, value in figures.items():
         record_property(name, value)
     assert most <= 15
     assert calls <= everything / 50
+    assert metrics.opinions_needed_total == everything
+    assert metrics.had_share >= 0.9
     if not skips:
         assert metrics.hit_share >= 0.8
