@@ -30,6 +30,10 @@ from support.order import arrange, read_failures
 from support.report import AtOnce, LastRun
 from support.watchdog import Watchdog
 
+# here, since a test of another folder may import one of them first
+pytest.register_assert_rewrite(
+    *("support.archive_play", "support.scenes.bars", "support.scenes.kills", "support.signal_log")
+)
 HERE = Path(__file__).parent
 SLOW_STARTERS = (
     "test_soak.py",

@@ -9,7 +9,6 @@ from support.fixtures import closed
 from support.postgres import EXTENSION, archive_url, breakable_postgres, connect, postgres
 
 __all__ = ["archive_url", "breakable_postgres", "connect", "postgres"]
-pytest.register_assert_rewrite("support.archive_play")
 
 # CI can't install TimescaleDB, and takes a skipped test for a failure; elsewhere they are skipped, and say so
 IN_CI = os.environ.get("MARKETSWARM_CI") == "1"

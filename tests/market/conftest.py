@@ -1,17 +1,11 @@
 """A real server, for the tests of one part of a service."""
 
-import pytest
-
 from support.fixtures import opened
 from support.postgres import archive_url, breakable_postgres, postgres
 from support.rig.one_server import empty_bus, server
 from support.scenes.agent import Scene
 
 __all__ = ["archive_url", "breakable_postgres", "postgres", "server"]
-pytest.register_assert_rewrite(
-    *("support.archive_play", "support.scenes.bars", "support.scenes.kills", "support.signal_log")
-)
-
 
 scene = opened(lambda tmp_path: Scene(tmp_path))
 """Two buses, and the agents that a test starts."""
