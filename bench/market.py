@@ -4,9 +4,9 @@ The servers, PostgreSQL and the board are real; the clients are a process of the
 processors. They ask for the newest bars of charts that are watched while they change. The limit is a bare
 uvicorn that answers OK to the same clients.
 
-The users come twice: to a board that has just started and has no chart in memory, and to the same one when it has
-them. The first time their p95 is what the start costs, since that is a tenth of what is measured: the database's
-bars of all charts are read at once.
+The users come twice: to a board that has just started and has no chart in memory, and to the same one when
+it has them. The first time their p95 is what the start costs, since that is more than a twentieth of what is
+measured: the database's bars of all charts are read at once.
 """
 
 import asyncio
