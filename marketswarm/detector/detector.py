@@ -26,6 +26,7 @@ from marketswarm.detector.states import Reason, Stage, State, Step, Trigger
 from marketswarm.detector.trouble import ServiceOutage
 from marketswarm.detector.verdict import (
     BatchResult,
+    ChangeTimes,
     Copies,
     Counts,
     Mended,
@@ -80,6 +81,7 @@ class Detector:
         self.silences = UnsavedSilences()
         self.floods = FloodLimit()
         self.hosts = HostCensus()
+        self._change_times = ChangeTimes()
         self._reach = Reach()
         self._awake_at = self._checked_at = now.mono
         self._to_check: Iterator[WatchedService] = iter(())
@@ -700,7 +702,7 @@ class Detector:
             service.svc,
             service.state,
             publication,
-            now.wall,
+            self._change_times.date(service.svc, now.wall),
             reason=reason,
             exit_code=failure.exit_code if failure else None,
             host=service.host,

@@ -88,6 +88,31 @@ class Suspect(NamedTuple):
     bus: str
 
 
+class ChangeTimes:
+    """Dates changes of state, so that two of one service never have the same millisecond.
+
+    An event is known by its type, its service and its milliseconds. A job may fail, succeed and fail again
+    within one, and all of it may be read in one batch. A clock that was set back is believed.
+    """
+
+    def __init__(self) -> None:
+        self._since_ms = 0
+        self._told: dict[str, int] = {}  # by service, the last one since then
+
+    def date(self, svc: str, wall: float) -> float:
+        """Return the time to be told of a change at `wall`, both in epoch seconds."""
+        ms = round(wall * 1000)
+        if ms < self._since_ms:
+            self._since_ms, self._told = ms, {}
+        elif ms >= self._since_ms + 1000:
+            self._since_ms, self._told = ms, {each: told for each, told in self._told.items() if told >= ms}
+        if (last := self._told.get(svc, -1)) >= ms:
+            ms = last + 1
+            wall = ms / 1000
+        self._told[svc] = ms
+        return wall
+
+
 @dataclass(frozen=True, slots=True)
 class UnheardBeat:
     """A suspect's stored beat that the detector never heard: the service is alive, the listener may be deaf.

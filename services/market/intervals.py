@@ -61,9 +61,12 @@ class Grid:
     def find(self, at_ms: int, timeframe: Timeframe) -> Interval | None:
         """Return the interval of a timeframe that holds this time, or None while the market is closed."""
         found = self._found.get(timeframe)
-        if found is not None and found.open_ms <= at_ms < found.close_ms:
+        is_within = found is not None and found.open_ms <= at_ms < found.close_ms
+        if is_within and timeframe not in PERIODS:
             return found
-        day = self.find_day(at_ms)
+        day = self.find_day(at_ms)  # a week or month holds nights, too
+        if is_within and day is not None:
+            return found
         if day is None:
             return None
         if timeframe == "1d":

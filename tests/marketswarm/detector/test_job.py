@@ -10,6 +10,7 @@ from marketswarm.beat import Beat
 from marketswarm.detector import Moment, SavedJob, SavedService, State, adopt_state
 from marketswarm.detector.clock import HeardAt
 from marketswarm.detector.job import Basis, Job
+from marketswarm.monitor import VerdictEncoder
 from marketswarm.truth import JobRule, Schedule
 from support.simulation.manual_detector import Hand, watch
 from support.simulation.manual_jobs import MIDNIGHT, hand_of, listening, minutely, misses
@@ -67,6 +68,20 @@ def test_a_run_that_failed_is_missed_at_once_and_the_next_complete_one_is_its_ok
     assert [verdict.state for verdict in hand.verdicts] == [State.DOWN, State.UP]
     hand.at(287)
     assert misses(hand)[1:] == [(260, "overdue")]
+
+
+def test_changes_within_one_millisecond_are_events_of_different_times_in_their_order():
+    hand = hand_of()
+    encoder = VerdictEncoder(family="heartbeat", by="healer", channel="healer:alerts")
+    hand.at(5)
+    for _ in range(3):
+        hand.beat(run="failed", exit_code=2)
+        hand.beat(run="ended")
+    events = [event for verdict in hand.verdicts if (event := encoder.build_event(verdict)) is not None]
+    assert [event.type for event in events] == ["heartbeat_miss", "heartbeat_ok"] * 3
+    assert len({event.id for event in events}) == 6, "who hears them knows them by their ids"
+    told_ms = [round((event.ts - hand.now.wall) * 1000) for event in events]
+    assert told_ms == list(range(6))
 
 
 # -- since when it is down

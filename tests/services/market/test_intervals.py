@@ -42,6 +42,14 @@ def test_a_minute_is_in_one_interval_of_each_timeframe_and_those_are_nested(code
         assert grid.find(interval.close_ms, interval.timeframe) != interval
 
 
+@pytest.mark.parametrize("timeframe", TIMEFRAMES)
+def test_a_time_at_which_the_market_is_closed_is_in_no_interval_whatever_was_asked_before(timeframe):
+    grid = Grid(get_session("XNYS"))
+    for at in ("2026-11-25T15:31", "2026-11-24T15:31"):
+        assert grid.find(ms(at), timeframe) is not None
+        assert grid.find(ms("2026-11-25T03:00"), timeframe) is None, "a night within a week and a month"
+
+
 @pytest.mark.parametrize(
     ("at", "timeframe", "opens", "closes"),
     [
