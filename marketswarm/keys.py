@@ -147,6 +147,10 @@ BOARD_RECONNECT_REQUEST: Final = "board:reconnect:request"
 SOURCES_RELOAD: Final = "sources:reload"
 """As `ARCHIVE_RECONNECT`: what sources says of the series that it loaded on request."""
 SOURCES_RELOAD_REQUEST: Final = "sources:reload:request"
+SOURCES_REFRESH: Final = "sources:refresh"
+"""String on system-redis, expires: how the refresh is that a person asked for last, a `RefreshReport`."""
+SOURCES_REFRESH_REQUEST: Final = "sources:refresh:request"
+"""String on system-redis: a `RefreshRequest` of a person as JSON, until it expires."""
 RSS_ITEMS: Final = "rss:items"
 VEXY_NOTES: Final = "vexy:notes"
 VEXY_DEAD: Final = "vexy:dead"
@@ -347,6 +351,11 @@ def source_account_key(account: str) -> str:
 
 def source_breaker_key(source: str) -> str:
     return f"sources:breaker:{source}"
+
+
+def observation_key(series: str) -> str:
+    """Return the key of the newest value of an economic series, on market-redis."""
+    return f"observations:{series}"
 
 
 def source_claim_key(series: str) -> str:

@@ -150,7 +150,17 @@ class Cached(Generic[K, V]):
         if flights is self._flights and self._is_current(key, value):  # otherwise `clear` was called
             self.keep(key, value, version)
 
+    def __len__(self) -> int:
+        """Return how many answers are in memory; some may be too old."""
+        return len(self._kept)
+
+    @property
+    def size(self) -> int:
+        """How much the answers in memory take, as they are measured."""
+        return self._size
+
     def clear(self) -> None:
+        """Drop all that is in memory, also what is just being made; what is in Redis stays."""
         self._kept.clear()
         self._flights, self._size = {}, 0
 

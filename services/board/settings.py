@@ -10,8 +10,18 @@ from typing import Annotated, ClassVar
 from pydantic import AfterValidator, Field, SecretStr, model_validator
 
 from marketswarm.agent import ServiceConfig
-from marketswarm.settings import CommonSettings, HostNames, Key, Name, Port, PublicUrl, list_variables
+from marketswarm.settings import (
+    CommonSettings,
+    HostNames,
+    Key,
+    Name,
+    Port,
+    PublicUrl,
+    SlowMs,
+    list_variables,
+)
 from marketswarm.web.clients import check_networks
+from marketswarm.web.cross_origin import check_origins
 
 
 def check_database_url(url: SecretStr) -> SecretStr:
@@ -34,11 +44,15 @@ class BoardEnvironment(CommonSettings):
     # networks whose clients may read, besides this machine; `gateway`: the host of a container
     board_open_to: Annotated[str, AfterValidator(check_networks)] | None = None
     board_public_url: PublicUrl | None = None  # by which clients ask
+    # origins whose pages in a browser may read the API and /ws, exactly as the browser sends them
+    board_allowed_origins: Annotated[str, AfterValidator(check_origins)] | None = None
+    board_log_reads: bool = False  # each read with who asked, for an auditor
     approval_link_key: Key | None = None  # that of the notifier, whose links then act
     # networks of proxies whose `Forwarded` or `X-Forwarded-For` is believed; `gateway` as above
     board_trusted_proxies: Annotated[str, AfterValidator(check_networks)] | None = None
     # the archive, which the board only reads
     database_url: Annotated[SecretStr, AfterValidator(check_database_url)] | None = None
+    database_slow_ms: SlowMs | None = None  # a query that takes longer is logged; default: none is
     # where backtests are kept; without it they end with the board
     board_backtest_folder: Path | None = None
 
@@ -81,7 +95,8 @@ class MarketView(ServiceConfig):
     """`settings.market`: how the market is served."""
 
     requests_per_min: Annotated[int, Field(ge=0, le=1_000_000)] = 100
-    """How many requests about the market an address has a minute; 0 sets no limit. Example: `600`."""
+    """How many requests about the market a token, or an address without one, has a minute; 0 sets no limit.
+    Example: `600`."""
     max_followers: Annotated[int, Field(ge=1, le=10_000)] = 200
     """How many clients may follow the market over `/ws` at once. Example: `1000`."""
     max_followers_per_address: Annotated[int, Field(ge=1, le=10_000)] = 50
