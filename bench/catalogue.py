@@ -182,6 +182,7 @@ BENCHES: Final[Mapping[str, Bench]] = {
         "processor": Figure("a chart of 500 bars", CORE_US, UVICORN),
         "rate": Figure("charts", "charts/s", UVICORN, is_rate=True),
         "users": Figure("1,000 users, a chart every 4 s: p95", "ms", UVICORN, goal=200, slack=100),
+        "steady": Figure("the same, when charts are in memory: p95", "ms", UVICORN, goal=200, slack=100),
         "misses": Figure("charts from the database", "%", "one in a hundred", goal=5, slack=2),
         "followers": Figure("a bar to 200 followers: p99", "ms", UVICORN, goal=200, slack=100),
         "page": Figure("the page /market: median", "ms", UVICORN, goal=1000, slack=50),

@@ -135,6 +135,21 @@ class Cached(Generic[K, V]):
         expires_at = self._clock() + (self._ttl_sec if ttl_sec is None else ttl_sec)
         self._put(key, _Kept(version, expires_at, (value,)))
 
+    async def renew(self, key: K, make: Callable[[], Awaitable[V]], version: Hashable = None) -> None:
+        """Make the answer to a question anew, and keep it in memory and on the shelf; none waits for it.
+
+        Until then the one that is kept is found. One that is not right once it is made replaces none. Raises
+        what `make` raises.
+        """
+
+        async def make_it(_keys: Sequence[K]) -> Mapping[K, V]:
+            return {key: await make()}
+
+        flights = self._flights
+        value = (await self._make((key,), make_it))[key]
+        if flights is self._flights and self._is_current(key, value):  # otherwise `clear` was called
+            self.keep(key, value, version)
+
     def __len__(self) -> int:
         """Return how many answers are in memory; some may be too old."""
         return len(self._kept)
@@ -179,15 +194,21 @@ class Cached(Generic[K, V]):
         self.counts.redis += len(found)
         missing = [key for key in keys if key not in found]
         if missing:
-            made = await make(missing)
-            self.counts.source += len(made)
-            found |= made
-            if self._shelf is not None:
-                await self._shelf.write(made)
+            found |= await self._make(missing, make)
         expires_at = self._clock() + self._ttl_sec
         for key in keys if flights is self._flights else ():  # otherwise it may be from before `clear`
             self._put(key, _Kept(version, expires_at, (found[key],) if key in found else ()))
         return found
+
+    async def _make(
+        self, keys: Sequence[K], make: Callable[[Sequence[K]], Awaitable[Mapping[K, V]]]
+    ) -> Mapping[K, V]:
+        """Return answers that `make` makes, after they are written to the shelf."""
+        made = await make(keys)
+        self.counts.source += len(made)
+        if self._shelf is not None:
+            await self._shelf.write(made)
+        return made
 
 
 def _retrieve(task: asyncio.Task[Any]) -> None:

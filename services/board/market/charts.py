@@ -4,8 +4,14 @@ What is kept in Redis is what the database had, for five minutes. Bars that came
 stream; where those reach back far enough, the two together are what the database will have. Where they don't,
 since the archive is far behind, a bar may be in neither, so nothing is kept, and nothing counts as missing
 after the newest bar of the database.
+
+Charts that were first asked for together are kept for the same five minutes, and all of them read again at
+once would stop the board for seconds. So what is asked for when it becomes old is read again before it is too
+old, one chart after the other, while all requests are answered from what is kept.
 """
 
+import asyncio
+import contextlib
 import gzip
 import time
 from collections.abc import Callable, Sequence
@@ -21,7 +27,7 @@ import orjson
 from marketswarm.bus import Bus
 from marketswarm.keys import chart_key
 from marketswarm.web.cache import Cached, RedisShelf
-from services.board.market.archive_reader import ArchiveReader
+from services.board.market.archive_reader import ArchiveReader, DatabaseAwayError
 from services.board.market.live import NEVER, Chart, LiveMarket, is_bar, merge_live
 from services.board.market.query import ROWS, TableFormat, TableQuery
 from services.board.market.tables import AnswerTable, encode_table
@@ -32,6 +38,10 @@ from services.tables.rows import BAR_CELLS, Cells
 from services.tables.tables import BAR_TABLE
 
 CHART_SEC: Final = 300  # how long the database's bars of a chart are kept
+RENEW_SEC: Final = 200
+"""After how many seconds the database's bars of a chart are read again if the chart is asked for."""
+RENEW_PAUSE_SEC: Final = 0.1
+"""The pause between two charts that are read again: MAX_BASES are done well before the oldest expires."""
 PACK_LEVEL: Final = 1
 MAX_CHART_BYTES: Final = 1024 * 1024
 MAX_BASES: Final = 200
@@ -73,8 +83,8 @@ class ChartBase:
 class FoundChart:
     """Bars by their start, and the asset class, which is empty if it is not known.
 
-    Up to `whole_until` (epoch milliseconds) no bar is missing in `rows`; None if none is at all. The chart is
-    right until `keep_until` (epoch seconds) while no bar comes; 0 if it must not be kept.
+    Up to `whole_until` (epoch milliseconds) no bar is missing in `rows`; None if none is at all. The answer
+    may be kept until `keep_until` (epoch seconds) while no bar comes; 0 if it must not be kept.
     """
 
     rows: Sequence[Cells]
@@ -97,6 +107,24 @@ class ChartFinder:
             MAX_CHART_BYTES,
         )
         self.bases = Cached(CHART_SEC, MAX_BASES, shelf=shelf, is_current=self._is_current)
+        self._due: dict[Chart, None] = {}
+        self._is_due = asyncio.Event()
+
+    async def renew_bases(self) -> None:
+        """Read again what the database has of the charts that are due, one at a time, until cancelled.
+
+        Writes each to memory and to Redis. One that can't be read stays as it is, and is due when it is asked
+        for again.
+        """
+        while True:
+            await self._is_due.wait()
+            while self._due:
+                symbol, timeframe = chart = next(iter(self._due))
+                with contextlib.suppress(DatabaseAwayError):
+                    await self.bases.renew(chart, partial(self._read_archive, symbol, timeframe))
+                del self._due[chart]
+                await asyncio.sleep(RENEW_PAUSE_SEC)
+            self._is_due.clear()
 
     async def find_newest(self, symbol: str, timeframe: str, limit: int) -> FoundChart:
         base = await self.bases.find((symbol, timeframe), partial(self._read_archive, symbol, timeframe))
@@ -109,9 +137,19 @@ class ChartFinder:
 
     def _lay_over(self, base: ChartBase, symbol: str, timeframe: str, limit: int) -> FoundChart:
         rows = merge_live(base.rows, self._live.list_bars(symbol, timeframe), limit)
-        if self._live.covers(symbol, timeframe, base.archived_at):
-            return FoundChart(rows, base.asset, keep_until=base.made_at + CHART_SEC)
-        return FoundChart(rows, base.asset, _find_newest_start(base.rows))
+        if not self._live.covers(symbol, timeframe, base.archived_at):
+            return FoundChart(rows, base.asset, _find_newest_start(base.rows))
+        keep_until = base.made_at + RENEW_SEC  # so that the first request after it finds the base here
+        if keep_until <= time.time():
+            keep_until = base.made_at + CHART_SEC
+            self._note_due((symbol, timeframe))
+        return FoundChart(rows, base.asset, keep_until=keep_until)
+
+    def _note_due(self, chart: Chart) -> None:
+        """Have `renew_bases` read a chart; those that it has to read are as many as are kept at most."""
+        if len(self._due) < MAX_BASES:
+            self._due[chart] = None
+            self._is_due.set()
 
     async def find_range(self, symbol: str, timeframe: str, query: TableQuery) -> FoundChart:
         """Return the page of bars that a query asks for. Raises DatabaseAwayError, QueryError."""

@@ -136,6 +136,7 @@ class Market:
                 group.create_task(self.sessions.prepare(), name="market calendars")
                 group.create_task(self.feed.run(), name="market feed")
                 group.create_task(self.archive.watch(), name="market database")
+                group.create_task(self.charts.renew_bases(), name="market charts")
                 group.create_task(self._desk.run(), name="market reconnect")
         finally:
             await self.archive.close()

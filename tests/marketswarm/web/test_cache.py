@@ -168,3 +168,34 @@ async def test_without_redis_the_source_answers(lengths):
     bus.connected = False
     for shelf in (make_shelf(bus), make_shelf(None)):
         assert await lengths.find(Cached(5.0, shelf=shelf), "AA") == {"AA": 2}
+
+
+async def test_an_answer_is_renewed_while_the_old_one_is_found_and_never_by_a_wrong_one(
+    lengths,
+):
+    is_right = True
+    cached = Cached(5.0, 3, clock=lambda: lengths.now, is_current=lambda _key, value: value == 1 or is_right)
+    cached.keep("SPY", 1)
+    answers = Answers()
+    task = asyncio.create_task(cached.renew("SPY", answers.make))
+    await asyncio.sleep(0)
+    assert cached.find_kept("SPY") == 1
+    lengths.now = 4.0
+    answers.answer.set_result(2)
+    await task
+    lengths.now = 6.0
+    assert cached.find_kept("SPY") == 2, "it is kept for a time of its own"
+    cached.keep("SPY", 1)
+    is_right = False
+    await cached.renew("SPY", answers.make)
+    assert cached.find_kept("SPY") == 1
+
+
+async def test_what_was_renewed_while_all_was_cleared_is_not_kept():
+    cached, answers = Cached(5.0), Answers()
+    task = asyncio.create_task(cached.renew("SPY", answers.make))
+    await asyncio.sleep(0)
+    cached.clear()
+    answers.answer.set_result(2)
+    await task
+    assert cached.find_kept("SPY") is None

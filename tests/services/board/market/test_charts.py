@@ -15,6 +15,7 @@ from services.board.market.archive_reader import NOT_SET, ArchiveReader, Databas
 from services.board.market.bar_table import find_cursor, make_bars
 from services.board.market.charts import (
     CHART_SEC,
+    RENEW_SEC,
     ChartBase,
     ChartFinder,
     parse_base,
@@ -24,6 +25,7 @@ from services.board.market.query import TableQuery
 from services.market.fields import MAX_MS
 from services.market.sessions import get_session
 from services.tables.rows import BarRow
+from support.waiting import auntil
 
 NEWEST = TableQuery()
 
@@ -172,14 +174,109 @@ async def test_what_the_stream_does_not_reach_back_to_is_not_said_to_be_missing_
     assert await count_missing(store) == 1, "what neither has is a gap"
 
 
-async def test_a_chart_is_kept_no_longer_than_what_the_database_had(live):
+async def test_a_chart_is_kept_until_what_the_database_had_is_due_and_no_longer_than_that(live):
     store = ChartFinder(Archive(make_bar(1)), live, lambda: None)
     begun = time.time()
     first = await find(store)
-    assert begun + CHART_SEC <= first.keep_until <= time.time() + CHART_SEC
+    assert begun + RENEW_SEC <= first.keep_until <= time.time() + RENEW_SEC
+    keep_base(store, "OLD", begun - RENEW_SEC)
+    assert store.find_kept("OLD", "1m", 500).keep_until == begun - RENEW_SEC + CHART_SEC
     assert (await find(store)).keep_until == first.keep_until
     live.began_at = live.archived_at = time.time()
     assert (await find(store)).keep_until == 0
+
+
+def keep_base(store, symbol, made_at):
+    """Have a chart in memory as the database had it then: with one bar."""
+    store.bases.keep((symbol, "1m"), ChartBase(made_at, made_at, "crypto", [make_bar(1).cells]))
+
+
+class SlowArchive(Archive):
+    """A database whose answers wait for the test; notes how many it was asked for at once, and for whom."""
+
+    def __init__(self, *bars):
+        super().__init__(*bars)
+        self.symbols, self.at_once, self.most, self.go = [], 0, 0, asyncio.Event()
+
+    async def read_range(self, table, key, query):
+        self.symbols.append(key[0])
+        self.at_once += 1
+        self.most = max(self.most, self.at_once)
+        try:
+            await self.go.wait()
+            return await super().read_range(table, key, query)
+        finally:
+            self.at_once -= 1
+
+
+@contextlib.asynccontextmanager
+async def renewing(store):
+    task = asyncio.create_task(store.renew_bases())
+    yield task
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def test_charts_that_become_old_are_read_again_one_at_a_time_while_the_kept_ones_answer(
+    live, monkeypatch
+):
+    monkeypatch.setattr("services.board.market.charts.RENEW_PAUSE_SEC", 0.0)
+    archive, bus = SlowArchive(make_bar(1), make_bar(2, 2.0)), MemoryBus("market-redis")
+    store, now = ChartFinder(archive, live, lambda: bus), time.time()
+    names = [f"S{number}" for number in range(6)]
+    for name in names:
+        keep_base(store, name, now - RENEW_SEC - 1)
+    keep_base(store, "YOUNG", now - RENEW_SEC + 60)
+    async with renewing(store):
+        for name in (*names, "YOUNG", *names):
+            assert closes((await store.find_newest(name, "1m", 500)).rows) == [1.0], "nobody waits"
+        await auntil(lambda: archive.symbols)
+        assert closes((await store.find_newest("S0", "1m", 500)).rows) == [1.0], "also while it is read"
+        archive.go.set()
+        await auntil(lambda: all(len(store.find_kept(name, "1m", 500).rows) == 2 for name in names))
+        await auntil(lambda: not archive.at_once)
+        assert sorted(archive.symbols) == names, "each once, and none that is young"
+        assert archive.most == 1
+    other = ChartFinder(archive, live, lambda: bus)
+    assert len((await other.find_newest("S5", "1m", 500)).rows) == 2
+    assert archive.symbols.count("S5") == 1, "the next board finds it in Redis"
+
+
+async def test_a_chart_that_nobody_asks_for_is_not_read_again(live, monkeypatch):
+    monkeypatch.setattr("services.board.market.charts.RENEW_PAUSE_SEC", 0.0)
+    archive = SlowArchive(make_bar(1))
+    archive.go.set()
+    store = ChartFinder(archive, live, lambda: None)
+    for name in ("ASKED", "QUIET"):
+        keep_base(store, name, time.time() - RENEW_SEC - 1)
+    async with renewing(store):
+        store.find_kept("ASKED", "1m", 500)
+        await auntil(lambda: store.find_kept("ASKED", "1m", 500).keep_until > time.time() + RENEW_SEC - 5)
+        assert archive.symbols == ["ASKED"]
+
+
+async def test_a_database_that_is_away_leaves_the_kept_chart_and_is_asked_again_later(live, monkeypatch):
+    monkeypatch.setattr("services.board.market.charts.RENEW_PAUSE_SEC", 0.0)
+
+    class Away(Archive):
+        is_away = True
+
+        async def read_range(self, *values):
+            if self.is_away:
+                self.asked += 1
+                raise DatabaseAwayError(NOT_SET)
+            return await super().read_range(*values)
+
+    archive = Away(make_bar(1), make_bar(2, 2.0))
+    store = ChartFinder(archive, live, lambda: None)
+    keep_base(store, "SPY", time.time() - RENEW_SEC - 1)
+    async with renewing(store) as task:
+        assert closes((await find(store)).rows) == [1.0]
+        await auntil(lambda: archive.asked)
+        archive.is_away = False
+        await auntil(lambda: len(store.find_kept("SPY", "1m", 500).rows) == 2)
+        assert not task.done()
 
 
 async def test_without_redis_the_database_answers_and_without_a_database_the_reason(live):
