@@ -93,6 +93,13 @@ nightly: ## what takes longer than .ci/run may: variants, explored properties, t
 variants: environment ## the tests that only make nightly runs: ARGS="-k clock" or ARGS=tests/faults for some
 	@$(pytest) -n $$(( 2 * $$(getconf _NPROCESSORS_ONLN) )) --dist worksteal --nightly -m nightly --ignore=tests/compose --ignore=tests/board $(ARGS)
 
+coverage: environment ## what share of the product's lines and branches tests run, and the page of it in htmlcov/: ARGS=tests/notifier for a part
+	@$(bin)/coverage erase
+	@unset PYTHONDONTWRITEBYTECODE; $(bin)/coverage run -m pytest -q -n auto --dist worksteal --apart $(ARGS)
+	@$(bin)/coverage combine --quiet
+	@$(bin)/coverage html --quiet
+	@$(bin)/coverage report --skip-covered --sort=cover $(FLOOR)
+
 count: environment ## lines of code and their budgets, circles of folders, small modules, callbacks, unsaid effects, mechanisms
 	@exec $(bin)/python tools/count.py
 
@@ -174,7 +181,7 @@ sbom: ## what the product is made of, as CycloneDX in dist/
 	@sh tools/supply.sh sbom
 
 clean: ## remove the environment and caches; the fleet's data in .marketswarm/ stays
-	@rm -rf .venv .venv.log .venv.making .venv.supply .venv.supply.log .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage dist
+	@rm -rf .venv .venv.log .venv.making .venv.supply .venv.supply.log .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help runnable stationed environment run market up down ps logs unit test faults containertest boardtest markettest servertest deploytest imagetest nightly variants count breaks lint fmt validate seed status alerts health simulate kubernetes fuzz bench benchcheck faultgym soak boardload marketproof lock audit sbom clean
+.PHONY: help runnable stationed environment run market up down ps logs unit test faults containertest boardtest markettest servertest deploytest imagetest nightly variants count breaks coverage lint fmt validate seed status alerts health simulate kubernetes fuzz bench benchcheck faultgym soak boardload marketproof lock audit sbom clean

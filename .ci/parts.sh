@@ -33,7 +33,8 @@ kubectl kubernetes-client
 systemd-analyze systemd
 dbus-daemon dbus-daemon
 ip iproute2
-script bsdutils"
+script bsdutils
+caddy caddy"
 
 missing() { while read -r program package; do command -v "$program" >/dev/null || echo "$package"; done <<<"$parts"; }
 

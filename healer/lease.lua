@@ -3,7 +3,8 @@
 --   epoch    with which it holds the lease, as far as it knows; 0 for not at all
 --   least    the least epoch of a new lease
 --   carried  its epoch on the bus `home`, which takes the lease here if it is greater; 0 for none
---   may_take 1 to take a lease that is free or stale, or whose holder is deaf to a bus while `boot` hears all
+--   may_take 1 to take a lease that is free or stale, or whose holder hears less than `boot`: it is deaf
+--            to a bus that `boot` hears, and hears none that `boot` does not
 --   stale    `<epoch>.<renewed>` of a lease that `boot` saw unchanged for its whole life, '' for none
 --   deaf     the buses that `boot` does not hear, '' for none
 --   life     of the lease, in seconds
@@ -40,6 +41,29 @@ local function as_it_is()
   return { shown(holder), string.format('%d', current), string.format('%d', renewed), held[4] or '', lease_sec }
 end
 
+-- Returns the names of a comma-separated list as keys, and how many there are.
+local function names_in(list)
+  local found, count = {}, 0
+  for name in string.gmatch(list, '[^,]+') do
+    count = count + (found[name] and 0 or 1)
+    found[name] = true
+  end
+  return found, count
+end
+
+-- Returns true if `boot` hears each bus that the holder hears, and another one. Of a bus that is lost to all, both
+-- are deaf: it must not keep a leader that hears no other one either.
+local function hears_more()
+  local theirs, lost_to_them = names_in(held[4] or '')
+  local ours, lost_to_us = names_in(deaf)
+  for name in pairs(ours) do
+    if not theirs[name] then
+      return false
+    end
+  end
+  return lost_to_us < lost_to_them
+end
+
 if give then
   if mine then
     redis.call('HSET', key, 'boot', '', 'until', '0', 'deaf', '')
@@ -55,10 +79,9 @@ if carried > current then
   return write(math.max(carried, epoch + 1))
 end
 local unchanged = stale == string.format('%d.%d', current, renewed)
-local yields = (held[4] or '') ~= '' and deaf == ''
 -- the lease is its own, with an epoch that it does not know: the reply was lost
 local forgotten = holder == boot
-if may_take and (holder == '' or forgotten or unchanged or yields) then
+if may_take and (holder == '' or forgotten or unchanged or hears_more()) then
   return write(math.max(current + 1, least))
 end
 return as_it_is()

@@ -147,6 +147,10 @@ BOARD_RECONNECT_REQUEST: Final = "board:reconnect:request"
 SOURCES_RELOAD: Final = "sources:reload"
 """As `ARCHIVE_RECONNECT`: what sources says of the series that it loaded on request."""
 SOURCES_RELOAD_REQUEST: Final = "sources:reload:request"
+SOURCES_REFRESH: Final = "sources:refresh"
+"""String on system-redis, expires: how the refresh is that a person asked for last, a `RefreshReport`."""
+SOURCES_REFRESH_REQUEST: Final = "sources:refresh:request"
+"""String on system-redis: a `RefreshRequest` of a person as JSON, until it expires."""
 RSS_ITEMS: Final = "rss:items"
 VEXY_NOTES: Final = "vexy:notes"
 VEXY_DEAD: Final = "vexy:dead"
@@ -349,6 +353,11 @@ def source_breaker_key(source: str) -> str:
     return f"sources:breaker:{source}"
 
 
+def observation_key(series: str) -> str:
+    """Return the key of the newest value of an economic series, on market-redis."""
+    return f"observations:{series}"
+
+
 def source_claim_key(series: str) -> str:
     """Return the key that one instance holds while it loads a series."""
     return f"sources:claim:{series}"
@@ -378,9 +387,9 @@ def signal_vote_key(voter: str, symbol: str) -> str:
     return f"signals:votes:{voter}:{symbol}"
 
 
-def voter_account_key(voter: str) -> str:
-    """Return the key of the questions that a voter was lately sent."""
-    return f"signals:account:{voter}"
+def voter_account_key(voter: str, endpoint: str) -> str:
+    """Return the key of the questions that a voter was lately sent; `endpoint` is the digest of its URL."""
+    return f"signals:account:{voter}:{endpoint}"
 
 
 def voter_budget_key(voter: str) -> str:
@@ -388,8 +397,9 @@ def voter_budget_key(voter: str) -> str:
     return f"signals:budget:{voter}"
 
 
-def voter_breaker_key(voter: str) -> str:
-    return f"signals:breaker:{voter}"
+def voter_breaker_key(voter: str, endpoint: str) -> str:
+    """Return the key of a voter's breaker; `endpoint` is the digest of its URL."""
+    return f"signals:breaker:{voter}:{endpoint}"
 
 
 # bars: what its instances hand over to each other.

@@ -29,6 +29,7 @@ FLEET_LOGGERS: Final = {"log_event": 0, "_log_event": 0, "_make_record": 1}
 DYNAMIC: Final = {
     'f"{self.program}.not_audited"': ("board.not_audited",),
     'f"{self.program}.token_refused"': ("board.token_refused",),
+    'f"{self._verifier.program}.read"': ("board.read",),
     'f"{self.verifier.program}.session_ended"': ("board.session_ended",),
     'f"{self.verifier.program}.signed_in"': ("board.signed_in",),
     'f"{verdict.subject}.gap"': ("service.gap",),

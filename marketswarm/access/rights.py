@@ -78,11 +78,13 @@ board | publish | & truth:changed | board-seeds
 # the medic's requests to a service, and its reports
 archive board | getrange | R {svc}:reconnect:request | system-redis
 archive board | set | W {svc}:reconnect | system-redis
-sources | getrange | R sources:reload:request | system-redis
-sources | set | W sources:reload | system-redis
+sources | getrange | R sources:reload:request sources:refresh:request | system-redis
+sources | set | W sources:reload sources:refresh | system-redis
 sources bars signals | DATA | RW {svc}:* | market-redis
 # up to where bars has read: they trim no further
 sources massive | hgetall | R bars:positions | market-redis
+# the newest value of each economic series
+sources | set | W observations:* | {sources/market:bars}
 # what bars has lost unread, which they publish again
 bars | hkeys hgetall | R {unchecked-bars}:keep {unchecked-bars}:settled
 sources massive | type hstrlen hget | R bars:lost | market-redis
@@ -168,6 +170,12 @@ board | xrange xrevrange xread | R medic:incidents
 board | hgetall | R medic:alerts:outages massive:roster market:alerts:outages signals:alerts:outages
 board | hmget | R sources:breaker:* | market-redis
 board | hgetall | R sources:account:* | market-redis
+# what is kept of answers, to count it and to drop it; SCAN shows the names of all keys of the bus
+board | scan | - | market-redis
+board | mget strlen pttl unlink | RW quotes:* chart:*:* | market-redis
+board | get | R sources:refreshed | sources
+board operator | set | W sources:refresh:request | system-redis
+board operator | getrange | R sources:refresh | system-redis
 
 operator | info pubsub|numsub acl|load script|kill function|kill LOAD acl|dryrun | -
 operator | fcall | RW healer:alerts:log notifier:asks pings:*
@@ -179,6 +187,7 @@ operator | xrange xrevrange | R board:audit
 operator | hgetall hlen hset hdel | RW board:tokens
 operator | hgetall hlen hexists hset hdel hincrby | RW board:pings
 operator | set | W board:checks
+operator | getrange | R archive:backup archive:database | system-redis
 operator | hgetall | R medic:alerts:outages
 operator | type hstrlen hget xrevrange | R medic:state medic:incidents medic:approvals medic:evidence\
  medic:dry:state medic:dry:incidents medic:dry:approvals medic:dry:evidence
@@ -191,6 +200,7 @@ board | xrevrange | R {vexy_ai/vexy:notes}
 board operator | type xrange xrevrange xread xlen xinfo|stream | R {signals/signals:log}
 board operator | type getrange | R signals:shadow | {signals/signals:log}
 board operator | type hstrlen hget | R massive:roster | massive alerts
+operator | type get mget strlen pttl | R quotes:* chart:*:* observations:* | {sources/market:bars}
 operator | type get hget hmget hgetall | R market:sources market:series preload:status | {sources/market:bars}
 operator | hmget hset hdel del pexpire persist fcall | RW sources:breaker:* | {sources/market:bars}
 operator | xrange xrevrange xlen xdel | RW {bars/market:quarantine*}
@@ -230,7 +240,7 @@ medic | type hstrlen hget | R sources:breaker:* | sources
 medic | hdel | W sources:breaker:* | sources sources+resume_sources
 medic | hset pexpire | W sources:breaker:* | sources sources+pause_source
 medic | type hlen hkeys hstrlen hget | R market:series | sources sources+pause_source
-medic | getrange | R archive:backup archive:database | system-redis archive
+board medic | getrange | R archive:backup archive:database | system-redis archive
 medic | set | W archive:backup:request | system-redis archive archive+repeat_backup
 medic | set | W archive:reconnect:request | system-redis archive+reconnect
 medic | getrange | R archive:reconnect | system-redis archive+reconnect

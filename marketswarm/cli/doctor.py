@@ -10,13 +10,21 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.bus.stored_values import read_time
 from marketswarm.cli import output
 from marketswarm.cli.data_folder import DATA
-from marketswarm.cli.findings import BusReading, CheckResult, FleetReading, Level, judge_all
+from marketswarm.cli.findings import (
+    ArchiveReading,
+    BusReading,
+    CheckResult,
+    FleetReading,
+    Level,
+    judge_all,
+)
 from marketswarm.cli.fleet_view import FleetView, ask_fleet
 from marketswarm.cli.options import Data, Json
 from marketswarm.cli.status import read_status
 from marketswarm.exit import Exit
 from marketswarm.history.store import read_history
 from marketswarm.keys import ALERT_LOG, ALERTS, NOTIFIER_GROUP, TRUTH_CHANGED
+from marketswarm.operator.service_reports import read_backup_report, read_database_report
 from marketswarm.pages import split_pages
 from marketswarm.settings import CommonSettings, read_settings
 from marketswarm.text import escape_text
@@ -28,6 +36,7 @@ CHANNELS_AT_ONCE: Final = 1000
 _MARKS: Final = {Level.RIGHT: "✓", Level.NOTE: "·", Level.WRONG: "✗"}
 _STYLES: Final = {Level.RIGHT: output.GREEN, Level.NOTE: output.YELLOW, Level.WRONG: output.RED}
 _NOTIFIER: Final = "notifier"
+_ARCHIVE: Final = "archive"
 
 
 def doctor(as_json: Json = False, data: Data = DATA) -> None:
@@ -154,7 +163,17 @@ async def _read_fleet(fleet: FleetView) -> FleetReading:
         dead=notifications.dead,
         has_board="board" in truth.services,
         recorded_ago_sec=await _read_history_age(fleet.bus(SYSTEM)),
+        archive=await _read_archive(fleet.bus(SYSTEM)) if _ARCHIVE in truth.services else None,
     )
+
+
+async def _read_archive(bus: Bus) -> ArchiveReading:
+    now = time.time()
+    try:
+        backups, database = await read_backup_report(bus), await read_database_report(bus, now)
+    except BusError as error:
+        return ArchiveReading(now, error.reason)
+    return ArchiveReading(now, None, backups, database)
 
 
 async def _read_history_age(bus: Bus) -> float | None:

@@ -7,6 +7,7 @@ from functools import partial
 from itertools import chain, pairwise
 from typing import Any, Final
 
+from marketswarm.operator.service_reports import BackupReport, BackupState, DatabaseReport
 from marketswarm.text import format_duration, format_names
 
 SKEW_SEC: Final = 2.0
@@ -16,6 +17,8 @@ FULL_SHARE: Final = 0.9
 MIN_PUBSUB_BYTES: Final = 64 << 20
 MAX_DEGRADED: Final = 5
 MAX_RECORD_AGE_SEC: Final = 180.0
+MAX_ARCHIVE_LAG_SEC: Final = 600.0
+MAX_BACKUP_LATE_SEC: Final = 3600.0
 SETTINGS_PAGE: Final = "docs/buses.md has the settings for a server"
 
 
@@ -64,12 +67,26 @@ class BusReading:
 
 
 @dataclass(frozen=True, slots=True)
+class ArchiveReading:
+    """What archive says on system-redis of its backups and its database; None is what it does not say.
+
+    `reason` is why that may not be read, None if it may; `now` is in epoch seconds.
+    """
+
+    now: float
+    reason: str | None = None
+    backups: BackupReport | None = None
+    database: DatabaseReport | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class FleetReading:
     """What was read of the fleet as a whole.
 
     `leader` is the boot of the healer that leads, and `lapsed_sec` for how long its lease has been expired, 0
     while it is valid. `down` and `degraded` are services, the latter with what they say. `channels` are those
     that the truth names. `recorded_ago_sec` is the age of the board's history, None without one.
+    `archive` is None for a truth without that service.
     """
 
     leader: str | None = None
@@ -82,6 +99,7 @@ class FleetReading:
     dead: int = 0
     has_board: bool = False
     recorded_ago_sec: float | None = None
+    archive: ArchiveReading | None = None
 
 
 _right: Final = partial(CheckResult, Level.RIGHT)
@@ -235,6 +253,8 @@ def judge_fleet(fleet: FleetReading) -> Iterator[CheckResult]:
     yield from _judge_messages(fleet)
     if fleet.has_board:
         yield _judge_history(fleet.recorded_ago_sec)
+    if fleet.archive is not None:
+        yield from judge_archive(fleet.archive)
 
 
 def _judge_messages(fleet: FleetReading) -> Iterator[CheckResult]:
@@ -261,3 +281,45 @@ def _judge_history(ago_sec: float | None) -> CheckResult:
         return _right("history", "is recorded")
     since = "" if ago_sec is None else f" for {format_duration(ago_sec)}"
     return _note("history", f"nothing is recorded{since}", "is the board up? `marketswarm logs board`")
+
+
+def judge_archive(archive: ArchiveReading) -> Iterator[CheckResult]:
+    if archive.reason is not None:
+        yield _note("archive", f"its reports could not be read: {archive.reason}", "read them as operator")
+        return
+    yield _judge_database(archive.database)
+    yield from _judge_backups(archive.backups, archive.now)
+
+
+def _judge_database(report: DatabaseReport | None) -> CheckResult:
+    remedy = "is archive up, and PostgreSQL? `marketswarm logs archive`"
+    if report is None:
+        return _wrong("archive", "says nothing of its database", remedy)
+    if report.lag_sec is None:
+        return _note("archive", "does not know how far it is behind", remedy)
+    text = f"is {format_duration(report.lag_sec)} behind"
+    is_late = report.lag_sec > MAX_ARCHIVE_LAG_SEC
+    return _wrong("archive", text, remedy) if is_late else _right("archive", text)
+
+
+def _judge_backups(report: BackupReport | None, now: float) -> Iterator[CheckResult]:
+    logs = "`marketswarm logs archive` says more"
+    if report is None:
+        yield _note("backup", "archive says nothing of backups", logs)
+        return
+    if report.state is BackupState.OFF:
+        yield _note("backup", "none is made", "set ARCHIVE_BACKUP_FOLDER")
+        return
+    if report.damaged:
+        yield _wrong("backup", f"{report.damaged} is not what was saved", "look at its disk, and remove it")
+    if report.state is BackupState.FAILED:
+        yield _wrong("backup", f"the last one failed: {report.why}", logs)
+    elif report.find_late_sec(now) > MAX_BACKUP_LATE_SEC:
+        yield _wrong("backup", f"is due for {format_duration(report.find_late_sec(now))}", logs)
+    elif report.made_at is not None:
+        yield _right("backup", f"the newest is {format_duration(max(0.0, now - report.made_at))} old")
+    if report.verify_why:
+        yield _wrong("restore", f"the newest backup could not be restored: {report.verify_why}", logs)
+    elif report.verified_at is not None:
+        ago = format_duration(max(0.0, now - report.verified_at))
+        yield _right("restore", f"a backup was restored and compared {ago} ago")

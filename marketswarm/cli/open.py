@@ -2,11 +2,11 @@
 
 import os
 import socket
-import webbrowser
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from marketswarm.browser import open_in_browser
 from marketswarm.cli import output
 from marketswarm.cli.data_folder import DATA, suggest_command
 from marketswarm.cli.options import Data
@@ -28,10 +28,7 @@ def open_board(data: Data = DATA) -> None:
     if silence:
         raise Exit(Code.NO_BUS, silence)
     output.print_line(url)
-    try:
-        webbrowser.open(url)
-    except (webbrowser.Error, OSError):
-        return  # the address is printed
+    open_in_browser(url)
 
 
 def find_board(data: Path) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from marketswarm.access.users import OPERATOR
 from marketswarm.bus import Bus, get_url_variable
 from marketswarm.bus.raw_command import Reply, find_refused_user, format_error, is_streaming, run_command
 from marketswarm.cli import output
@@ -87,8 +88,9 @@ def _print_refused_user(bus: Bus, reply: Reply) -> None:
     """Say as whom the command was sent if that user may not: many users may not ask ACL WHOAMI either."""
     user = find_refused_user(bus, reply)
     if user is not None:
+        needed = "a service's own user" if user == OPERATOR else f"the user {OPERATOR}"
         another = f"{get_url_variable(bus.name)}_FILE=FILE, a file with the URL, asks as another one"
-        output.print_error(f"the user {escape_text(user)} has no right to this; {another}")
+        output.print_error(f"the user {escape_text(user)} has no right to this: it needs {needed}; {another}")
 
 
 def format_reply(reply: Reply) -> str:

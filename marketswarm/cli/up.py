@@ -75,6 +75,9 @@ class UpOptions:
         option("--tls-cert", "FILE", "With --listen: a certificate for ADDRESS; without it one is made."),
     ] = None
     tls_key: Annotated[Path | None, option("--tls-key", "FILE", "The key of that certificate.")] = None
+    open_board: Annotated[bool, flag("--open", "Open the board in a browser as soon as the fleet is up.")] = (
+        False
+    )
     no_board: Annotated[bool, flag("--no-board", "Start no board, and seed the truth without it.")] = False
 
 
@@ -100,6 +103,7 @@ def up(options: Annotated[UpOptions, OptionGroup.of(UpOptions)]) -> None:
                 begun,
                 asyncio.run(describe_channels(spec.truth)) if notifies else (),
                 has_redis_cli=shutil.which("redis-cli") is not None,
+                opens_board=options.open_board,
             )
             asyncio.run(run_fleet(spec, _make_formatter(spec.plan, verbose=options.verbose), facts))
     except data_folder.FolderTakenError as error:
@@ -117,6 +121,8 @@ def _check_options(options: UpOptions) -> None:
     cert, key, listen = options.tls_cert, options.tls_key, options.listen
     if options.no_default and not options.acl and not listen:
         raise typer.BadParameter("--no-default: there are users with --acl alone")
+    if options.open_board and options.no_board:
+        raise typer.BadParameter("--open: with --no-board there is no board to open")
     if (cert is None) != (key is None) or (cert is not None and not listen):
         raise typer.BadParameter("--tls-cert and --tls-key belong together, and to --listen")
 

@@ -3,10 +3,12 @@
 import asyncio
 import os
 import signal
+import threading
 import time
 from typing import Any
 
 from marketswarm.access.users import OPERATOR
+from marketswarm.browser import open_in_browser
 from marketswarm.exit import Exit, find_error
 from marketswarm.fleet import data_folder
 from marketswarm.fleet.control import ControlledAgents, serve_control_socket
@@ -89,6 +91,10 @@ async def _start_and_report(
         output.log_event("fleet.up", agents=agents, buses=urls, took_sec=took_sec, **optional)
         if spec.listening is not None:
             output.log_event("fleet.listening", **describe_listening(spec, facts))
+    board = _find_board(spec).get("board")
+    if facts.opens_board and board is not None:
+        # a thread that nobody waits for: a browser in the terminal takes as long as the person wants
+        threading.Thread(target=open_in_browser, args=(board,), daemon=True).start()
     await stop.wait()
 
 

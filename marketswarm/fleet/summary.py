@@ -38,6 +38,7 @@ class SummaryFacts:
     `data` is the data folder as the user would write it, `has_makefile` says whether the current folder has
     our Makefile, `begun` is the monotonic time of the command, `channels` describes how people are notified.
     `has_redis_cli` says whether that program is on PATH: the fleet needs no other program than its servers.
+    `opens_board` says whether the board is opened in a browser.
     """
 
     data: str
@@ -45,6 +46,7 @@ class SummaryFacts:
     begun: float
     channels: tuple[str, ...] = ()
     has_redis_cli: bool = False
+    opens_board: bool = False
 
 
 def format_summary(

@@ -36,17 +36,44 @@ class Histogram:
             count += here
             yield bound, count
 
+    def list_series(self) -> "list[tuple[str | None, Histogram]]":
+        """Return itself, without the value of a label."""
+        return [(None, self)]
+
+
+class LabelledHistogram:
+    """Counts values by upper bound for each value of one label, each exported also while it has none.
+
+    `known` are values that the label has from the start. `observe` adds others, so the caller bounds them.
+    One thread may write while another reads.
+    """
+
+    def __init__(self, known: Iterable[str], *bounds: float) -> None:
+        self._bounds = bounds
+        self._series = {label: Histogram(*bounds) for label in known}
+
+    def add(self, label: str) -> Histogram:
+        """Return the histogram of a label's value; it is exported from now on."""
+        return self._series.setdefault(label, Histogram(*self._bounds))
+
+    def observe(self, label: str, value: float) -> None:
+        self.add(label).observe(value)
+
+    def list_series(self) -> list[tuple[str | None, Histogram]]:
+        """Return the values of the label, each with its histogram."""
+        return list(self._series.copy().items())
+
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One metric with its values, which can be read once. A histogram has no labels and no `values`."""
+    """One metric with its values, which can be read once. A histogram has at most one label, no `values`."""
 
     name: str
     kind: Literal["gauge", "counter", "histogram"]
     help: str
     values: Iterable[Value] = ()
     labels: tuple[str, ...] = ()
-    histogram: Histogram | None = None
+    histogram: Histogram | LabelledHistogram | None = None
 
 
 Source = Callable[[], Iterable[Family]]
@@ -63,7 +90,7 @@ class MetricTable:
     """The metrics of one part of the tree: the help text of each by its name, without the prefix.
 
     A name ends in its unit (`_seconds`), a counter's in `_total`, and the names of its labels follow in
-    braces: `pings_total{kind}`. A metric that is neither a counter nor a `Histogram` is a gauge.
+    braces: `pings_total{kind}`. A metric that is neither a counter nor a histogram is a gauge.
     """
 
     def __init__(self, prefix: str, help_texts: Mapping[str, str]) -> None:
@@ -73,12 +100,12 @@ class MetricTable:
             name, *labels = row.replace("{", " ").replace(",", " ").rstrip("}").split()
             self._rows[name] = help_text, tuple(labels)
 
-    def collect(self, **values: Values | Histogram) -> Iterator[Family]:
+    def collect(self, **values: Values | Histogram | LabelledHistogram) -> Iterator[Family]:
         """Yield the metrics that have values here, in the order of the arguments."""
         for name, each in values.items():
             help_text, labels = self._rows[name]
-            if isinstance(each, Histogram):
-                yield Family(self._prefix + name, "histogram", help_text, histogram=each)
+            if isinstance(each, Histogram | LabelledHistogram):
+                yield Family(self._prefix + name, "histogram", help_text, labels=labels, histogram=each)
             elif name.endswith("_total"):
                 yield Family(self._prefix + name, "counter", help_text, _list_values(each), labels)
             else:

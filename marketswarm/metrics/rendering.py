@@ -42,9 +42,10 @@ def encode_metric(metric: Metric) -> bytes:
 def render_family(family: Family) -> Iterator[bytes]:
     """Yield a family in the text format, in pieces of VALUES_PER_PIECE, with pauses between them."""
     if family.histogram is not None:
-        histogram = HistogramMetricFamily(family.name, family.help)
-        buckets = [("+Inf" if bound == inf else str(bound), n) for bound, n in family.histogram.buckets()]
-        histogram.add_metric([], buckets, family.histogram.sum)
+        histogram = HistogramMetricFamily(family.name, family.help, labels=family.labels)
+        for label, one in family.histogram.list_series():
+            buckets = [("+Inf" if bound == inf else str(bound), n) for bound, n in one.buckets()]
+            histogram.add_metric([] if label is None else [label], buckets, one.sum)
         yield encode_metric(histogram)
         return
     metric = Metric(family.name.removesuffix("_total"), family.help, family.kind)

@@ -49,6 +49,8 @@ class Action(StrEnum):
     REVOKE_KEY = "revoke_key"
     BACKTEST = "backtest"
     DELETE_BACKTEST = "delete_backtest"
+    CLEAR_CACHE = "clear_cache"
+    REFRESH_SOURCES = "refresh_sources"
 
 
 @dataclass(frozen=True, slots=True)

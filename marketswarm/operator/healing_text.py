@@ -144,6 +144,7 @@ METRICS: Final[Mapping[str, tuple[str, str | None]]] = {
     "quarantined": ("the records that failed a check", ""),
     "backup_late": ("how late its next backup is", " s"),
     "backup_damaged": ("a backup is not what was saved", None),
+    "restore_failed": ("the newest backup could not be restored", None),
     "database_connections": ("the connections to the database, of its limit", " %"),
     "database_idle_transactions": ("the sessions that idle in a transaction", ""),
     "database_size": ("the size of the database", " GB"),

@@ -65,8 +65,10 @@ class BackupReport(JsonRecord):
     `made_at` is when the newest backup was begun, None if there is none; `due_at` when the next one is due,
     None if that is not known. `why` is why the last attempt failed. `request` is the id of the last request
     that archive took, `result` its outcome, None as long as it is carried out. `damaged` is a dump in
-    the folder that is not what was saved, empty if none is known. All times are epoch seconds. Raises
-    ValueError when a field is out of bounds.
+    the folder that is not what was saved, empty if none is known. `verified_at` is when a backup was last
+    restored and found to be what was saved, None if none was, and `verified` is its dump; `verify_due_at` is
+    when the next one is restored, None if none will be; `verify_why` is why the last attempt failed. All
+    times are epoch seconds. Raises ValueError when a field is out of bounds.
     """
 
     state: BackupState
@@ -77,6 +79,10 @@ class BackupReport(JsonRecord):
     request: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{0,200}$")] = ""
     result: BackupResult | None = None
     damaged: Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]{0,100}$")] = ""
+    verified_at: Epoch | None = None
+    verified: Annotated[str, Field(pattern=r"^[A-Za-z0-9.-]{0,100}$")] = ""
+    verify_due_at: Epoch | None = None
+    verify_why: Annotated[str, Field(max_length=200)] = ""
 
     def find_late_sec(self, now: float) -> float:
         """Return for how long the next backup has been due at `now`; 0 if it is not, or is being made."""

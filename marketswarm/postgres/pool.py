@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Final
 
 import asyncpg
 
+from marketswarm import log as logs
 from marketswarm.net.retry import Backoff
 from marketswarm.postgres.errors import (
     AWAY,
@@ -28,11 +29,13 @@ CHECK_SEC: Final = 10.0
 """The seconds between two looks whether a server is there that answered."""
 REST: Final = Backoff(first_sec=1.0, longest_sec=5.0)
 """The pauses between two looks at a server that is away."""
+MAX_STATEMENT_CHARS: Final = 500  # of a slow statement in the log
 NO_SERVER_LIMITS: Final = """
 SELECT set_config(name, '0', false) FROM pg_settings
 WHERE name IN ('statement_timeout', 'transaction_timeout', 'idle_session_timeout',
     'idle_in_transaction_session_timeout')
 """  # transaction_timeout is there since version 17
+log = logs.get()
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +54,27 @@ class ConnectionPool:
     """Lend connections to one database. It is opened when it is first needed, and again after `aclose`.
 
     `settings` are those of every session, `most` is how many connections there may be, and `connect_sec`
-    returns how long to wait for one.
+    returns how long to wait for one. A statement that takes longer than `slow_ms` is logged, without its
+    values; COPY is not timed.
+
+    Attributes:
+        answered_at: when the server answered last (monotonic clock); None if it never did.
     """
 
     failures: ClassVar = PostgresAwayError, RefusedRowsError, asyncpg.PostgresError, ValueError
     """What a statement over a connection may raise; a ValueError for a URL that can't be parsed."""
 
     def __init__(
-        self, url: str, settings: Mapping[str, str], *, most: int, connect_sec: Callable[[], float]
+        self,
+        url: str,
+        settings: Mapping[str, str],
+        *,
+        most: int,
+        connect_sec: Callable[[], float],
+        slow_ms: float | None = None,
     ) -> None:
-        self.url, self._settings = url, {"timezone": "UTC", **settings}
+        self.url, self._settings, self._slow_ms = url, {"timezone": "UTC", **settings}, slow_ms
+        self.answered_at: float | None = None
         self._most, self._connect_sec = most, connect_sec
         self._opened: _OpenPool | None = None
         self._opening = asyncio.Lock()
@@ -107,7 +121,7 @@ class ConnectionPool:
                 self.away = DatabaseAway(error, time.monotonic() if self.away is None else self.away.since)
                 self._lost.set()
             raise
-        self.away = None
+        self.away, self.answered_at = None, time.monotonic()
         self._lost.clear()
 
     async def aclose(self) -> None:
@@ -162,6 +176,23 @@ class ConnectionPool:
     async def prepare_connection(self, connection: Any) -> None:
         """Do what each new connection needs; nothing by default."""
 
+    def count_open(self) -> int:
+        """Return how many connections are open now."""
+        return 0 if self._opened is None else int(self._opened.pool.get_size())
+
+    async def _prepare(self, connection: Any) -> None:
+        """Have the slow statements of a new connection logged, if that is wanted; prepare it."""
+        if self._slow_ms is not None:
+            connection.add_query_logger(self._note_statement)
+        await self.prepare_connection(connection)
+
+    def _note_statement(self, record: asyncpg.connection.LoggedQuery) -> None:
+        took_ms = 1000 * record.elapsed
+        if self._slow_ms is not None and took_ms > self._slow_ms:
+            failed = None if record.exception is None else type(record.exception).__name__
+            statement = " ".join(record.query.split())[:MAX_STATEMENT_CHARS]
+            log.warning("database.slow_query", took_ms=round(took_ms, 1), statement=statement, failed=failed)
+
     async def _open(self) -> "_OpenPool":
         async with self._opening:
             if self._opened is None:
@@ -170,7 +201,7 @@ class ConnectionPool:
                     self.url,
                     min_size=0,
                     max_size=self._most,
-                    init=self.prepare_connection,
+                    init=self._prepare,
                     timeout=CONNECT_SEC,
                     server_settings=self._settings,
                 )

@@ -181,6 +181,7 @@ LogLevel = Annotated[
 ]
 LogFormat = Annotated[Literal["json", "console"], BeforeValidator(_normalize_word)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+SlowMs = Annotated[float, Field(ge=1, le=3_600_000, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1, max_length=200)]
 Port = Annotated[int, Field(ge=1, le=65_535)]
 

@@ -20,6 +20,7 @@ MAX_INSTANCES: Final = 50  # of one service
 MAX_FAULTS: Final = 100
 MAX_NAMES: Final = 10  # of deaf buses, of strangers
 MAX_TEXT: Final = 300
+_MAX_NUMBER: Final = 1e15  # also of milliseconds since the epoch
 _WITHOUT_SNAPSHOT: Final = {
     MESH_TOPOLOGY: "who runs is not known",
     MESH_FLOW: "what flows is drawn from the truth alone",
@@ -285,7 +286,10 @@ def _get_whole_number(value: Any) -> int | None:
 
 
 def _get_number(value: Any) -> float | None:
-    return float(value) if type(value) in (int, float) else None
+    """Return a number as one that can be rounded and drawn; None for anything else."""
+    if type(value) is int:
+        return float(value) if abs(value) <= _MAX_NUMBER else None
+    return value if type(value) is float and abs(value) <= _MAX_NUMBER else None
 
 
 _GETTERS: Final[Mapping[Any, Callable[[Any], Any]]] = {

@@ -135,7 +135,17 @@ class Cached(Generic[K, V]):
         expires_at = self._clock() + (self._ttl_sec if ttl_sec is None else ttl_sec)
         self._put(key, _Kept(version, expires_at, (value,)))
 
+    def __len__(self) -> int:
+        """Return how many answers are in memory; some may be too old."""
+        return len(self._kept)
+
+    @property
+    def size(self) -> int:
+        """How much the answers in memory take, as they are measured."""
+        return self._size
+
     def clear(self) -> None:
+        """Drop all that is in memory, also what is just being made; what is in Redis stays."""
         self._kept.clear()
         self._flights, self._size = {}, 0
 

@@ -14,21 +14,25 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from marketswarm import log as logs
 from marketswarm.metrics.exporter import is_own_host
 from marketswarm.net.addresses import Network
 from marketswarm.operator import tokens
+from marketswarm.operator.signed_link import LINK_PATH
+from marketswarm.text import escape_text
 from marketswarm.web.clients import may_read
+from marketswarm.web.cross_origin import OtherOrigins, RawHeader
 from marketswarm.web.limits import RefusedError
 from marketswarm.web.server import WHOLE_ANSWER, WholeAnswer, make_head
 from marketswarm.web.sessions import SessionGate, names_other_origin
-from marketswarm.web.tokens import TokenVerifier, find_address
+from marketswarm.web.tokens import TokenVerifier, find_address, find_token, note_token
 
 CHECK_SEC: Final = 2.0  # how often the bus is asked whether a token is still valid
 ENDED: Final = "the token is not valid any more"
@@ -39,6 +43,7 @@ MAX_PATH_CHARS: Final = 2000
 MAX_HEADER_BYTES: Final = 16 * 1024
 MAX_WHOLE_BYTES: Final = 64 * 1024  # of a body that is copied behind its head, to be sent with it
 ANSWER_SEC: Final = 10.0  # how long an answer may take to begin; a stream continues after that
+MAX_LOGGED_CHARS: Final = 300  # of a path and of a query in the log
 TOKEN_REFUSED: Final = 4401  # the code by which a WebSocket is closed whose token is not valid any more
 _OPEN_PATHS: Final = ("/healthz", "/readyz", "/favicon.ico")  # answered everywhere
 _OPEN_FOLDER: Final = "/static/"
@@ -59,6 +64,7 @@ HEADERS: Final = (
     (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
 )
 """The headers of every answer: no inline script, no other origin, no frame."""
+log = logs.get()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +76,8 @@ class SiteRules:
     browser without a session is sent. `large_bodies` has, by path, the most bytes of a body that a client
     with the scope `seed` may send; others send MAX_BODY_BYTES. `reading_posts` are the paths of requests that
     have a body and change nothing: a client that may read may send them. `read_by` has, by path, the scope
-    that is enough to read it and all below it, in place of `read`.
+    that is enough to read it and all below it, in place of `read`. `shortened` are paths that everyone may
+    read, and whose answer leaves out what only those may see that may read the rest (`is_stranger`).
     """
 
     names: Collection[str]
@@ -79,10 +86,11 @@ class SiteRules:
     large_bodies: Mapping[str, int] = field(default_factory=dict)
     reading_posts: Collection[str] = ()
     read_by: Mapping[str, tokens.Scope] = field(default_factory=dict)
+    shortened: Collection[str] = ()
 
     def is_open(self, path: str) -> bool:
         """Return True for what everyone may read in every program: its health, and its page to sign in."""
-        return path in _OPEN_PATHS or path == self.sign_in_path
+        return path in _OPEN_PATHS or path == self.sign_in_path or path in self.shortened
 
     def find_reading_scope(self, path: str, token: tokens.Token) -> tokens.Scope:
         """Return the scope by which a token may read a path: `read`, unless it has one that is enough."""
@@ -94,11 +102,18 @@ class SiteRules:
         return self.sign_in.partition("?")[0]
 
 
+def is_stranger(request: Mapping[str, Any]) -> bool:
+    """Return True for a request to a `shortened` path from a client that may read nothing else."""
+    return bool(request.get("state", {}).get("is_stranger"))
+
+
 class Guard:
     """Answers only requests that may be answered, each within its bounds.
 
     Clients in `networks` may read without a token, as those of this machine; `is_open` tells which paths
-    everyone may read, besides those that `rules` has.
+    everyone may read, besides those that `rules` has. `origins` are those whose pages may read, too. With
+    `logs_reads`, each read is logged once it is answered: who asked for what, the status, and how long that
+    took.
     """
 
     def __init__(
@@ -110,9 +125,11 @@ class Guard:
         *,
         is_open: Callable[[str], bool] = lambda _path: False,
         gate: SessionGate | None = None,
+        origins: OtherOrigins | None = None,
+        logs_reads: bool = False,
     ) -> None:
         self._app, self._rules, self._verifier, self._networks = app, rules, verifier, networks
-        self._is_open, self._gate = is_open, gate
+        self._is_open, self._gate, self._origins, self._logs_reads = is_open, gate, origins, logs_reads
         self.responses: Counter[int] = Counter()
         """How many requests were answered, by HTTP status."""
 
@@ -122,10 +139,24 @@ class Guard:
             return
         if scope["type"] != "http":
             return
-        sender = _AnswerSender(scope, send, self.responses)
+        scope.setdefault("state", {})
+        more = () if self._origins is None else self._origins.list_headers(scope)
+        sender = _AnswerSender(scope, send, self.responses, more)
+        begun = time.monotonic()
+        try:
+            await self._answer_request(scope, receive, sender)
+        finally:
+            if self._logs_reads and self._is_reading(scope):
+                self._log_read(scope, sender.status, begun)
+
+    async def _answer_request(self, scope: Scope, receive: Receive, sender: "_AnswerSender") -> None:
         refusal = find_refusal(scope, self._rules)
         if refusal is not None:
             await _make_refusal(*refusal)(scope, receive, sender.send)
+            return
+        preflight = None if self._origins is None else self._origins.find_preflight(scope)
+        if preflight is not None:
+            await preflight(scope, receive, sender.send)
             return
         try:
             may_read_on = await self._verify_reader(scope)
@@ -150,24 +181,42 @@ class Guard:
         A browser lets any page open a WebSocket to any host, and sends our cookie with it; but it names the
         page's origin.
         """
+        scope.setdefault("state", {})
+        request, begun, status = {**scope, "type": "http", "method": "GET"}, time.monotonic(), 101
 
         async def send_refusal(message: Message) -> None:
+            nonlocal status
             if "status" in message:
-                self.responses[message["status"]] += 1
+                status = message["status"]
+                self.responses[status] += 1
             await send(message)
 
-        request = {**scope, "type": "http", "method": "GET"}
+        try:
+            refusal, may_read_on = await self._verify_socket(request)
+            if refusal is None:
+                await self._answer_opened(scope, receive, send, may_read_on)
+            else:
+                await refusal(scope, receive, send_refusal)
+        finally:
+            if self._logs_reads:
+                self._log_read(request, status, begun)
+
+    async def _verify_socket(self, request: Scope) -> tuple[Response | None, MayRead | None]:
+        """Return the refusal of a client of a WebSocket or None; and how to find out if it still may read."""
         refusal = find_refusal(request, self._rules)
-        if refusal is None and names_other_origin(Request(request)):
+        is_allowed = self._origins is not None and self._origins.is_allowed(request)
+        if refusal is None and not is_allowed and names_other_origin(Request(request)):
             refusal = 403, "a page of another origin opened this connection"
         if refusal is not None:
-            await _make_refusal(*refusal)(scope, receive, send_refusal)
-            return
+            return _make_refusal(*refusal), None
         try:
-            may_read_on = await self._verify_reader(request)
+            return None, await self._verify_reader(request)
         except RefusedError as denied:
-            await _make_refusal(denied.status, denied.reason, denied.headers)(scope, receive, send_refusal)
-            return
+            return _make_refusal(denied.status, denied.reason, denied.headers), None
+
+    async def _answer_opened(
+        self, scope: Scope, receive: Receive, send: Send, may_read_on: MayRead | None
+    ) -> None:
         if not await run_while_allowed(self._app(scope, receive, send), may_read_on):
             with suppress(RuntimeError):  # the client has closed it at the same time
                 await send({"type": "websocket.close", "code": TOKEN_REFUSED, "reason": ENDED})
@@ -178,12 +227,41 @@ class Guard:
         Return how to find out later whether it still may; None for a client that needs no token.
         """
         path = scope["path"]
-        is_reading = scope["method"] in _READING or path in self._rules.reading_posts
-        if not is_reading or may_read(scope.get("client"), self._networks):
+        if not self._is_reading(scope):
             return None
+        if may_read(scope.get("client"), self._networks):
+            await self._note_own_token(scope)
+            return None
+        if path in self._rules.shortened:
+            try:
+                return await self._require_reader(scope)
+            except RefusedError:
+                scope["state"]["is_stranger"] = True
+                return None
         if path.startswith(_OPEN_FOLDER) or self._rules.is_open(path) or self._is_open(path):
             return None
+        return await self._require_reader(scope)
+
+    def _is_reading(self, scope: Scope) -> bool:
+        return scope["method"] in _READING or scope["path"] in self._rules.reading_posts
+
+    async def _note_own_token(self, scope: Scope) -> None:
+        """Note the token of a client that needs none: its requests count to it, and not to the address.
+
+        One that is not valid changes nothing for such a client.
+        """
         header = _find_authorization(scope)
+        if header is not None:
+            now, wall = time.monotonic(), time.time()
+            with suppress(RefusedError):
+                note_token(scope, await self._verifier.identify(header, find_address(scope), now, wall))
+
+    async def _require_reader(self, scope: Scope) -> MayRead:
+        """Return how to find out later whether a client with a token or a session still may read.
+
+        Notes that token. Raises RefusedError.
+        """
+        path, header = scope["path"], _find_authorization(scope)
         token = await self._find_session_token(scope) if header is None else None
         if token is not None and self._rules.find_reading_scope(path, token) not in token.scopes:
             reason = f"the token of this session lacks the scope read: see {self._rules.sign_in_path}"
@@ -192,12 +270,33 @@ class Guard:
             now, wall = time.monotonic(), time.time()
             verified = await self._verifier.identify(header, find_address(scope), now, wall)
             self._verifier.limit(verified, self._rules.find_reading_scope(path, verified), now)
+            note_token(scope, verified)
             return lambda: self._verifier.is_current(verified, time.time())
 
         async def has_session() -> bool:
             return await self._find_session_token(scope) is not None
 
+        note_token(scope, token)
         return has_session
+
+    def _log_read(self, scope: Scope, status: int, begun: float) -> None:
+        """Log a read that was answered; not that of a signed link, which acts for whoever has its address."""
+        path, query = scope["path"], scope["query_string"].decode("latin-1")
+        if path in _OPEN_PATHS or path.startswith((_OPEN_FOLDER, LINK_PATH)):
+            return
+        token = find_token(scope)
+        event = f"{self._verifier.program}.read"
+        log.info(
+            event,
+            client=find_address(scope),
+            token=None if token is None else token.id,
+            name=None if token is None else token.name,
+            method=scope["method"],
+            path=escape_text(path)[:MAX_LOGGED_CHARS],
+            query=escape_text(query)[:MAX_LOGGED_CHARS] or None,
+            status=status,
+            took_ms=round(1000 * (time.monotonic() - begun), 1),
+        )
 
     async def _find_body_limit(self, scope: Scope) -> int:
         """Return how many bytes the body of a request may have. Raises RefusedError if it announces more."""
@@ -245,23 +344,27 @@ class Guard:
 class _AnswerSender:
     """Sends an answer with the headers of every answer, and counts it by its status in `responses`.
 
-    An answer that says how long it is, and comes as one body, is sent in one write if the server can do that.
+    `more` are further headers of this one; `status` is 0 until it has begun. An answer that says how long it
+    is, and comes as one body, is sent in one write if the server can do that.
     """
 
-    __slots__ = ("_held", "_responses", "_send", "_send_whole", "has_begun")
+    __slots__ = ("_held", "_more", "_responses", "_send", "_send_whole", "has_begun", "status")
 
-    def __init__(self, scope: Scope, send: Send, responses: Counter[int]) -> None:
-        self._send, self._responses = send, responses
+    def __init__(
+        self, scope: Scope, send: Send, responses: Counter[int], more: Sequence[RawHeader] = ()
+    ) -> None:
+        self._send, self._responses, self._more = send, responses, more
+        self.status = 0
         self._send_whole: WholeAnswer | None = scope.get("extensions", _NOTHING).get(WHOLE_ANSWER)
         self._held: Message | None = None  # a start that is not sent yet
         self.has_begun = False
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.has_begun = True
-            self._responses[message["status"]] += 1
+            self.has_begun, self.status = True, message["status"]
+            self._responses[self.status] += 1
             present = {name.lower() for name, _ in message["headers"]}
-            more = [each for each in HEADERS if each[0] not in present]
+            more = [*(each for each in HEADERS if each[0] not in present), *self._more]
             message = {**message, "headers": [*message["headers"], *more]}
             if self._send_whole is not None and b"content-length" in present and b"connection" not in present:
                 self._held = message  # its body follows at once: it is known already

@@ -92,7 +92,7 @@ class RateLimiter:
 
 @dataclass(frozen=True, slots=True)
 class RequestQuota:
-    """Hold what an address may still ask: how many requests a minute, how many now, and when all again."""
+    """Hold what a client may still ask: how many requests a minute, how many now, and when all again."""
 
     limit: int
     remaining: int
@@ -110,21 +110,24 @@ class RequestQuota:
 
 
 class RequestLimiter:
-    """Limits the requests of each address, at the rate that the truth names now; 0 a minute sets no limit."""
+    """Limits the requests of each client, at the rate that the truth names now; 0 a minute sets no limit.
+
+    A client is a token, or an address without one: `find_spender` in `tokens`.
+    """
 
     def __init__(self, per_min_now: Callable[[], int]) -> None:
         self._per_min_now, self._per_min = per_min_now, 0
         self._limiter = RateLimiter(1, 1.0)
 
-    def take(self, address: str, now: float) -> RequestQuota | None:
+    def take(self, client: str, now: float) -> RequestQuota | None:
         """Count a request at `now` (monotonic); return what is left, or None where nothing is limited."""
         per_min = self._per_min_now()
         if per_min == 0:
             return None
         if per_min != self._per_min:
             self._per_min, self._limiter = per_min, RateLimiter(per_min, per_min / 60)
-        wait_sec = self._limiter.take(address, now)
-        left = self._limiter.find_left(address, now)
+        wait_sec = self._limiter.take(client, now)
+        left = self._limiter.find_left(client, now)
         reset_sec = round((per_min - left) * 60 / per_min)
         return RequestQuota(per_min, int(left), reset_sec, wait_sec)
 

@@ -30,6 +30,7 @@ TYPES: Final[Mapping[str, str]] = {
 }
 FOREVER: Final = "public, max-age=31536000, immutable"
 NO_HEADERS: Final[Mapping[str, str]] = {}
+NO_FUNCTIONS: Final[Mapping[str, Callable[[], Any]]] = {}
 PACKED: Final[Mapping[str, str]] = {"Content-Encoding": "gzip", "Vary": "Accept-Encoding"}
 
 
@@ -61,12 +62,21 @@ class ErrorPage:
 class Templates:
     """The pages and static files of a package: its folders `templates` and `static`, read once, when used.
 
-    `filters` are the functions that the templates call, by name. One template is `error.html`, for an
-    ErrorPage.
+    `filters` are the functions that the templates apply to values, by name, and `functions` those that they
+    call. One template is `error.html`, for an ErrorPage.
     """
 
-    def __init__(self, package: str, filters: Mapping[str, Callable[..., Any]]) -> None:
-        self._package, self._filters = package, filters
+    def __init__(
+        self,
+        package: str,
+        filters: Mapping[str, Callable[..., Any]],
+        functions: Mapping[str, Callable[[], Any]] = NO_FUNCTIONS,
+    ) -> None:
+        self._package, self._filters, self._functions = package, filters, functions
+
+    def replace_functions(self, functions: Mapping[str, Callable[[], Any]]) -> "Templates":
+        """Return the same pages and files with other functions in place of those of the same name."""
+        return Templates(self._package, self._filters, {**self._functions, **functions})
 
     @cached_property
     def assets(self) -> Mapping[str, Asset]:
@@ -97,6 +107,7 @@ class Templates:
             lstrip_blocks=True,
         )
         environment.filters.update(self._filters)
+        environment.globals.update(self._functions)
         environment.globals.update(assets=self.assets_path, version=__version__)
         return environment
 

@@ -49,6 +49,23 @@ def find_address(request: Mapping[str, Any]) -> str:
     return str(client[0]) if client else ""
 
 
+def note_token(scope: Mapping[str, Any], token: Token) -> None:
+    """Note in the ASGI scope of a request that it is of this token, which was verified."""
+    scope["state"]["token"] = token
+
+
+def find_token(request: Mapping[str, Any]) -> Token | None:
+    """Return the verified token of a request, or of its ASGI scope; None if it has none."""
+    found: Token | None = request.get("state", {}).get("token")
+    return found
+
+
+def find_spender(request: Mapping[str, Any]) -> str:
+    """Return to whose limits a request counts: those of its token, if it has one, else of its address."""
+    token = find_token(request)
+    return find_address(request) if token is None else f"token {token.id}"
+
+
 def find_media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 

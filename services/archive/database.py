@@ -81,7 +81,13 @@ class Database(ConnectionPool):
     after which a server that does not answer is away.
     """
 
-    def __init__(self, url: str, timeout_sec: Callable[[], float] = lambda: TIMEOUT_SEC) -> None:
+    def __init__(
+        self,
+        url: str,
+        timeout_sec: Callable[[], float] = lambda: TIMEOUT_SEC,
+        *,
+        slow_ms: float | None = None,
+    ) -> None:
         self.migrating_since: float | None = None
         """Since when the schema is brought up to date (monotonic clock); None while it is not."""
         settings = {
@@ -91,7 +97,11 @@ class Database(ConnectionPool):
             "synchronous_commit": "on",
         }
         super().__init__(
-            url, settings, most=_MOST_CONNECTIONS, connect_sec=lambda: min(CONNECT_SEC, timeout_sec())
+            url,
+            settings,
+            most=_MOST_CONNECTIONS,
+            connect_sec=lambda: min(CONNECT_SEC, timeout_sec()),
+            slow_ms=slow_ms,
         )
         self._timeout_sec = timeout_sec
         self._version = 0  # of the schema that the pool was opened with

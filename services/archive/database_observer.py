@@ -19,7 +19,7 @@ from marketswarm.operator.service_reports import DatabaseReport, DatedTable
 from marketswarm.postgres.transaction import transaction
 from services.archive.backup import SNAPSHOT_NAME
 from services.archive.database import Database
-from services.archive.reader import ROW_TIMES
+from services.tables.row_times import WINDOWS_SEC, format_newest
 
 WITHIN_SEC: Final = 5.0
 """How long a connection may take for its statements."""
@@ -31,9 +31,6 @@ AGE_SEC: Final = 1.0
 """The time limit of a statement about the age of a table."""
 PUT_OFF_SEC: Final = 600.0
 """How long a table is left alone whose newest row was not found in that time."""
-WINDOWS_SEC: Final = (3600.0, 86_400.0, 7 * 86_400.0, 60 * 86_400.0, 730 * 86_400.0, float("inf"))
-"""How far back the newest row is looked for, one after the other: the long tables have no index that ends
-with their last row, and the blocks of a short time are found by their BRIN index, or are one partition."""
 
 # The type of another role's session is null; an autovacuum worker has a database and no role.
 _SERVER: Final = """
@@ -119,14 +116,8 @@ class DatabaseObserver:
 
 async def _find_newest(connection: Any, table: DatedTable, since: float) -> tuple[float, float] | None:
     """Return the time of the newest row since then that is not ahead of the server's clock, and its age."""
-    column = ROW_TIMES[table]
-    sql = (
-        "SELECT extract(epoch FROM newest)::float8, extract(epoch FROM now() - newest)::float8 "  # noqa: S608 - our own names
-        f"FROM (SELECT max({column})::timestamptz AS newest FROM {table} "
-        f"WHERE {column} >= to_timestamp($1::float8) AND {column} <= now()) found WHERE newest IS NOT NULL"
-    )
     async with _limited(connection, AGE_SEC):
-        row = await connection.fetchrow(sql, since)
+        row = await connection.fetchrow(format_newest(table), since)
     return None if row is None else (row[0], max(0.0, row[1]))
 
 

@@ -12,10 +12,10 @@ import orjson
 
 from marketswarm.postgres.transaction import transaction
 from services.archive.partitions import next_month
-from services.archive.reader import ROW_TIMES
 from services.market.adjust import Adjuster, PriceBasis
 from services.market.records import TIMEFRAME_SEC
 from services.tables.adjusted_bars import SHARE_SQL, Adjust, adjust_rows, make_adjusters
+from services.tables.row_times import ROW_TIMES
 from services.tables.rows import find_polars_type
 from services.tables.tables import TABLES, VALUE_NAMES
 

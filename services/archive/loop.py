@@ -41,7 +41,11 @@ async def main() -> int:
     """Run archive until it is asked to stop; return its exit code."""
     async with agent("archive", ArchiveEnvironment) as me:
         url, settings_now = require_url(me.settings), me.config(ArchiveSettings)
-        database = Database(url, timeout_sec=lambda: settings_now().settings.database_timeout_sec)
+        database = Database(
+            url,
+            timeout_sec=lambda: settings_now().settings.database_timeout_sec,
+            slow_ms=me.settings.database_slow_ms,
+        )
         makes_backups = me.settings.archive_backup_folder is not None
         metrics = ArchiveMetrics(makes_backups=makes_backups)
         me.expose(metrics.collect)

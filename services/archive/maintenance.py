@@ -43,6 +43,7 @@ from services.archive.backup import (
     Backup,
     BackupError,
     hash_file,
+    list_backups,
     make_backup,
     read_newest_backup,
     remove_old_backups,
@@ -57,12 +58,18 @@ from services.archive.database import Database, reconnect
 from services.archive.database_observer import DatabaseObserver
 from services.archive.metrics import ArchiveMetrics
 from services.archive.partitions import TIME_COLUMNS, drop_expired, list_ahead, make_partitions
-from services.archive.reader import ROW_TIMES
-from services.archive.settings import ArchiveEnvironment, ArchiveSettings, WriteSettings
+from services.archive.restore import drop_stale_copies, verify_backup
+from services.archive.settings import (
+    ArchiveEnvironment,
+    ArchiveSettings,
+    RestoreCheckSettings,
+    WriteSettings,
+)
 from services.archive.universes import list_universe, write_universe
 from services.archive.writer import Writer
 from services.market.fields import EntryError
 from services.market.universe import list_day_shares
+from services.tables.row_times import ROW_TIMES
 from services.tables.rows import parse_storable_object
 
 LEASE: Final = "maintenance"
@@ -76,6 +83,8 @@ CORRELATIONS_AT_ONCE: Final = 10  # days, the newest first, because other jobs w
 PARTITIONS_EVERY_SEC: Final = 3600.0
 BACKUP_EVERY_SEC: Final = 20.0  # to look whether one is due
 BACKUP_CHECK_SEC: Final = 86_400.0  # to compare the digest of the newest one
+RESTORE_PAUSE_SEC: Final = 3600.0
+"""The least time between two restores that succeed, whatever the schedule says: each writes all tables."""
 DATABASE_EVERY_SEC: Final = 5.0
 RETRY_SEC: Final = 60.0
 BACKUP_BACKOFF: Final = Backoff(first_sec=60.0, longest_sec=3600.0)
@@ -141,6 +150,12 @@ class BackupDesk(RequestTaker[BackupRequest]):
         super().__init__((ARCHIVE_BACKUP, ARCHIVE_BACKUP_REQUEST), BackupRequest, get_bus, BACKUP_LIMITS)
         self.state = BackupReport(state=BackupState.IDLE, ts=0.0)
         self._is_known = False
+        self._reporting = asyncio.Lock()
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the report that the instance before us left was read in this term."""
+        return self._is_known
 
     def begin_term(self) -> None:
         """Read again which request was taken last: another instance has made the backups meanwhile."""
@@ -161,29 +176,45 @@ class BackupDesk(RequestTaker[BackupRequest]):
         if not self._is_known:
             known = await read_backup_report(bus)
             if known is not None:
-                damaged = self.state.damaged or known.damaged
-                self.state = replace(self.state, request=known.request, result=known.result, damaged=damaged)
+                self.state = replace(
+                    self.state,
+                    request=known.request,
+                    result=known.result,
+                    damaged=self.state.damaged or known.damaged,
+                    verified_at=known.verified_at,
+                    verified=known.verified,
+                    verify_due_at=known.verify_due_at,
+                    verify_why=known.verify_why,
+                )
             self.last, self._is_known = self.state.request, True
             self.unwritten = self.unwritten and self.state.encode()
         await super().prepare(bus)
 
     async def note_damaged(self, file: str) -> None:
         """Report the name of a dump that is damaged; empty if there is none any more."""
-        await self._note(replace(self.state, damaged=file))
+        await self._note(damaged=file)
+
+    async def note_restore(self, **fields: Any) -> None:
+        """Report the fields of `BackupReport` that are about restored backups."""
+        if "verify_why" in fields:
+            fields["verify_why"] = fields["verify_why"][:200]
+        await self._note(**fields)
 
     async def note(
         self, state: BackupState, result: BackupResult | None = None, *, why: str = "", **times: Any
     ) -> None:
         """Report a state, with the `times` that it changes; `result` is for a request that has none yet."""
         result = self.state.result or result
-        await self._note(replace(self.state, state=state, result=result, why=why[:200], **times))
+        await self._note(state=state, result=result, why=why[:200], **times)
 
-    async def _note(self, report: BackupReport) -> None:
-        if not report.request:
-            report = replace(report, result=None)
-        if replace(report, ts=self.state.ts) != self.state or self.unwritten is not None:
-            self.state = replace(report, ts=time.time())
-            await self.report(self.state)
+    async def _note(self, **changes: Any) -> None:
+        async with self._reporting:  # backups and restores report side by side, and the newest report stays
+            report = replace(self.state, **changes)
+            if not report.request:
+                report = replace(report, result=None)
+            if replace(report, ts=self.state.ts) != self.state or self.unwritten is not None:
+                self.state = replace(report, ts=time.time())
+                await self.report(self.state)
 
 
 @dataclass(slots=True)
@@ -244,6 +275,8 @@ class Maintenance:
         self._report = MaintenanceJob("database", DATABASE_EVERY_SEC, self._report_database)
         self._observer = DatabaseObserver(database)
         self._backup = MaintenanceJob("backup", BACKUP_EVERY_SEC, self._back_up, BACKUP_BACKOFF)
+        self._restore = MaintenanceJob("restore", BACKUP_EVERY_SEC, self._check_restore, BACKUP_BACKOFF)
+        self._has_dropped_copies = False  # in this term
         self._desk = BackupDesk(lambda: me.bus(SYSTEM))
         self._written: Truth | None = None
         """The truth whose universe was written last."""
@@ -266,13 +299,16 @@ class Maintenance:
                 group.create_task(self._do_again_and_again(self._jobs))
                 group.create_task(self._do_again_and_again((self._report,)))  # also while a job takes long
                 group.create_task(self._back_up_again_and_again())
+                group.create_task(self._restore_again_and_again())
         finally:
             # report no more on the jobs, and do all of them at once when the lease is back
             self._checked, self._written = ("", float("-inf")), None
-            for job in (*self._jobs, self._report, self._backup):
+            for job in (*self._jobs, self._report, self._backup, self._restore):
                 job.note_success(float("-inf"))
                 self._me.set_degraded(None, part=job.part)
             self._metrics.backup_timestamp_seconds = None
+            self._metrics.restore_verified_timestamp_seconds = None
+            self._has_dropped_copies = False
             self._metrics.source_states_invalid = 0
 
     async def _do_again_and_again(self, jobs: Sequence[MaintenanceJob]) -> None:
@@ -293,6 +329,13 @@ class Maintenance:
                 await self._do(self._backup)
             await asyncio.sleep(LOOK_EVERY_SEC)
 
+    async def _restore_again_and_again(self) -> None:
+        while True:
+            # when a backup was last restored stands in the report that the desk reads
+            if self._desk.is_known and time.monotonic() >= self._restore.due_at:
+                await self._do(self._restore)
+            await asyncio.sleep(LOOK_EVERY_SEC)
+
     async def _do(self, job: MaintenanceJob) -> None:
         before = job.problem
         try:
@@ -310,7 +353,7 @@ class Maintenance:
             # read the index that is damaged
             is_fault = isinstance(error, ServerFaultError)
             is_away = isinstance(error, (PostgresAwayError, BusError)) and not is_fault
-            is_reported = is_away and job is not self._backup
+            is_reported = is_away and job not in (self._backup, self._restore)
         else:
             job.note_success(time.monotonic())
             is_reported = False
@@ -372,8 +415,10 @@ class Maintenance:
         try:
             report = await self._observer.observe(list_ruled_tables(self._me.truth))
         except (PostgresAwayError, SchemaError):
+            self._metrics.report = None
             await self._write_report(DatabaseReport(ts=time.time()))
             raise
+        self._metrics.report = report
         await self._write_report(report)
 
     async def _write_report(self, report: DatabaseReport) -> None:
@@ -415,6 +460,50 @@ class Maintenance:
             self._me.log.info("backup.removed", files=removed)
         await self._desk.note(BackupState.IDLE, result, made_at=newest.begun_at, due_at=due_at)
 
+    async def _check_restore(self, settings: WriteSettings) -> None:
+        """Restore the newest backup into a database of its own, if that is due, and drop that; report it.
+
+        At the begin of a term, drop the databases that restores of ours left when they were killed.
+        """
+        folder, url = self._me.settings.archive_backup_folder, self._me.settings.database_url
+        if folder is None or url is None:
+            return
+        try:
+            if not self._has_dropped_copies:
+                await drop_stale_copies(url)
+                self._has_dropped_copies = True
+            await self._verify_due_backup(settings.restore_check, folder, url)
+        except Exception as error:
+            await self._desk.note_restore(verify_why=str(error) or type(error).__name__)
+            raise
+
+    async def _verify_due_backup(self, settings: RestoreCheckSettings, folder: Path, url: str) -> None:
+        report = self._desk.state
+        self._metrics.restore_verified_timestamp_seconds = report.verified_at
+        if not settings.enabled:
+            await self._desk.note_restore(verify_due_at=None, verify_why="")
+            return
+        backups = await asyncio.to_thread(list_backups, folder)
+        if not backups:
+            return
+        now = time.time()
+        due_at = find_restore_due(settings.schedule, report.verified_at, backups[-1].begun_at, now)
+        if not report.verify_why and (due_at is None or due_at > now):
+            await self._desk.note_restore(verify_due_at=due_at)
+            return
+        dump = folder / backups[0].file
+        verified = await verify_backup(url, dump, self._me.settings.postgres_bin)
+        now = time.time()
+        self._metrics.restores_verified_total += 1
+        self._metrics.restore_verified_timestamp_seconds = now
+        self._me.log.info("backup.verified", file=verified.file, sha256=verified.sha256)
+        await self._desk.note_restore(
+            verified_at=now,
+            verified=verified.file,
+            verify_why="",
+            verify_due_at=find_restore_due(settings.schedule, now, now, now),
+        )
+
     async def _check_newest_backup(self, folder: Path) -> Backup | None:
         """Return the newest backup; None, so that another is due, if there is none or its dump is damaged.
 
@@ -440,6 +529,18 @@ class Maintenance:
         self._me.log.error("backup.damaged", file=newest.file)
         await self._desk.note_damaged(newest.file)
         return None
+
+
+def find_restore_due(schedule: str, verified_at: float | None, oldest_at: float, now: float) -> float | None:
+    """Return when a backup is to be restored next (epoch seconds); None if the schedule has no such time.
+
+    It is the first time of the schedule after the last one that was verified; without any, after the oldest
+    backup was begun, since the newest one changes every day. A time ahead of `now` counts as none.
+    """
+    if verified_at is None or verified_at > now:
+        return parse_schedule(schedule).next_run(min(oldest_at, now))
+    due_at = parse_schedule(schedule).next_run(verified_at)
+    return None if due_at is None else max(due_at, verified_at + RESTORE_PAUSE_SEC)
 
 
 async def delete_expired(connection: Any, table: str, since: datetime) -> None:

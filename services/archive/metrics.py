@@ -2,12 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Final
 
 from marketswarm.bus.backlog import Backlog, format_unread, sum_unread
 from marketswarm.metrics import Family, Histogram, MetricTable
+from marketswarm.operator.service_reports import DatabaseReport
 
-JOBS: Final = ("partitions", "sources", "correlations", "backup", "database")
+JOBS: Final = ("partitions", "sources", "correlations", "backup", "restore", "database")
 _HELP: Final = {
     "entries_total{stream,outcome}": "Entries, by outcome: written, refused, claimed, trimmed.",
     "batch_seconds": "How long a batch took from its rows to its commit.",
@@ -16,6 +18,13 @@ _HELP: Final = {
     "correlations_total": "Correlations computed.",
     "backups_total": "Backups made.",
     "backup_timestamp_seconds": "When the newest backup was begun; only the instance that makes them knows.",
+    "database_connections": "Connections of clients to the database's server that are in use.",
+    "database_connection_limit": "Connections that it takes, without those that are reserved.",
+    "database_idle_transactions": "Sessions that have done nothing in a transaction for a minute.",
+    "database_size_bytes": "The size of the database.",
+    "table_age_seconds{table}": "The age of the newest row of a table.",
+    "restores_verified_total": "Backups that were restored, and found to be what was saved.",
+    "restore_verified_timestamp_seconds": "When that was last done; only the instance that does it knows.",
     "source_states_invalid": "Entries of the state of sources that are left out, because they are malformed.",
     "maintenance_failures_total{job}": f"Jobs that failed: {', '.join(JOBS)}.",
     "unread{stream}": "Entries that are not read yet.",
@@ -38,10 +47,14 @@ class ArchiveMetrics:
         self.lag_sec: float | None = None
         """How long the oldest unread entry of all streams has waited; None while that is not known."""
         self.database_up = True
+        self.report: DatabaseReport | None = None
+        """The last look at the database; None before the first one, and while it can't be used."""
         self.partitions_dropped_total = 0
         self.correlations_total = 0
         self.backups_total = 0
         self.backup_timestamp_seconds: float | None = None
+        self.restores_verified_total = 0
+        self.restore_verified_timestamp_seconds: float | None = None
         self.source_states_invalid = 0
         self.maintenance_failures_total: Counter[str] = Counter(dict.fromkeys(JOBS, 0))
 
@@ -60,11 +73,22 @@ class ArchiveMetrics:
         lost = sum(each.lost for each in backlogs)
         words += [f"{lost:,} lost"] if lost else []
         words += [] if self._makes_backups else ["no backups"]
+        if (verified_at := self.restore_verified_timestamp_seconds) is not None:
+            words += [
+                f"backup restored and compared {datetime.fromtimestamp(verified_at, UTC):%Y-%m-%d %H:%MZ}"
+            ]
         return ", ".join(words) or None
 
     def collect(self) -> Iterator[Family]:
-        backlogs = dict(self.backlogs)
+        backlogs, report = dict(self.backlogs), self.report or DatabaseReport(ts=0.0)
         yield from _METRICS.read(self)
+        yield from _METRICS.collect(
+            database_connections=report.connections,
+            database_connection_limit=report.connection_limit,
+            database_idle_transactions=report.idle_transactions,
+            database_size_bytes=report.size_bytes,
+            table_age_seconds=report.table_ages,
+        )
         yield from _METRICS.collect(
             unread={stream: each.unread for stream, each in backlogs.items()},
             pending={stream: each.pending for stream, each in backlogs.items()},

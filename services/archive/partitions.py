@@ -18,7 +18,7 @@ import asyncpg
 
 from marketswarm.postgres.transaction import transaction
 from services.archive.database import SCHEMA
-from services.archive.reader import ROW_TIMES
+from services.tables.row_times import ROW_TIMES
 
 TIME_COLUMNS: Final = {table: ROW_TIMES[table] for table in ("bars", "quotes", "indicators")}
 """The tables that are divided, and the column by which."""

@@ -1,30 +1,10 @@
-"""Say which tables there are, and which column dates their rows; read their digests."""
+"""Read the digests of tables, and the version of TimescaleDB."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
-from services.tables.signals import SIGNAL_TABLES
-from services.tables.tables import TABLES
-
-TABLE_NAMES: Final = (
-    *("bars", "quotes", "observations", "observation_vintages", "actions", "indicators", "features"),
-    *("symbols", "universes", "sources", "source_health"),
-    *("downloads", "correlations", "correlated_days", "alert_log"),
-    *("alert_counts", "incidents", "incident_events", "incident_evidence"),
-    *SIGNAL_TABLES,
-)
-"""Every table of the schema."""
-ROW_TIMES: Final[Mapping[str, str]] = {
-    **{table.name: table.time_columns[0][0] for table in TABLES if table.time_columns},
-    "actions": "ex_day",
-    "correlations": "day",
-    "universes": "known_at",
-    "source_health": "at",
-    "alert_counts": "day",
-    "incidents": "opened_at",
-}
-"""By table, the column that says how new a row is."""
+from services.tables.row_times import TABLE_NAMES
 
 
 @dataclass(frozen=True, slots=True)

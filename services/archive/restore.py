@@ -27,10 +27,30 @@ _MAINTENANCE: Final = "postgres"  # the database that every server has
 _STATEMENT_SEC: Final = 60.0
 _COPIES_LOCK: Final = 7_305_821_905_114_002
 """The key of the advisory lock that each restore and verification shares; any number that no other takes."""
+COPY_COMMENT: Final = "a copy that marketswarm made to restore a backup; it may be dropped"
+"""The comment of each database that a restore makes, by which a later one knows it as one of ours."""
 _COPIES: Final = """
 SELECT datname::text AS name FROM pg_database
 WHERE datname ~ '^restored_[0-9a-f]{12}$' AND pg_get_userbyid(datdba) = current_user
+AND shobj_description(oid, 'pg_database') = $1
 """
+_SWAP_COMMENTS: Final = """
+SELECT format('COMMENT ON DATABASE %I IS %L', name, comment) AS sql
+FROM (VALUES ($1::text, $2::text), ($2, $1)) pair (name, other)
+CROSS JOIN LATERAL (
+    SELECT shobj_description(oid, 'pg_database') AS comment FROM pg_database WHERE datname = other
+) found
+"""
+"""Makes the statements that give each of two databases the comment of the other one."""
+NO_RIGHT: Final = (
+    "the role of DATABASE_URL may not make a database to restore into: as a superuser of PostgreSQL, "
+    "ALTER ROLE … CREATEDB"
+)
+NO_ROOM: Final = (
+    "the disk of PostgreSQL is full: a restore needs room for a second copy of the database; "
+    "free some, or add some"
+)
+_DISK_FULL_WORDS: Final = "No space left on device"
 _END_SESSIONS: Final = """
 SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
 WHERE datname = $1 AND pg_has_role(usesysid, 'USAGE')
@@ -52,9 +72,9 @@ async def restore_backup(
     PATH.
 
     Raises:
-        BackupError: the backup is damaged, the database is not empty, pg_restore failed, or what was restored
-            differs.
-        PostgresAwayError: PostgreSQL can't be used now, or our role may not make a database.
+        BackupError: the backup is damaged, the database is not empty, pg_restore failed, what was restored
+            differs, our role may not make a database, or the disk is full.
+        PostgresAwayError: PostgreSQL can't be used now.
     """
     manifest = read_manifest(dump)
     if not replace:
@@ -92,7 +112,12 @@ async def _restore_and_compare(url: str, dump: Path, manifest: Backup, programs:
         raise BackupError(f"{dump.name}: damaged, its SHA-256 is not the one of its manifest")
     options = ["--no-owner", "--no-privileges", "--exit-on-error", "--single-transaction"]
     async with _prepared_for_hypertables(url, manifest.timescaledb):
-        await run_program("pg_restore", [*options, str(dump)], url, programs)
+        try:
+            await run_program("pg_restore", [*options, str(dump)], url, programs)
+        except BackupError as error:
+            if _DISK_FULL_WORDS in str(error):
+                raise BackupError(f"{NO_ROOM} ({error})") from error
+            raise
     async with open_connection(url, PROGRAM_SEC) as connection:
         await SCHEMA.grant_rights(connection)  # dumps have no privileges
         differing = find_differences(manifest.tables, await read_digests(connection, manifest.tables))
@@ -133,16 +158,36 @@ async def _execute_alone(url: str, sql: str) -> None:
 
 @contextlib.asynccontextmanager
 async def _new_database(url: str) -> AsyncIterator[str]:
-    """Make a database on the same server and yield its name; at the end drop what then has this name."""
+    """Make a database on the same server and yield its name; at the end drop what then has this name.
+
+    Drop as well what restores that were killed have left. One that is killed before its new database has its
+    comment leaves an empty one, which nothing of ours drops.
+    """
     name = f"restored_{secrets.token_hex(6)}"
     async with open_connection(_replace_database(url, _MAINTENANCE), PROGRAM_SEC) as connection:
         await _drop_stale_copies(connection)
-        # template1 may have extensions of its own, and TimescaleDB's workers may be using it
-        await connection.execute(f"CREATE DATABASE {name} TEMPLATE template0")
         try:
+            # template1 may have extensions of its own, and TimescaleDB's workers may be using it
+            await connection.execute(f"CREATE DATABASE {name} TEMPLATE template0")
+        except asyncpg.InsufficientPrivilegeError as error:
+            raise BackupError(NO_RIGHT) from error
+        except asyncpg.DiskFullError as error:
+            raise BackupError(NO_ROOM) from error
+        try:
+            await connection.execute(f"COMMENT ON DATABASE {name} IS '{COPY_COMMENT}'")
             yield name
         finally:
             await _drop_database(connection, name)
+
+
+async def drop_stale_copies(url: str) -> None:
+    """Drop the databases that restores and verifications of our role made before they were killed.
+
+    One is known by its name, its owner and its comment. Nothing is dropped while any restore runs. Raises
+    PostgresAwayError.
+    """
+    async with open_connection(_replace_database(url, _MAINTENANCE), PROGRAM_SEC) as connection:
+        await _drop_stale_copies(connection)
 
 
 async def _drop_database(connection: Any, name: str) -> None:
@@ -157,7 +202,7 @@ async def _drop_stale_copies(connection: Any) -> None:
     restore.
     """
     if await connection.fetchval("SELECT pg_try_advisory_lock($1)", _COPIES_LOCK):
-        for row in await connection.fetch(_COPIES):
+        for row in await connection.fetch(_COPIES, COPY_COMMENT):
             await _drop_database(connection, row["name"])
         await connection.execute("SELECT pg_advisory_unlock($1)", _COPIES_LOCK)
     await connection.execute("SELECT pg_advisory_lock_shared($1)", _COPIES_LOCK)
@@ -176,6 +221,9 @@ async def _swap_databases(url: str, fresh: str) -> None:
                 await connection.execute(f"ALTER DATABASE {quoted} RENAME TO {parked}")
                 await connection.execute(f"ALTER DATABASE {fresh} RENAME TO {quoted}")
                 await connection.execute(f"ALTER DATABASE {parked} RENAME TO {fresh}")
+                # a comment stays with its database, and that of a copy says that it may be dropped
+                for row in await connection.fetch(_SWAP_COMMENTS, name, fresh):
+                    await connection.execute(row["sql"])
         except BaseException:
             await connection.execute(f"ALTER DATABASE {quoted} ALLOW_CONNECTIONS true")
             raise

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field
 from marketswarm.agent import InputStream, ServiceConfig, point_like
 from marketswarm.bus_url import PERCENT_ENCODE, splits_password
 from marketswarm.keys import ALERT_LOG, ARCHIVE_DEAD, MEDIC_EVIDENCE, MEDIC_INCIDENTS
-from marketswarm.settings import CommonSettings, list_variables
+from marketswarm.settings import CommonSettings, SlowMs, list_variables
 from marketswarm.truth import MARKET, SYSTEM, AccessPoint, Service
 from marketswarm.truth.schedule import parse_schedule
 from services.archive.database import TIMEOUT_SEC
@@ -48,6 +48,8 @@ class ArchiveEnvironment(CommonSettings):
 
     database_url: DatabaseUrl | None = Field(default=None, repr=False)
     """The database. `marketswarm up` sets it where it runs the server itself."""
+    database_slow_ms: SlowMs | None = None
+    """A statement that takes longer is logged; without it none is."""
     postgres_bin: Path | None = None
     """The folder with pg_dump and pg_restore, if those on PATH are not the server's."""
     archive_backup_folder: Path | None = None
@@ -82,6 +84,16 @@ class BackupSettings(ServiceConfig):
     """When a backup is made, as cron or systemd's OnCalendar, in UTC. Example: `"0 4 * * *"`."""
     keep_days: Days = 30.0
     """The days after which a backup is removed. The newest one stays. Example: `90`."""
+
+
+class RestoreCheckSettings(ServiceConfig):
+    """`settings.restore_check`: when the newest backup is restored, to see that it can be."""
+
+    enabled: bool = True
+    """Whether archive restores its newest backup by itself. Example: `false`."""
+    schedule: Annotated[str, Field(max_length=200), AfterValidator(_require_schedule)] = "30 4 * * 0"
+    """When it does so, as cron or systemd's OnCalendar, in UTC; once an hour at most. Example:
+    `"0 5 1 * *"`."""
 
 
 class CorrelationSettings(ServiceConfig):
@@ -126,6 +138,8 @@ class WriteSettings(ServiceConfig):
     `{"quotes": 30, "downloads": 30}`."""
     backup: BackupSettings = BackupSettings()
     """The daily backup, which needs `ARCHIVE_BACKUP_FOLDER`."""
+    restore_check: RestoreCheckSettings = RestoreCheckSettings()
+    """The weekly restore of the newest backup into a database of its own, which is dropped again."""
     correlations: CorrelationSettings = CorrelationSettings()
     """The correlations of daily returns."""
 

@@ -46,7 +46,7 @@ class BarsMetrics:
         )
         self.records_total: Counter[tuple[str, str]] = Counter()
         self.findings_total: Counter[tuple[str, str]] = Counter()
-        self.published_total: Counter[str] = Counter()
+        self.published_total: Counter[str] = Counter(bars=0, indicators=0, quarantine=0)
         self.arrived: list[int] = []
         """When each entry of this batch was written, in epoch milliseconds."""
 

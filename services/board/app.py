@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Final
 
-from fastapi import Depends, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
@@ -12,7 +12,9 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from marketswarm import __version__
+from marketswarm.bus import Bus
 from marketswarm.operator.signed_link import LINK_PATH
+from marketswarm.truth import SYSTEM, Truth
 from marketswarm.web.clients import find_networks
 from marketswarm.web.guard import Guard, SiteRules
 from marketswarm.web.limits import RefusedError, find_quota_headers
@@ -27,6 +29,7 @@ from services.board.backtests.api import make_backtest_api
 from services.board.backtests.backtests import Backtests
 from services.board.backtests.pages import make_backtest_site
 from services.board.board import Board
+from services.board.brand.brand import make_brand_site
 from services.board.fleet.api import make_api
 from services.board.fleet.fleet_board import FleetBoard, NotReady
 from services.board.fleet.incident_pages import make_record_api, make_record_site
@@ -42,12 +45,19 @@ from services.board.market.measure_site import make_measure_site
 from services.board.market.names import UnknownNameError
 from services.board.market.query import QueryError
 from services.board.market.site import make_market_site
+from services.board.operations.api import make_health_site, make_operations
+from services.board.operations.api_page import make_page_of_api
+from services.board.operations.caches import CacheBoard
+from services.board.operations.overview import HealthOverview
+from services.board.operations.refreshing import SourceSteering
+from services.board.operations.tables import TableBoard
 from services.board.pings.key_pages import make_key_pages
 from services.board.public.badges import make_badge_site
 from services.board.public.pages import make_public_site
 from services.board.signals.api import make_signal_api
 from services.board.signals.signals import SignalBoard
 from services.board.signals.site import make_signal_site
+from services.board.site_rules import find_origins
 from services.board.truth.add_pages import make_add_pages
 from services.board.truth.api import make_truth_api
 from services.board.truth.entry_pages import make_entry_pages
@@ -102,6 +112,7 @@ def create_app(
         redirect_slashes=False,
         dependencies=[Depends(make_parameter_check(NOTICE_PARAMETERS, {"/": FLEET_PARAMETERS}))],
     )
+    overview = HealthOverview(board.fleet, market)
     fleet, pages = board.fleet, PageStore(board.fleet.templates, board.gate.cookie)
     app.include_router(make_record_api(fleet))  # before `/alerts/{event_id}`
     app.include_router(make_api(fleet))
@@ -113,11 +124,13 @@ def create_app(
     app.include_router(make_record_site(fleet))
     app.include_router(make_public_site(fleet, board.announcements))
     app.include_router(make_badge_site(fleet))
+    app.include_router(make_brand_site(board.brand))
     app.include_router(make_backtest_api(backtests, market, board.verifier))
     app.include_router(make_backtest_site(fleet, market, backtests))
     app.include_router(make_measure_api(market))  # before `/market/{group}`
     app.include_router(make_signal_api(signals))
     app.include_router(make_signal_site(fleet, signals, pages))
+    app.include_router(make_operation_routes(board, market, overview))
     app.include_router(make_market_api(market))
     app.include_router(make_market_site(fleet, market, pages))
     app.include_router(make_measure_site(fleet, market, pages))
@@ -129,6 +142,8 @@ def create_app(
     app.include_router(make_add_pages(board.truth))
     app.include_router(make_entry_pages(board.truth))
     app.include_router(make_key_pages(fleet, board.keys, board.ping_keys))
+    app.include_router(make_health_site(overview))
+    app.include_router(make_page_of_api(fleet, app.openapi))
     _add_health(app, fleet)
     add_errors(app, fleet.templates)
     packed = GZipMiddleware(answer_head(app), PACK_BYTES, PACK_LEVEL)
@@ -139,7 +154,31 @@ def create_app(
         is_link = path.startswith(LINK_PATH)  # it brings what lets it in
         return is_link or is_public_path(path, fleet.reader.snapshot, fleet.public)
 
-    return Guard(kept, rules, board.verifier, networks, is_open=is_open, gate=board.gate)
+    return Guard(
+        kept,
+        rules,
+        board.verifier,
+        networks,
+        is_open=is_open,
+        gate=board.gate,
+        origins=find_origins(fleet.me.settings),
+        logs_reads=fleet.me.settings.board_log_reads,
+    )
+
+
+def make_operation_routes(board: Board, market: Market, overview: HealthOverview) -> APIRouter:
+    def get_truth() -> Truth:
+        return board.fleet.truth
+
+    def find_system() -> Bus:
+        return board.fleet.me.bus(SYSTEM)
+
+    return make_operations(
+        TableBoard(market.archive, overview),
+        CacheBoard(market, board.audit, get_truth),
+        SourceSteering(find_system, board.audit, get_truth),
+        board.verifier,
+    )
 
 
 def answer_kept(app: ASGIApp, *finders: Callable[[Request], Response | None]) -> ASGIApp:

@@ -16,6 +16,7 @@ from marketswarm.web.sessions import BrowserSession, SessionGate
 from marketswarm.web.tokens import TokenVerifier
 from services.board.actions.announcements import AnnouncementBoard
 from services.board.actions.steering import HealingSteering, Steering
+from services.board.brand.brand import BrandFiles
 from services.board.fleet.fleet_board import FleetBoard
 from services.board.fleet.frame import Section
 from services.board.fleet.incident_record import IncidentRecord
@@ -54,9 +55,11 @@ class Board:
         self.editor = TruthEditor(reader.buses, audit, get_truth, may_seed, me.settings.truth_redis_key)
         self.keys = KeyRing(find_system, os.environ)
         self.ping_keys = KeySteering(find_system, audit, get_truth, may_seed)
+        self.brand = BrandFiles(lambda: settings_now().settings.brand, me.settings.board_brand_folder, me.log)
+        templates = TEMPLATES.replace_functions({"find_brand": self.brand.get})
         self._menu: tuple[Truth | None, PublicSettings | None, Sequence[Section]] = None, None, ()
         self.fleet = FleetBoard(
-            me, settings_now, reader, hub, history_now, self.gate, record, TEMPLATES, self._list_sections
+            me, settings_now, reader, hub, history_now, self.gate, record, templates, self._list_sections
         )
         self.truth = TruthBoard(self.fleet, self.editor, self.keys)
 

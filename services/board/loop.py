@@ -11,6 +11,7 @@ from marketswarm.agent import agent
 from marketswarm.web.clients import GATEWAY, ClientFinder, find_networks
 from marketswarm.web.event_stream import StreamHub
 from marketswarm.web.server import open_socket, open_tls_listener, serve
+from services.board.answer_times import AnswerTimes
 from services.board.app import create_app
 from services.board.backtests.backtests import Backtests
 from services.board.board import Board
@@ -57,9 +58,10 @@ async def main() -> int:
         app = create_app(board, market, backtests, signals, rules)
         pings, management = create_pings(board.fleet, board.keys, board.steering, board.editor.add_service)
         gate = PingGate(app, rules, pings, app.responses, management)
+        answers = AnswerTimes(gate)
         me.task(
             serve(
-                add_clients(gate, me.settings),
+                add_clients(answers, me.settings),
                 listening,
                 lambda: hub.max_streams_now() + market.hub.max_followers_now(),
                 close_streams,
@@ -72,9 +74,11 @@ async def main() -> int:
         me.task(backtests.run(), name="backtests")
         me.task(recorder.run(), name="history")
         me.task(pings.keys.run(), name="ping keys")
+        me.on_reseed(lambda _truth: board.brand.read())
+        board.brand.read()
         me.on_reseed(reader.follow)
         reader.follow(me.truth)
-        me.expose(partial(collect_board, reader, app, recorder, pings.writer, tls=tls))
+        me.expose(partial(collect_board, reader, app, recorder, pings.writer, answers, tls=tls))
         me.expose(partial(collect_market, market))
         me.expose(partial(collect_backtests, backtests.queue))
         me.log.info("board.listening", host=me.settings.board_host, port=port)

@@ -7,6 +7,7 @@ from typing import Final
 from marketswarm.metrics import Family, MetricTable
 from marketswarm.web.guard import Guard
 from marketswarm.web.tls_listener import TlsListener
+from services.board.answer_times import AnswerTimes
 from services.board.backtests.queue import BacktestQueue
 from services.board.fleet.reader import FleetReader
 from services.board.fleet.recorder import HistoryRecorder
@@ -18,6 +19,7 @@ _HELP: Final = {
     "streams_cut_off_total": "Streams that were ended, because their browser did not keep up.",
     "events_total": "Events that were put on the stream.",
     "responses_total{status}": "Answered requests, by HTTP status.",
+    "answer_seconds{route}": "How long answers took until they began, by the class of their route.",
     "tls_refused_total": (
         "Connections over TLS that were closed before their handshake was complete, since there were too "
         "many; no value without TLS."
@@ -36,6 +38,7 @@ _HELP: Final = {
     "market_database_up": (
         "1 while the archive's database answers the board, 0 while it does not; no value without one."
     ),
+    "market_query_seconds{kind}": "How long queries of the archive's database took, by the table they read.",
     "market_followers": "Clients that follow the market.",
     "market_followers_dropped_total": "Clients that were dropped, because they did not keep up.",
     "market_updates_total": "Updates of the market that were numbered.",
@@ -60,6 +63,7 @@ def collect_board(
     guard: Guard,
     recorder: HistoryRecorder,
     pings: PingWriter,
+    answers: AnswerTimes,
     *,
     tls: TlsListener | None,
 ) -> Iterator[Family]:
@@ -69,6 +73,7 @@ def collect_board(
         streams_cut_off_total=reader.hub.cut_off,
         events_total=reader.hub.published,
         responses_total=guard.responses,
+        answer_seconds=answers.seconds,
         tls_refused_total=None if tls is None else tls.refused,
         pings_total=pings.acknowledged,
         pings_waiting=pings.waiting,
@@ -86,6 +91,7 @@ def collect_market(market: Market) -> Iterator[Family]:
     return _METRICS.collect(
         market_feed_up=market.feed.problem is None if market.feed.has_market else None,
         market_database_up=market.archive.problem is None if market.archive.is_configured else None,
+        market_query_seconds=market.archive.query_seconds,
         market_followers=len(market.hub),
         market_followers_dropped_total=market.hub.dropped,
         market_updates_total=market.hub.published,

@@ -3,6 +3,7 @@
 from typing import Final
 
 from marketswarm.web.responses import Templates
+from services.board.brand.brand import NO_BRAND
 from services.board.fleet.probe_pictures import FILTERS as PROBE_FILTERS
 from services.board.fleet.words import FILTERS
 from services.board.market.cascade import is_fallback
@@ -20,4 +21,5 @@ TEMPLATES: Final = Templates(
         "is_fallback": is_fallback,
         "cells": make_cells,
     },
+    {"find_brand": lambda: NO_BRAND},  # `Board` replaces it by the brand of its truth
 )

@@ -62,6 +62,9 @@ class Metric(StrEnum):
     QUARANTINED = "quarantined", "fleet"  # records that failed a check, so far
     BACKUP_LATE = "backup_late"  # in seconds, since the next backup was due
     BACKUP_DAMAGED = "backup_damaged"  # 1 while a dump in the folder is not what was saved
+    RESTORE_FAILED = (
+        "restore_failed"  # 1 after archive could not restore its newest backup, to see that it can
+    )
     DATABASE_CONNECTIONS = "database_connections", "database"  # in percent of those that superusers leave
     DATABASE_IDLE_TRANSACTIONS = "database_idle_transactions", "database"  # sessions idle in a transaction
     DATABASE_SIZE = "database_size", "database"  # in GB (10^9 bytes)
@@ -101,6 +104,7 @@ CORRUPTION_METRICS: Final[Mapping[Metric, frozenset[str]]] = {
     Metric.SOURCE_REJECTS: frozenset({SOURCES}),
     Metric.BACKUP_LATE: frozenset({ARCHIVE}),
     Metric.BACKUP_DAMAGED: frozenset({ARCHIVE}),
+    Metric.RESTORE_FAILED: frozenset({ARCHIVE}),
 }
 """What says that data is damaged, or can't be restored, and which services that is about."""
 LOG_METRICS: Final = frozenset({Metric.LOG_MATCHES, Metric.LOG_NEW, Metric.LOG_NEW_ERRORS})

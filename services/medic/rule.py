@@ -238,6 +238,7 @@ SHIPPED: Final[Mapping[str, MonitorRule]] = {
     "bad_source": _rule(Metric.SOURCE_REJECTS, above=10, for_sec=60, services=(SOURCES,)),
     "backup": _rule(Metric.BACKUP_LATE, above=3600, for_sec=60, services=(ARCHIVE,)),
     "backup_damaged": _rule(Metric.BACKUP_DAMAGED, above=0, services=(ARCHIVE,)),
+    "restore": _rule(Metric.RESTORE_FAILED, above=0, for_sec=600, services=(ARCHIVE,)),
     "api_limits": _rule(Metric.SOURCE_LIMITED, above=0, share_above=0, for_sec=600),
     "slow": _rule(Metric.PROBE_SEC, above=1, for_sec=60),
     "certificate": _rule(Metric.CERTIFICATE_DAYS, below=7, for_sec=60),

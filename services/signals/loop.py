@@ -24,7 +24,7 @@ from services.signals.store.writer import SignalWriter
 async def main() -> int:
     """Run signals until it is asked to stop; return its exit code."""
     async with HttpClient("signals") as http, agent("signals", SignalsEnvironment) as me:
-        database = SignalDatabase(require_url(me.settings))
+        database = SignalDatabase(require_url(me.settings), me.settings.database_slow_ms)
         settings_now, metrics, asked = me.config(SignalsSettings), SignalsMetrics(), AskMetrics()
         observer = SignalObserver(
             me,

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from marketswarm.agent import ServiceConfig, point_like
 from marketswarm.keys import CHECKED_BARS, MARKET_ACTIONS, SIGNALS_LOG
-from marketswarm.settings import list_variables
+from marketswarm.settings import SlowMs, list_variables
 from marketswarm.settings.programs import MonitorSettings
 from marketswarm.text import format_names
 from marketswarm.truth import MARKET, AccessPoint, Service, Truth
@@ -43,6 +43,8 @@ class SignalsEnvironment(MonitorSettings, VoterEnvironment):
 
     signals_database_url: Annotated[str, Field(min_length=1)] | None = Field(default=None, repr=False)
     """The database of archive, for a role that may add to the tables of signals and read what they need."""
+    database_slow_ms: SlowMs | None = None
+    """A statement that takes longer is logged; without it none is."""
     signals_log_key_file: Path | None = None
     """The file with the private key that signs the log."""
     signals_witness_url: VoteUrl | None = None

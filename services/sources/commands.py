@@ -1,8 +1,10 @@
 """Implement `marketswarm source`: the catalogue, a trial of a real source, and the sources in service."""
 
+import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -20,13 +22,29 @@ from marketswarm.cli.edit import carry_out_edit
 from marketswarm.cli.entry_options import ChangeOptions
 from marketswarm.cli.fleet_view import FleetView, ask_fleet
 from marketswarm.cli.local_time import format_moment
-from marketswarm.cli.options import Data, Json, OptionGroup, argument, flag, option, time_option
+from marketswarm.cli.options import (
+    Data,
+    Json,
+    OptionGroup,
+    argument,
+    author_name,
+    flag,
+    option,
+    time_option,
+)
 from marketswarm.cli.validate import read_valid_truth
 from marketswarm.exit import Exit, Mistake
 from marketswarm.keys import MARKET_BARS, MARKET_SERIES, MARKET_SOURCES, PRELOAD_STATUS, source_breaker_key
+from marketswarm.operator.source_refresh import (
+    RefreshReport,
+    RefreshState,
+    create_refresh,
+    read_refresh_report,
+    write_refresh,
+)
 from marketswarm.settings import read_settings
 from marketswarm.text import escape_text
-from marketswarm.truth import suggest_name
+from marketswarm.truth import SYSTEM, suggest_name
 from marketswarm.truth.document_edit import EditError
 from services.market.records import AssetClass, RecordKind
 from services.sources import symbol_edit
@@ -57,6 +75,10 @@ from services.sources.symbol_edit import NewSymbol
 SERVICE: Final = "sources"
 DID_NOT_FIT: Final = 1
 """The exit code when an answer is not all that the source's file says."""
+
+REFRESH_WAIT_SEC: Final = 600.0
+TAKE_SEC: Final = 10.0
+POLL_SEC: Final = 0.5
 
 How = Annotated[ChangeOptions, OptionGroup.of(ChangeOptions)]
 SymbolName = Annotated[str, argument("SYMBOL", "SPY, EUR/USD, BTC/USDT, US.CPI.")]
@@ -236,6 +258,60 @@ def resume(
     """Take a source into service again at once, also one whose breaker is open since it failed."""
     _use_breaker(name, data, CircuitBreaker.resume)
     output.print_line(f"{name} is in service: the next load of each of its series asks it")
+
+
+def refresh(
+    name: Annotated[
+        str | None, argument("[NAME]", "A source that a series of the truth names; else all series.")
+    ] = None,
+    *,
+    wait: Annotated[float, time_option("--wait", "10m", "How long to wait for the end.")] = REFRESH_WAIT_SEC,
+    as_json: Json = False,
+    data: Data = DATA,
+) -> None:
+    """Have sources load its series now, those of one source or all, whatever their schedule says.
+
+    Limits, paused sources and open breakers count. Shows how far it is; Ctrl-C ends the waiting alone. Ends
+    with 1 if no instance takes it within ten seconds, or not all could be tried in time.
+    """
+    report = ask_fleet(data, lambda fleet: _refresh(fleet, name, wait, as_json))
+    if as_json:
+        output.print_json(asdict(report))
+    else:
+        output.print_line(_describe_refresh(report))
+    if report.state is not RefreshState.DONE:
+        raise Exit(DID_NOT_FIT, "")
+
+
+async def _refresh(fleet: FleetView, name: str | None, wait_sec: float, quiet: bool) -> RefreshReport:
+    """Ask sources for a refresh; return its last report. Raise Exit, code 1, if no instance takes it."""
+    if name is not None:
+        _require_named(fleet, name)
+    else:
+        fleet.require_section(SERVICE)
+    bus, now = fleet.bus(SYSTEM), time.time()
+    request = create_refresh(author_name(None), name, now)
+    await write_refresh(bus, request)
+    begun, shown, found = time.monotonic(), "", None
+    while time.monotonic() < begun + (TAKE_SEC if found is None else wait_sec):
+        report = await read_refresh_report(bus)
+        if report is not None and report.request == request.id:
+            found, words = report, _describe_refresh(report)
+            if report.state is not RefreshState.RUNNING:
+                return report
+            if words != shown and not quiet:
+                output.print_aside(words)
+            shown = words
+        await asyncio.sleep(POLL_SEC)
+    if found is None:
+        raise Exit(DID_NOT_FIT, "no instance of sources has taken it: does sources run?")
+    return found
+
+
+def _describe_refresh(report: RefreshReport) -> str:
+    counts = f"{report.tried} of {report.series} series tried, {report.loaded} loaded"
+    why = f": {report.why}" if report.why else ""
+    return f"{report.state}: {counts}, {report.records:,} new records{why}"
 
 
 def status(
@@ -424,14 +500,19 @@ def _use_breaker(name: str, data: Path, use: Callable[[CircuitBreaker], Awaitabl
     """Use the breaker of a source that the truth names. Raise Exit, code 2, for another."""
 
     async def use_one(fleet: FleetView) -> None:
-        config = require_config(SourcesSettings, SERVICE, fleet.require_section(SERVICE))
-        named = {source for entry in config.endpoints for source in entry.sources}
-        if name not in named:
-            hint = suggest_name(name, sorted(named), "they name")
-            raise Mistake(f"no series of the truth names {name}; {hint}")
+        _require_named(fleet, name)
         await use(CircuitBreaker(_market_bus(fleet), source_breaker_key(name)))
 
     ask_fleet(data, use_one)
+
+
+def _require_named(fleet: FleetView, name: str) -> None:
+    """Raise Exit, code 2, for a source that no series of the truth names."""
+    config = require_config(SourcesSettings, SERVICE, fleet.require_section(SERVICE))
+    named = {source for entry in config.endpoints for source in entry.sources}
+    if name not in named:
+        hint = suggest_name(name, sorted(named), "they name")
+        raise Mistake(f"no series of the truth names {name}; {hint}")
 
 
 def _market_bus(fleet: FleetView) -> Bus:

@@ -20,6 +20,7 @@ from services.sources.cascade.store import SeriesStore
 from services.sources.dispatcher import SeriesDispatcher
 from services.sources.metrics import SourcesMetrics
 from services.sources.refresh import Refresh
+from services.sources.refresh_requests import RefreshDesk
 from services.sources.replay.recording import RecordingError
 from services.sources.settings import MARKET, SourcesEnvironment, SourcesSettings
 from services.sources.streams import SeriesStreams
@@ -48,6 +49,7 @@ async def main() -> int:
             streams = SeriesStreams(dispatcher, urls)
             refresh = Refresh(dispatcher, settings, point.bus)
             me.task(refresh.run(), name="refresh")
+            me.task(RefreshDesk(me, refresh).run(), name="refresh requests")
             desk = RequestDesk(
                 Remedy.RELOAD_SERIES,
                 me,
@@ -100,7 +102,7 @@ async def follow_health(dispatcher: SeriesDispatcher) -> None:
     while True:
         names = {name for each in dispatcher.series.values() for name in each.sources}
         with contextlib.suppress(BusError):  # the metrics stay what they were
-            dispatcher.metrics.health = await dispatcher.loader.reader.read_health(names)
+            dispatcher.metrics.note_health(await dispatcher.loader.reader.read_health(names))
         await asyncio.sleep(HEALTH_SEC)
 
 

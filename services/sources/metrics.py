@@ -4,10 +4,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from marketswarm.metrics import Family, Histogram, MetricTable
+from marketswarm.metrics import Family, Histogram, LabelledHistogram, MetricTable
 from services.market.records import RecordKind
 from services.sources.access.health import SourceHealth
 from services.sources.cascade.loader import LoadResult
+from services.sources.catalog.answer import AnswerStatus
 from services.sources.websocket import Anomaly
 
 _HELP: Final = {
@@ -35,6 +36,7 @@ _HELP: Final = {
     "requests_total{source,outcome}": (
         "Requests that were sent to a source, by outcome; none for a recording."
     ),
+    "request_seconds{source}": "How long the answer to a request to a source took, of a recording as well.",
     "rows_set_aside_total{source}": "Rows of a source's answers that broke a rule, and were left out.",
     "unknown_actions_total{source,kind}": "Actions of a kind that no record can hold, by the source's word.",
     "records_total{source,kind}": "New and changed records that this process put on the streams.",
@@ -59,12 +61,22 @@ class SourcesMetrics:
         self.rows_set_aside_total: Counter[str] = Counter()
         self.unknown_actions_total: Counter[tuple[str, str]] = Counter()
         self.requests_total: Counter[tuple[str, str]] = Counter()
+        self.request_seconds = LabelledHistogram((), 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
         self.records_total: Counter[tuple[str, str]] = Counter()
         self.streamed_series: dict[str, int] = {}
         self.streamed_bars_total: Counter[tuple[str, str]] = Counter()
         self.stream_ends_total: Counter[tuple[str, str]] = Counter()
         self.anomalies: dict[str, Counter[Anomaly]] = {}
         self.health: Mapping[str, SourceHealth] = {}
+
+    def note_health(self, health: Mapping[str, SourceHealth]) -> None:
+        """Keep how the sources of the truth are; what is counted of each of them is exported from now on."""
+        self.health = health
+        for name in health:
+            self.request_seconds.add(name)
+            self.rows_set_aside_total[name] += 0
+            for outcome in AnswerStatus:
+                self.requests_total[name, outcome.value] += 0
 
     def count_streamed(self, source: str, result: LoadResult) -> None:
         self.streamed_bars_total[source, result.outcome.value] += 1
@@ -82,6 +94,7 @@ class SourcesMetrics:
             for name, count in finding.answer.unknown_actions.items():
                 self.unknown_actions_total[finding.source, name] += count
         for sent in result.requests:
+            self.request_seconds.observe(sent.source, sent.took_sec)
             if not sent.is_replay:
                 self.requests_total[sent.source, sent.outcome.value] += 1
         if result.new:

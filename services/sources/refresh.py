@@ -8,7 +8,7 @@ ran, is made up for at once. Meanwhile it tries the sources that are down and th
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from marketswarm.agent.loops import lead
@@ -42,6 +42,8 @@ class Refresh:
         self._reseeded = asyncio.Event()
         self._outage = Outage(self._me.log, "refresh.stalled", "refresh.resumed")
         self._trials: dict[str, tuple[int, float]] = {}
+        self.is_leading = False
+        """Whether this instance refreshes by schedule, and takes what people ask for."""
         self._lost: LostSpan | None = None
         self._forgotten = set[str]()  # the series that publish again what was lost then
 
@@ -58,10 +60,14 @@ class Refresh:
 
     async def _refresh(self) -> None:
         """Refresh by schedule while the lease is held. Raise BusError."""
-        await self._drop_unnamed()
-        while True:
-            await self._wait_for_run()
-            await self.load_old()
+        self.is_leading = True
+        try:
+            await self._drop_unnamed()
+            while True:
+                await self._wait_for_run()
+                await self.load_old()
+        finally:
+            self.is_leading = False
 
     async def _wait_for_run(self) -> None:
         """Wait for the first time of the schedule since the last completed run; try sources meanwhile.
@@ -143,21 +149,48 @@ class Refresh:
 
         While the bus is away each waits for it, until the lease is lost. Raise BusError.
         """
-        begun, settings = time.time(), self._get_settings().settings.load
+        begun, begun_at, settings = time.time(), time.monotonic(), self._get_settings().settings.load
         series = list_series(self._get_settings())
         states = await self._loader.store.read_states([each.id for each in series])
         old = [each for each in series if needs_refresh(states[each.id], begun, settings.older_than_sec)]
-        results: list[LoadResult] = []
-
-        async def load(each: Series) -> None:
-            result = await retry(self._outage, lambda: self._loader.load(each))
-            self._dispatcher.note_load(each, result)
-            results.append(result)
-            await retry(self._outage, lambda: self._dispatcher.complete_history(each, result))
-
-        await load_concurrently(old, settings.concurrency, load)
+        results = await self._load_all(old, forced=False)
         await self._loader.store.write_refreshed(begun)
         self._outage.end()
         loaded = [each for each in results if each.outcome is LoadOutcome.LOADED]
         records = sum(each.new for each in loaded)
-        self._me.log.info("refresh.done", series=len(series), loaded=len(loaded), records=records)
+        sec = round(time.monotonic() - begun_at, 1)
+        self._me.log.info("refresh.done", series=len(series), loaded=len(loaded), records=records, sec=sec)
+
+    async def load_asked(
+        self, source: str | None, report: Callable[[int, LoadResult | None], Awaitable[None]]
+    ) -> None:
+        """Load the series of a source, or all, as a person asked: also those whose turn is later.
+
+        Sources that were late, empty or wrong lately are asked, too; limits, pauses and open breakers count.
+        `report` is told how many series there are, first with None, and then with the result of each.
+        """
+        series = [
+            each for each in list_series(self._get_settings()) if source is None or source in each.sources
+        ]
+        await report(len(series), None)
+        await self._load_all(series, forced=True, report=lambda result: report(len(series), result))
+
+    async def _load_all(
+        self,
+        series: Sequence[Series],
+        *,
+        forced: bool,
+        report: Callable[[LoadResult], Awaitable[None]] | None = None,
+    ) -> list[LoadResult]:
+        results: list[LoadResult] = []
+
+        async def load(each: Series) -> None:
+            result = await retry(self._outage, lambda: self._loader.load(each, forced=forced))
+            self._dispatcher.note_load(each, result)
+            results.append(result)
+            if report is not None:
+                await report(result)
+            await retry(self._outage, lambda: self._dispatcher.complete_history(each, result))
+
+        await load_concurrently(series, self._get_settings().settings.load.concurrency, load)
+        return results

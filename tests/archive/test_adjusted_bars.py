@@ -97,7 +97,10 @@ async def client(nvidia, archive_url):
     """A client of the API of a board that has this database, and no bus."""
     url = SimpleNamespace(get_secret_value=lambda: archive_url)
     me = SimpleNamespace(
-        name="board", settings=SimpleNamespace(database_url=url), boot="b", truth=SimpleNamespace(services={})
+        name="board",
+        settings=SimpleNamespace(database_url=url, database_slow_ms=None),
+        boot="b",
+        truth=SimpleNamespace(services={}),
     )
     view = SimpleNamespace(requests_per_min=1000, max_followers=5, max_followers_per_address=5)
     market, app = Market(me, lambda: view), FastAPI()

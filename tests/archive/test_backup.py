@@ -25,7 +25,7 @@ from services.archive.backup import (
 from services.archive.database import SCHEMA, Database
 from services.archive.export import ExportError, export_table, make_frame
 from services.archive.partitions import find_partition, make_partitions
-from services.archive.restore import restore_backup, verify_backup
+from services.archive.restore import COPY_COMMENT, restore_backup, verify_backup
 from services.archive.writer import TypedEntry, Writer
 from services.tables.rows import BarRow, ObservationRow
 from services.tables.tables import BAR_TABLE, OBSERVATION_TABLE, STREAMS
@@ -228,6 +228,7 @@ def test_a_restore_that_was_killed_is_mended_by_the_next_one(postgres, archive_u
     copy, foreign = "restored_0123456789ab", "restored_by_hand"
     for sql in (f"CREATE DATABASE {copy}", f"CREATE DATABASE {foreign}"):
         asyncio.run(postgres.execute(sql))
+    asyncio.run(postgres.execute(f"COMMENT ON DATABASE {copy} IS '{COPY_COMMENT}'"))
     query(archive_url, "DELETE FROM bars")
     asyncio.run(postgres.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false"))
     asyncio.run(restore_backup(archive_url, tmp_path / made.file, postgres.programs, replace=True))
@@ -256,6 +257,7 @@ def test_an_autovacuum_keeps_no_database_from_being_dropped_or_replaced(postgres
     made = asyncio.run(make_backup(archive_url, tmp_path, NOW, postgres.programs))
     copy, name = "restored_fedcba987654", archive_url.rpartition("/")[2]
     asyncio.run(postgres.execute(f"CREATE DATABASE {copy}"))
+    asyncio.run(postgres.execute(f"COMMENT ON DATABASE {copy} IS '{COPY_COMMENT}'"))
     for database in (copy, name):
         asyncio.run(postgres.execute(SLOW_TO_VACUUM, database))
     vacuumed = "SELECT datname FROM pg_stat_activity WHERE datname IS NOT NULL AND usesysid IS NULL"

@@ -14,7 +14,7 @@ from services.archive.database_observer import (
     measure_memory_percent,
     read_memory_percent,
 )
-from services.archive.reader import ROW_TIMES
+from services.tables.row_times import ROW_TIMES
 from support.waiting import auntil
 
 QUOTES, DOWNLOADS, ALERTS = DatedTable.QUOTES, DatedTable.DOWNLOADS, DatedTable.ALERT_LOG

@@ -199,11 +199,11 @@ def alert(kind, svc, sec):
 
 def test_each_alert_says_how_often_it_came_and_what_was_done(archive_url, postgres, tmp_path):
     alerts = typed_alerts(
-        alert("heartbeat_miss", "feed", 30),
+        alert("heartbeat_miss", "feed", 30) | {"reason": "stopped", "detail": "out of memory"},
         alert("heartbeat_ok", "feed", 99),
         alert("heartbeat_miss", "shop", 30),
         alert("heartbeat_miss", "shop", 40),
-        alert("bus_miss", "market-redis", 5),
+        alert("bus_miss", "market-redis", 5) | {"reason": ["x"], "detail": {}},
         alert("bus_unwatched", "market-redis", 4),
         alert("reach_gap", "healer", 5),
         alert("monitor_miss", "medic", 7) | {"severity": "critical"},
@@ -211,6 +211,12 @@ def test_each_alert_says_how_often_it_came_and_what_was_done(archive_url, postgr
     )
     asyncio.run(write(archive_url, alerts[:3], alerts, typed(HEALED + ESCALATED), alerts, alerts[1:]))
     found = rows_of(archive_url, ALERTS, ALERT_COLUMNS)
+    named = 'SELECT "timestamp", alert_type, container_name, message FROM alerts WHERE id = $1'
+    [[at, *words]] = query(archive_url, named, "heartbeat_miss.feed.30")
+    assert at.timestamp() == pytest.approx(NOW + 30, abs=0.01)
+    assert words == ["heartbeat_miss", "feed", "feed: heartbeat_miss (stopped); out of memory"]
+    [[hostile]] = query(archive_url, "SELECT message FROM alerts WHERE id = $1", "bus_miss.market-redis.5")
+    assert hostile == "market-redis: bus_miss"
     healed = found["heartbeat_miss.feed.30"]
     assert [healed[name] for name in ALERT_COLUMNS[1:7]] == [
         *("heartbeat_miss", "critical", 1, "restart", False, True),

@@ -14,7 +14,7 @@ from services.archive.partitions import (
     list_ahead,
     make_partitions,
 )
-from services.archive.reader import TABLE_NAMES
+from services.tables.row_times import TABLE_NAMES
 from support.archive_rows import START
 from support.waiting import PATIENT_SEC
 

@@ -9,12 +9,12 @@ import pytest
 from marketswarm.access.passwords import DATABASE_SIGNALS
 from services.archive.backup import make_backup
 from services.archive.database import SCHEMA
-from services.archive.reader import TABLE_NAMES
 from services.archive.restore import restore_backup
 from services.signals.log.entries import PlaceOutcome
 from services.signals.store.checkpoints import CheckpointTables
 from services.signals.store.database import SignalDatabase
 from services.signals.store.writer import SignalWriter
+from services.tables.row_times import TABLE_NAMES
 from services.tables.signals import (
     EXPLAINING_TABLES,
     FIRST_COSIGNATURE,

@@ -31,7 +31,7 @@ SHARED = {
         "truth_pages",
     ),
     "market": ("market_charts", "market_pages", "trader_walk"),
-    "board_fleet": ("board", "real_fleet", "walks"),
+    "board_fleet": ("board", "brand", "real_fleet", "walks"),
 }
 """Which files share what lasts for a session: one worker runs all of them, so that it is started once.
 

@@ -4,14 +4,18 @@ import asyncio
 import csv
 import io
 from hashlib import sha256
+from pathlib import Path
 
 import asyncpg
 import httpx
+import jinja2
 import orjson
 import pytest
 from playwright.sync_api import expect
 from websockets.sync.client import connect
 
+import services.board.signals
+from marketswarm.fleet.log_witness import OWN_WITNESS
 from marketswarm.keys import SIGNALS_LOG, SIGNALS_SHADOW
 from support.market_board import open_market, publishes, run_apart
 from support.postgres import Postgres
@@ -310,6 +314,15 @@ def test_the_page_of_a_signal_has_the_sum_and_how_to_prove_it(market):
     assert f"/market/signals/{IDS[5, 'SPY']}" in box
     assert "none yet" in market.get("/market/symbol/IWM").text
     assert IDS[2, "SPY"] in market.get(f"/market/symbol/SPY?as_of={TICKS[1].at_ms}").text
+
+
+def test_a_witness_of_the_fleet_itself_is_shown_as_a_copy_and_no_anchor():
+    parts = Path(services.board.signals.__path__[0]).parent / "templates" / "market_signal_parts.html"
+    page = jinja2.Environment(autoescape=True, loader=jinja2.FileSystemLoader(parts.parent))
+    page.filters |= {"printable": str, "since": str}
+    show = page.from_string(parts.read_text("utf-8")).make_module().witness_name
+    assert "a copy, and no anchor" in show(f"a-fleet/{OWN_WITNESS}")
+    assert show("witness.example/one") == "witness.example/one"
 
 
 @needs_chromium

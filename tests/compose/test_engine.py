@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from marketswarm.fleet_control import RestartAnswer
-from marketswarm.operator.healing import TimelineEntry
+from marketswarm.operator.healing import BESIDE, TimelineEntry
 from services.medic.metric import Metric
 from services.medic.owners import engine as engine_module
 from services.medic.owners.engine import ContainerEngine

@@ -120,7 +120,7 @@ def test_another_image_of_ours_restarts_no_server(station):
     started = [{name: each[name].said["State"]["StartedAt"] for name in servers} for each in (before, after)]
     assert started[0] == started[1]
     assert all(after[name].id != before[name].id for name in ("access", "gate", "sources", *READERS))
-    assert rows(station, "bars") > 0
+    patiently(lambda: rows(station, "bars") > 0, 90, "bars in the archive")
 
 
 @pytest.mark.nightly(

@@ -28,6 +28,7 @@ ONLY_IN_COMPOSE = {
     "METRICS_ALLOWED_HOSTS": "pods are scraped by their addresses",
     "BOARD_HOST": "port-forward reaches the pod's own loopback, and a container's nobody",
     "BOARD_OPEN_TO": "the same",
+    "BOARD_BRAND_FOLDER": "a logo is a ConfigMap of your own, and a patch that mounts it",
     "BOARD_TLS_PORT": "the board of a cluster is published to no other machine",
 }
 UNITS = {"k": 10, "m": 20, "g": 30, "Ki": 10, "Mi": 20, "Gi": 30}
@@ -133,8 +134,9 @@ def test_each_program_finds_the_same_files_in_both(overlays):
             {re.sub(r"^(/etc/\w+/users|/docker-entrypoint-initdb\.d)/.*", r"\1", path) for path in paths}
             for paths in (each.mounts, map(get_target, service.get("volumes", [])))
         )
-        # a recording is too large for a cluster, and what listens in one is published to no other machine
-        assert here - memory == there - {"/app/examples", "/etc/redis/tls", "/tls"}, name
+        # a recording is too large for a cluster, what listens in one is published to no other machine, and
+        # its logo is a ConfigMap of its owner
+        assert here - memory == there - {"/app/examples", "/etc/redis/tls", "/tls", "/brand"}, name
 
 
 def test_no_program_is_another_user_than_in_compose(overlays):

@@ -1,11 +1,13 @@
-"""Holds the page on metrics to what is told, and what it shows to Prometheus' own checker."""
+"""Holds the page, the dashboards and the rules to what is told, and the page to Prometheus' own checker."""
 
+import re
 import shutil
 import subprocess
 from collections import Counter
 from types import SimpleNamespace
 
 import pytest
+import yaml
 
 from healer.relay import Relay, collect_relays
 from marketswarm.agent.metrics import AgentMetrics
@@ -25,7 +27,9 @@ from notifier.metrics import NotifierMetrics
 from sentinel.fallback import collect_skipped
 from services.archive.metrics import ArchiveMetrics
 from services.bars.metrics import BarsMetrics
+from services.board.answer_times import AnswerTimes
 from services.board.fleet.recorder import HistoryRecorder
+from services.board.market.archive_reader import ArchiveReader
 from services.board.metrics import collect_backtests, collect_board, collect_market
 from services.board.site_rules import SITE_RULES
 from services.massive.market.status import MarketStatus
@@ -39,8 +43,13 @@ from services.medic.settings import HealingSettings, MedicEnvironment
 from services.mesh.listener import BeatListener
 from services.mesh.loop import collect_metrics as collect_mesh_metrics
 from services.mesh.topology import Topology
+from services.rss_agg.metrics import RssMetrics
 from services.signals.ask.metrics import AskMetrics
+from services.signals.metrics import SignalsMetrics
+from services.signals.observer import SignalObserver
 from services.sources.metrics import SourcesMetrics
+from services.vexy_ai.metrics import VexyMetrics
+from support.dashboards import FOLDER, list_queries
 from support.pages import ROOT, blocks, table
 
 PAGE = ROOT / "docs" / "metrics.md"
@@ -116,7 +125,7 @@ def collect_of_the_board():
     reader = SimpleNamespace(took_sec=0.1, hub=StreamHub("boot"))
     writer = SimpleNamespace(acknowledged=Counter(), waiting=0)
     guard, tls = Guard(None, SITE_RULES, None), SimpleNamespace(refused=0)
-    return collect_board(reader, guard, HistoryRecorder(None), writer, tls=tls)
+    return collect_board(reader, guard, HistoryRecorder(None), writer, AnswerTimes(guard), tls=tls)
 
 
 def collect_of_its_market():
@@ -128,7 +137,7 @@ def collect_of_its_market():
         live=SimpleNamespace(malformed=0),
         streams=(),
         feed=SimpleNamespace(has_market=True, problem=None),
-        archive=SimpleNamespace(is_configured=True, problem=None),
+        archive=ArchiveReader("postgresql://host/database"),
     )
     queue = SimpleNamespace(
         waiting=0, running=0, finished={}, took_sec=0.0, store=SimpleNamespace(set_aside=0)
@@ -153,12 +162,41 @@ TOLD = {
     "Voters of signals": lambda: AskMetrics().collect(),
 }
 """What the agents tell, by the heading of its table."""
+UNLISTED = (
+    lambda: RssMetrics().collect(),
+    lambda: VexyMetrics().collect(),
+    lambda: SignalsMetrics().collect(),
+    lambda: SignalObserver.collect(SimpleNamespace(status=None, _now=lambda: 0.0)),
+)
+"""What further ones tell, whose tables are held to nothing."""
 
 
 async def test_each_table_is_what_the_agents_tell():
     for heading, collect in TOLD.items():
         shown = [tuple(cells[:3]) for cells in table("docs/metrics.md", heading)]
         assert sorted(shown) == sorted(map(row, collect())), heading
+
+
+def find_unexported(text):
+    """Return the names of metrics in PromQL that no program exports."""
+    families = [family for collect in (*TOLD.values(), *UNLISTED) for family in collect()]
+    exported = {family.name for family in families if family.kind != "histogram"}
+    exported |= {
+        family.name + end
+        for family in families
+        for end in ("_bucket", "_count", "_sum")
+        if family.kind == "histogram"
+    }
+    return set(re.findall(r"\bmarketswarm_\w+", text)) - exported
+
+
+async def test_each_metric_of_a_dashboard_or_a_rule_is_one_that_a_program_exports():
+    dashboards = [path.stem for path in FOLDER.glob("*.json")]
+    for name in dashboards:
+        assert not find_unexported(" ".join(one.expr for one in list_queries([name]))), name
+    rules = yaml.safe_load((ROOT / "deploy/prometheus/rules.yml").read_text(encoding="utf-8"))["groups"]
+    assert not find_unexported(" ".join(rule["expr"] for group in rules for rule in group["rules"]))
+    assert find_unexported("sum(marketswarm_no_such_total)") == {"marketswarm_no_such_total"}
 
 
 @pytest.mark.needs("promtool")

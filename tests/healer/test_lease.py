@@ -107,9 +107,21 @@ async def test_giving_back_what_another_one_holds_does_nothing(bus):
 
 
 @pytest.mark.parametrize(
-    ("leader_deaf", "other_deaf", "takes"), [("", "", 0), ("x", "", 2), ("x", "x", 0), ("x", "y", 0)]
+    ("leader_deaf", "other_deaf", "takes"),
+    [
+        ("", "", 0),
+        ("x", "", 2),
+        ("x", "x", 0),
+        ("x", "y", 0),
+        ("x,y", "", 2),
+        ("x,y", "y", 2),
+        ("x,y", "x,y", 0),
+        ("x,y", "x,z", 0),
+        ("y", "x,y", 0),
+        ("xx", "x", 0),
+    ],
 )
-async def test_a_leader_that_is_deaf_gives_way_to_who_hears_all(bus, leader_deaf, other_deaf, takes):
+async def test_a_leader_that_is_deaf_gives_way_to_who_hears_more(bus, leader_deaf, other_deaf, takes):
     leader, other = Hand(bus, "a", deaf=leader_deaf), Hand(bus, "b", deaf=other_deaf)
     assert await leader.turn(0.0) == 1
     assert await other.turn(0.1) == takes

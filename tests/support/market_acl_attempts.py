@@ -182,6 +182,9 @@ MARKET_DONE = {
     (MARKET, "operator"): """
         XREVRANGE signals:log + -
         XREAD STREAMS signals:log 0
+        GET quotes:SPY
+        GET chart:SPY:1m
+        GET observations:US.CPI
     """,
     (SYSTEM, "board"): """
         HGETALL signals:alerts:outages

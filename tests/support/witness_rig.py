@@ -103,6 +103,7 @@ class WitnessRig:
         self.witness_key = make_key("witness.example/one", SignatureKind.COSIGNATURE)
         self.witness_is_fast_sec = 0
         self.read_key = lambda: self.key
+        self._stores = []
         self.wire = Wire(self.open_witness())
         target = WitnessTarget("http://witness.example/", str(self.witness_key.public))
         self.settings = SignerSettings(ORIGIN, 60.0, target)
@@ -110,9 +111,15 @@ class WitnessRig:
         self.reports = []
         self.signer = self.make_signer()
 
+    def close(self):
+        """Close each file that was opened; one that a test has closed is closed already."""
+        for store in self._stores:
+            store.close()
+
     def open_witness(self, name="witness.sqlite", logs=None):
         logs = {ORIGIN: (self.key.public,)} if logs is None else logs
         self.store = WitnessStore(self.path / name)
+        self._stores.append(self.store)
         return Witness(self.witness_key, logs, self.store, lambda: self.clock.now + self.witness_is_fast_sec)
 
     def make_signer(self):

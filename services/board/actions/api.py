@@ -52,17 +52,17 @@ def make_actions(
     _add_requests(api, steering, verifier)
     _add_announcements(api, announcements, verifier)
 
-    @_add_verb(api, "POST", "/monitor/proposals/{ident}/approve", ApproveBody, ApprovalAnswer)
+    @add_verb(api, "POST", "/monitor/proposals/{ident}/approve", ApproveBody, ApprovalAnswer)
     async def approve(ident: str, request: Request) -> Response:
         """Have a proposal of the medic carried out, once; `fuse` lets it continue after too many remedies."""
         act = partial(healing.approve, ident=ident, now=time.time())
-        return answer_fresh(await _act(request, verifier, ApproveBody, act))
+        return answer_fresh(await carry_out(request, verifier, ApproveBody, act))
 
-    @_add_verb(api, "POST", "/silences", SilenceBody, SilenceAnswer, status=201)
+    @add_verb(api, "POST", "/silences", SilenceBody, SilenceAnswer, status=201)
     async def add_silence(request: Request) -> Response:
         """Send no notification on some services for a while; what is still down at the end is sent then."""
         act = partial(steering.add_silence, now=time.time())
-        return answer_fresh(await _act(request, verifier, SilenceBody, act), 201)
+        return answer_fresh(await carry_out(request, verifier, SilenceBody, act), 201)
 
     @api.delete("/silences/{ident}", response_model=SilenceAnswer)
     async def end_silence(ident: str, request: Request) -> Response:
@@ -76,44 +76,46 @@ def make_actions(
 def _add_requests(api: APIRouter, steering: Steering, verifier: TokenVerifier) -> None:
     refusals = {202: _LATER, 409: "The notifier refused it: nothing is down under that name"}
 
-    @_add_verb(api, "POST", "/incidents/{svc:path}/ack", AckBody, RequestAnswer, also=refusals)
+    @add_verb(api, "POST", "/incidents/{svc:path}/ack", AckBody, RequestAnswer, also=refusals)
     async def acknowledge(svc: str, request: Request) -> Response:
         """Say that somebody sees to an outage: no reminders and no escalation until it ends.
 
         `svc` is the service that is down, or the id of its miss.
         """
-        return _answer_request(await _act(request, verifier, AckBody, partial(steering.acknowledge, svc=svc)))
+        return _answer_request(
+            await carry_out(request, verifier, AckBody, partial(steering.acknowledge, svc=svc))
+        )
 
     late = {504: "The notifier did not finish in time"}
 
-    @_add_verb(api, "POST", "/notifications/test", ChannelTestBody, RequestAnswer, also=late)
+    @add_verb(api, "POST", "/notifications/test", ChannelTestBody, RequestAnswer, also=late)
     async def send_test(request: Request) -> Response:
         """Send a test message through the notifier's own queue; the answer has what each receiver said."""
-        found = await _act(request, verifier, ChannelTestBody, steering.send_test)
+        found = await carry_out(request, verifier, ChannelTestBody, steering.send_test)
         return answer_fresh(found, 200 if found.done else 504)
 
     refused = "Nothing that was given up has that id, or a channel did not take it again"
 
-    @_add_verb(
+    @add_verb(
         api, "POST", "/notifications/resend", ResendBody, RequestAnswer, also={202: _LATER, 409: refused}
     )
     async def resend(request: Request) -> Response:
         """Send again what was given up, under the same id, over the channels that did not take it."""
-        return _answer_request(await _act(request, verifier, ResendBody, steering.resend))
+        return _answer_request(await carry_out(request, verifier, ResendBody, steering.resend))
 
 
 def _add_announcements(api: APIRouter, announcements: AnnouncementBoard, verifier: TokenVerifier) -> None:
-    @_add_verb(api, "POST", "/announcements", AnnouncementBody, Announcement, status=201)
+    @add_verb(api, "POST", "/announcements", AnnouncementBody, Announcement, status=201)
     async def publish(request: Request) -> Response:
         """Tell the readers of the public page of an incident, or of maintenance."""
         act = partial(announcements.publish, now=time.time())
-        return answer_fresh(await _act(request, verifier, AnnouncementBody, act), 201)
+        return answer_fresh(await carry_out(request, verifier, AnnouncementBody, act), 201)
 
-    @_add_verb(api, "PATCH", "/announcements/{ident}", AnnouncementUpdateBody, Announcement)
+    @add_verb(api, "PATCH", "/announcements/{ident}", AnnouncementUpdateBody, Announcement)
     async def update(ident: str, request: Request) -> Response:
         """Add an update to an announcement; the state `withdrawn` takes it off the public page."""
         act = partial(announcements.update, ident=ident, now=time.time())
-        return answer_fresh(await _act(request, verifier, AnnouncementUpdateBody, act))
+        return answer_fresh(await carry_out(request, verifier, AnnouncementUpdateBody, act))
 
     @api.get("/announcements", response_model=tuple[Announcement, ...])
     async def read_all() -> Response:
@@ -124,7 +126,7 @@ def _add_announcements(api: APIRouter, announcements: AnnouncementBoard, verifie
         return answer_fresh(await announcements.read())
 
 
-def _add_verb(
+def add_verb(
     api: APIRouter,
     method: str,
     path: str,
@@ -134,7 +136,7 @@ def _add_verb(
     status: int = 200,
     also: Mapping[int, str] = _NO_OTHERS,
 ) -> Callable[[Route], Route]:
-    """Return what adds a function that takes a `model` from the body of a request, by `_act`.
+    """Return what adds a function that takes a `model` from the body of a request, by `carry_out`.
 
     FastAPI would parse the body before the token is verified, so it is told only what to say of the body.
     `also` has the meaning of each other status.
@@ -151,7 +153,7 @@ def _add_verb(
     )
 
 
-async def _act(
+async def carry_out(
     request: Request, verifier: TokenVerifier, model: type[B], verb: Callable[[Client, B], Awaitable[A]]
 ) -> A:
     """Do what a request wants, by the client that its token names; an empty body stands for an empty object.

@@ -20,7 +20,7 @@ from starlette.websockets import WebSocket
 
 from marketswarm.web.limits import find_quota_headers
 from marketswarm.web.responses import NO_HEADERS, answer_body
-from marketswarm.web.tokens import find_address
+from marketswarm.web.tokens import find_address, find_spender, find_token
 from services.board.market.archive_reader import MAX_ASSETS, DatabaseAwayError
 from services.board.market.arrow_batches import STREAM_TYPE
 from services.board.market.arrow_response import ArrowResponse, TakeRows
@@ -202,14 +202,15 @@ Timeframe = Annotated[str, Query(max_length=4, description=f"One of {', '.join(T
 
 def make_limit(market: Market) -> Callable[[Request], Awaitable[None]]:
     async def limit_requests(request: Request) -> None:
-        """Spend one request of the client's address; refuse with 429 if it has none left in this minute."""
-        quota = market.limiter.take(find_address(request), time.monotonic())
+        """Spend one request of the client's token, or of its address; refuse with 429 if it has none left."""
+        quota = market.limiter.take(find_spender(request), time.monotonic())
         if quota is None:
             return
         request.state.quota_headers = quota.headers
         if quota.wait_sec:
             headers = quota.headers | {"Retry-After": str(ceil(quota.wait_sec))}
-            detail = f"an address has {quota.limit} requests a minute"
+            who = "an address" if find_token(request) is None else "a token"
+            detail = f"{who} has {quota.limit} requests a minute"
             raise HTTPException(HTTPStatus.TOO_MANY_REQUESTS, detail, headers)
 
     return limit_requests
@@ -598,7 +599,7 @@ def _send_answer(
 def find_kept_chart(market: Market, request: Request) -> Response | None:
     """Return the answer to a request for a chart of a client that takes gzip, if memory has all of it.
 
-    Spends one of the requests of the client's address.
+    Spends one of the requests of the client's token, or else of its address.
     """
     if not request.scope["path"].startswith(PREFIX):
         return None
@@ -615,7 +616,7 @@ def find_kept_chart(market: Market, request: Request) -> Response | None:
     answer = market.find_kept_chart(asked) or market.make_kept_chart(asked)
     if answer is None:
         return None
-    quota = market.limiter.take(find_address(request), time.monotonic())
+    quota = market.limiter.take(find_spender(request), time.monotonic())
     if quota is not None and quota.wait_sec:
         return None  # nothing was taken: the route refuses it
     return _send_answer(request, answer, NO_HEADERS if quota is None else quota.headers, takes_packed=True)

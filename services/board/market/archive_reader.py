@@ -25,6 +25,7 @@ from services.board.market.many_rows import (
     select_stream,
 )
 from services.board.market.query import TableQuery, parse_quote_cursor
+from services.board.market.query_times import find_kind, make_query_histogram
 from services.market.adjust import AS_TRADED, Adjuster, GivenClose
 from services.tables.adjusted_bars import (
     SHARE_SQL,
@@ -285,14 +286,24 @@ async def try_archive(reading: Awaitable[V], default: V) -> tuple[V, str | None]
 class ArchiveReader:
     """Reads the database's tables; a row is a tuple in the order that each method names.
 
-    `url` has the password; None if the board has no database.
+    `url` has the password; None if the board has no database. A query that takes longer than `slow_ms` is
+    logged.
     """
 
-    def __init__(self, url: str | None) -> None:
+    def __init__(self, url: str | None, slow_ms: float | None = None) -> None:
         self.is_configured = url is not None
-        self._pool = None if url is None else make_pool(url)
+        self._pool = None if url is None else make_pool(url, slow_ms)
         self._places = asyncio.Semaphore(CONNECTIONS)
-        self._assets = Cached[str, str](ASSET_SEC, MAX_ASSETS)
+        self.query_seconds = make_query_histogram()
+        self.assets = Cached[str, str](ASSET_SEC, MAX_ASSETS)
+
+    def count_connections(self) -> int:
+        return 0 if self._pool is None else self._pool.count_open()
+
+    def find_answer_age_sec(self) -> float | None:
+        """Return how long ago the database answered last; None if it never did, or if there is none."""
+        answered_at = None if self._pool is None else self._pool.answered_at
+        return None if answered_at is None else time.monotonic() - answered_at
 
     @property
     def problem(self) -> str | None:
@@ -425,10 +436,10 @@ class ArchiveReader:
         return None if since is None else int(since)
 
     async def find_asset(self, symbol: str) -> str | None:
-        asset = self._assets.find_kept(symbol)
+        asset = self.assets.find_kept(symbol)
         if asset is None and (rows := await self.fetch(_ASSET, symbol)):
             asset = str(rows[0][0])
-            self._assets.keep(symbol, asset)
+            self.assets.keep(symbol, asset)
         return asset
 
     async def read_adjusters(
@@ -558,11 +569,14 @@ class ArchiveReader:
         self._require_pool()
         async with self.limit_answer(), self._places:
             pool = self._require_pool()  # it may have gone away while this waited
+            begun = time.monotonic()
             try:
                 async with pool.connect(FETCH_SEC) as connection:
                     rows = await connection.fetch(sql, *values)
             except pool.failures as error:
                 raise DatabaseAwayError(explain(error)) from None
+            finally:
+                self.query_seconds.observe(find_kind(sql), time.monotonic() - begun)
         return [tuple(row) for row in rows]
 
     def _require_pool(self) -> "ConnectionPool":
@@ -580,7 +594,7 @@ def _make_moment(at_ms: int | None) -> datetime | None:
     return None if at_ms is None else datetime.fromtimestamp(at_ms / 1000, UTC)
 
 
-def make_pool(url: str) -> "ConnectionPool | None":
+def make_pool(url: str, slow_ms: float | None = None) -> "ConnectionPool | None":
     """Return a pool that opens its connections when they are needed; None without the driver."""
     try:
         from marketswarm.postgres.pool import ConnectionPool  # noqa: PLC0415 - a board without one needs no driver
@@ -592,7 +606,7 @@ def make_pool(url: str) -> "ConnectionPool | None":
         "statement_timeout": f"{round(1000 * STATEMENT_SEC)}",
     }
     most = CONNECTIONS + STREAMS + 1  # one is for `watch`
-    return ConnectionPool(url, settings, most=most, connect_sec=lambda: CONNECT_SEC)
+    return ConnectionPool(url, settings, most=most, connect_sec=lambda: CONNECT_SEC, slow_ms=slow_ms)
 
 
 def explain(error: BaseException) -> str:

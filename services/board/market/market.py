@@ -90,7 +90,11 @@ class Market:
 
     def __init__(self, me: Agent[BoardEnvironment], settings_now: Callable[[], MarketView]) -> None:
         url = me.settings.database_url
-        self.archive = ArchiveReader(None if url is None else url.get_secret_value())
+        self.archive = (
+            ArchiveReader(None)
+            if url is None
+            else ArchiveReader(url.get_secret_value(), me.settings.database_slow_ms)
+        )
         self._desk = RequestDesk(Remedy.RECONNECT, me, self.archive.reconnect)
         self.live = LiveMarket()
         self.hub = UpdateHub(
@@ -135,6 +139,28 @@ class Market:
                 group.create_task(self._desk.run(), name="market reconnect")
         finally:
             await self.archive.close()
+
+    @property
+    def caches(self) -> dict[str, Cached[Any, Any]]:
+        """By kind, the answers that are kept in memory, and that can all be made again."""
+        return {
+            "answers": self.answers,
+            "charts": self.charts.bases,
+            "rows": self._growing,
+            "quotes": self._quotes,
+            "quoted": self._quoted,
+            "tiles": self.past,
+            "closes": self.closes,
+            "adjusters": self._adjusters,
+            "quality": self.qualities,
+            "quarantine": self._rejections,
+            "news": self._notes,
+            "correlations": self._heat,
+            "past": self._pasts,
+            "limits": self._limits,
+            "names": self.names.archived,
+            "assets": self.archive.assets,
+        }
 
     @property
     def states(self) -> MarketStates:

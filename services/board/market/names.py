@@ -72,7 +72,7 @@ class NameDirectory:
         self._live = live
         self._last: Mapping[str, KnownName] = {}
         """The names that the archive had when it answered last."""
-        self._archived = Cached[str, Mapping[str, KnownName]](NAMES_SEC)
+        self.archived = Cached[str, Mapping[str, KnownName]](NAMES_SEC)
         self._truth: Truth | None = None
         self._named: Mapping[str, KnownName] = {}
         self._called: Mapping[str, tuple[str, ...]] = {}
@@ -92,7 +92,7 @@ class NameDirectory:
 
     async def list_all(self) -> dict[str, KnownName]:
         """Return all names, the first MAX_NAMES of the archive's. Raises DatabaseAwayError."""
-        archived, named = await self._archived.find("", self._read_archived), self.list_named()
+        archived, named = await self.archived.find("", self._read_archived), self.list_named()
         found = {name: replace(one, names=self._called.get(name, ())) for name, one in archived.items()}
         for name, one in named.items():
             past = found.get(name, one)

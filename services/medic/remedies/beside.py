@@ -5,13 +5,13 @@ the code (`marketswarm.operator.remedies`). The truth chooses a cache by the nam
 by the access point of the target. FLUSHDB is never used: the truth, streams and leases are on the same bus.
 """
 
-import time
 from abc import abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from marketswarm.bus import Bus
+from marketswarm.bus.matching_keys import MatchingKeys
 from marketswarm.bus.stored_values import read_fields
 from marketswarm.keys import MARKET_SOURCES, source_breaker_key
 from marketswarm.operator.remedies import CACHES, SOURCES, find_cache, find_sources_bus
@@ -21,8 +21,6 @@ from services.medic.remedies.leased_write import LeasedWriter, TooLateError
 from services.medic.remedies.remedy import OrderResult, RemedyContext, RemedyOrder, RemedyType, read_boot
 from services.medic.source_rejects import SOURCE_NAME, list_sources, parse_milliseconds
 
-PAGE: Final = 1000
-"""About how many keys the server looks at in one request."""
 MAX_DELETED: Final = 20_000
 """The most keys that one attempt deletes."""
 MAX_SEC: Final = 5.0
@@ -99,20 +97,15 @@ async def delete_matching(bus: Bus, pattern: str, until: float | None) -> tuple[
     Stops at the end of the lease, `until`. Raises BusError, and TooLateError if none was deleted by then.
     """
     writer = await LeasedWriter.begin(bus, until)
-    ends_at = time.monotonic() + MAX_SEC
-    cursor, deleted = 0, 0
-    while deleted < MAX_DELETED and time.monotonic() < ends_at:
-        cursor, found = await bus.ask(bus.client.scan(cursor, match=pattern, count=PAGE, _type="STRING"))
-        keys = found[: MAX_DELETED - deleted]
+    pages, deleted = MatchingKeys(bus, pattern, most=MAX_DELETED, within_sec=MAX_SEC), 0
+    async for keys in pages:
         try:
-            deleted += await writer.write("UNLINK", keys) if keys else 0
+            deleted += await writer.write("UNLINK", keys)
         except TooLateError:
             if not deleted:
                 raise
-            break
-        if cursor == 0 and len(keys) == len(found):
-            return deleted, True
-    return deleted, False
+            return deleted, False
+    return deleted, pages.is_whole
 
 
 @dataclass(frozen=True, kw_only=True)

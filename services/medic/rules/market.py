@@ -70,6 +70,7 @@ async def _read_backups(seen: FleetObservation, get_bus: Callable[[str], Bus], r
     if seen.is_up(ARCHIVE) and (report := await read_backup_report(get_bus(SYSTEM))) is not None:
         readings[Metric.BACKUP_LATE] = {ARCHIVE: report.find_late_sec(seen.wall)}
         readings[Metric.BACKUP_DAMAGED] = {ARCHIVE: float(bool(report.damaged))}
+        readings[Metric.RESTORE_FAILED] = {ARCHIVE: float(bool(report.verify_why))}
 
 
 async def _read_database(seen: FleetObservation, get_bus: Callable[[str], Bus], readings: Readings) -> None:

@@ -93,7 +93,8 @@ class VoteAsker:
         """Ask these voters from now on, by name; limits, breakers and votes are kept on `bus`.
 
         What is in flight to a voter that is gone or changed is cancelled. A voter whose URL changed gets the
-        key that is filed under the new origin, or none.
+        key that is filed under the new origin, or none. It has neither breaker nor pause of the old URL; what
+        was spent of its hour stays spent.
         """
         changed = [
             name for name in self._voters if bus is not self._bus or voters.get(name) != self._settings[name]
@@ -106,8 +107,8 @@ class VoteAsker:
                 self._voters[name] = _AskedVoter(
                     name,
                     client,
-                    CircuitBreaker(bus, voter_breaker_key(name)),
-                    SharedRateLimiter(bus, voter_account_key(name)),
+                    CircuitBreaker(bus, voter_breaker_key(name, settings.endpoint)),
+                    SharedRateLimiter(bus, voter_account_key(name, settings.endpoint)),
                     HourlyBudget(bus, voter_budget_key(name)),
                 )
 

@@ -66,9 +66,14 @@ class CallSettings(ServiceConfig):
         return tuple(filter(None, map(parse_allowance, self.allow_inside)))
 
     @cached_property
+    def endpoint(self) -> str:
+        """A digest of the URL: the failures and the pauses of another one say nothing of this one."""
+        return _hash_identity(self.url)
+
+    @cached_property
     def identity(self) -> str:
         """A digest of who answers: what another one has answered does not count."""
-        return _hash_identity(self.url)
+        return self.endpoint
 
 
 class ChatSettings(CallSettings):

@@ -22,7 +22,7 @@ class AskMetrics:
     """Count calls, hits and outcomes since the process began; keep the states of breakers."""
 
     def __init__(self) -> None:
-        self.cache_hits_total: Counter[str] = Counter()
+        self.cache_hits_total: Counter[str] = Counter(memory=0, redis=0)
         self.calls_total: Counter[str] = Counter()
         self.call_seconds_total: dict[str, float] = {}
         self.call_errors_total: Counter[tuple[str, str]] = Counter()

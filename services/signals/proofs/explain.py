@@ -14,7 +14,6 @@ READ_SEC: Final = 60.0
 _BARS: Final = """
 SELECT (extract(epoch FROM start) * 1000)::bigint, open, high, low, close, volume, source, replay FROM bars
 WHERE symbol = $1 AND timeframe = $2 AND start BETWEEN $3 AND $4 AND final
-    AND ($5::text IS NULL OR source = $5)
 ORDER BY start
 """
 _ENTRY: Final = "SELECT entry FROM signal_log WHERE n = $1"
@@ -38,13 +37,12 @@ async def read_inputs(database: SignalDatabase, ident: str) -> SignalInputs | No
         signal = FoundSignal(*row)
         entry = orjson.loads(await connection.fetchval(_ENTRY, signal.n))
         named = list_named_bars(orjson.loads(signal.content))
-        bars = {name: await _read_bars(connection, signal.symbol, name, each) for name, each in named.items()}
+        bars = {name: await _read_bars(connection, signal.symbol, each) for name, each in named.items()}
     return SignalInputs(signal, entry, bars)
 
 
-async def _read_bars(connection: Any, symbol: str, voter: str | None, named: NamedBars) -> list[StoredBar]:
-    """Return the bars of a window; those of one source alone for a voter that is held to it."""
-    source = None if voter is None else named.source
+async def _read_bars(connection: Any, symbol: str, named: NamedBars) -> list[StoredBar]:
+    """Return the bars of a window, of any source."""
     span = to_datetime(named.first_ms), to_datetime(named.last_ms)
-    rows = await connection.fetch(_BARS, symbol, named.timeframe, *span, source)
+    rows = await connection.fetch(_BARS, symbol, named.timeframe, *span)
     return [StoredBar(*row) for row in rows]

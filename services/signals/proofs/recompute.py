@@ -38,7 +38,7 @@ class RecomputeResult(StrEnum):
     BARS_GONE = "bars_gone"
     """The archive has fewer bars than the place was decided on: by retention, or they were never archived."""
     BARS_CHANGED = "bars_changed"
-    """The archive has other bars: they were corrected since, or came later."""
+    """The archive has other bars: they were corrected since, came later, or another source replaced them."""
     TRUTH_GONE = "truth_gone"
     """The revision of the truth that weighed the votes is not kept any more."""
     TRUTH_OTHER = "truth_other"
@@ -106,7 +106,8 @@ def recompute_place(
 
     Args:
         at_ms: the wall time of its tick.
-        bars: by the keys of `list_named_bars`, what the archive has now between the first and the last one.
+        bars: by the keys of `list_named_bars`, what the archive has now between the first and the last one,
+            of any source: of a voter that is held to one, the others' bars are not used.
         rules: by the revision of the truth that the tick names; None if it is gone.
     """
     place = orjson.loads(content)
@@ -115,16 +116,19 @@ def recompute_place(
         return _compare(content, make_place(symbol, outcome, since=place["since"]))
     if outcome not in DECIDED:
         return Recomputed(RecomputeResult.NOT_DECIDED, f"it failed: {place.get('why', 'without a reason')}")
+    used: dict[str | None, Sequence[StoredBar]] = {}
     for name, named in list_named_bars(place).items():
-        problem = check_bars(named, bars.get(name, ()))
+        found = bars.get(name, ())
+        used[name] = found if name is None else [each for each in found if each.source == named.source]
+        problem = check_bars(named, used[name])
         if problem is not None:
-            return problem
+            return _find_replaced(named, used[name], found) or problem
     if rules is None:
         return Recomputed(RecomputeResult.TRUTH_GONE, "the truth's revision of its weights is not kept")
     if sorted(rules.consensus.weights) != sorted(place["votes"]):
         words = f"it names the voters {', '.join(sorted(place['votes']))}"
         return Recomputed(RecomputeResult.TRUTH_OTHER, words)
-    return _compare(content, _decide(place, at_ms, bars, rules))
+    return _compare(content, _decide(place, at_ms, used, rules))
 
 
 def check_bars(named: NamedBars, found: Sequence[StoredBar]) -> Recomputed | None:
@@ -139,6 +143,20 @@ def check_bars(named: NamedBars, found: Sequence[StoredBar]) -> Recomputed | Non
     if sha256(encode_bars(_make_window(found))).hexdigest() != named.digest:
         return Recomputed(RecomputeResult.BARS_CHANGED, f"its {named.size} {which} were corrected since")
     return None
+
+
+def _find_replaced(
+    named: NamedBars, own: Sequence[StoredBar], found: Sequence[StoredBar]
+) -> Recomputed | None:
+    """Return that bars of one source were replaced by another's; None if they were not.
+
+    Retention takes the oldest bars, whatever their source: it is not the reason if the first bar is there.
+    """
+    missing = named.size - len(own)
+    if missing <= 0 or len(found) < named.size or found[0].start_ms != named.first_ms:
+        return None
+    which = f"{missing} of its {named.size} {named.timeframe} bars of {named.source}"
+    return Recomputed(RecomputeResult.BARS_CHANGED, f"{which} were replaced by another source's")
 
 
 def _make_window(bars: Sequence[StoredBar]) -> BarWindow:

@@ -30,17 +30,19 @@ class LogMovedError(Exception):
 class SignalDatabase(ConnectionPool):
     """Hold a pool of connections to the tables of signals, which archive makes.
 
-    Until it has made them, PostgreSQL counts as away.
+    Until it has made them, PostgreSQL counts as away. A statement that takes longer than `slow_ms` is logged.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, slow_ms: float | None = None) -> None:
         settings = {
             "application_name": APPLICATION_NAME,
             "search_path": "public",
             # a tick is published after its commit, because a server that crashes must still have it
             "synchronous_commit": "on",
         }
-        super().__init__(url, settings, most=_MOST_CONNECTIONS, connect_sec=lambda: CONNECT_SEC)
+        super().__init__(
+            url, settings, most=_MOST_CONNECTIONS, connect_sec=lambda: CONNECT_SEC, slow_ms=slow_ms
+        )
 
     @contextlib.asynccontextmanager
     async def connect(self, within_sec: float = WORK_SEC) -> AsyncIterator[Any]:

@@ -9,7 +9,7 @@ import re
 import secrets
 from base64 import urlsafe_b64encode
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import Any, Final
@@ -40,6 +40,7 @@ from marketswarm.keys import (
     MARKET_SOURCES,
     SOURCES_REFRESHED,
     bar_marks_key,
+    observation_key,
     series_records_key,
     source_claim_key,
 )
@@ -52,6 +53,7 @@ from services.market.records import (
     AssetClass,
     CorporateAction,
     Provenance,
+    Record,
     RecordKind,
 )
 from services.sources.access.worker_thread import MANY_RECORDS, run_large
@@ -90,6 +92,8 @@ STREAMS: Final[Mapping[RecordKind, str]] = {
     RecordKind.OBSERVATIONS: MARKET_OBSERVATIONS,
     RecordKind.ACTIONS: MARKET_ACTIONS,
 }
+OBSERVATION_SEC: Final = 7 * 86_400
+"""How long the newest value of an economic series is kept under a key of its own after its last load."""
 BUCKETS_PER_READ: Final = 100
 WRITER: Final = "sources"
 """The name of this writer of the stream of bars, which has others."""
@@ -345,7 +349,25 @@ class SeriesStore:
         new, *refusals = await self.bus.script(PUBLISH, keys, args, WITHIN_SEC)
         if new < 0:
             return PublishResult(is_lost=True)
+        await self._write_newest_observation(load)
         return PublishResult(new, find_outcomes(load.findings, refusals, settings.load.miss_after))
+
+    async def _write_newest_observation(self, load: Load) -> None:
+        """Write the newest value of an economic series under its key, which expires; an older part is none.
+
+        A bus that fails now has the records already, and gets the key with the next load.
+        """
+        served, series = load.served, load.series
+        if series.kind is not RecordKind.OBSERVATIONS or served is None or not served.records:
+            return
+        newest = max(served.records, key=lambda each: (time_of(each), find_known(each) or 0))
+        if time_of(newest) < (load.state.newest_ms or 0):
+            return
+        encoded = encode_newest(series, served, newest)
+        with suppress(BusError):
+            await self.bus.ask(
+                self.bus.client.set(observation_key(series.symbol), encoded, ex=OBSERVATION_SEC)
+            )
 
     async def _compute_length(self, stream: str, keep: int) -> int:
         """Return to which length a stream is trimmed; massive writes bars, too."""
@@ -463,6 +485,18 @@ def encode_records(
             # as text, which is a copy, because what orjson returns takes 8 kB each for as long as it is kept
             orjson.dumps([text for pair in fields.items() for text in pair]).decode(),
         )
+
+
+def encode_newest(series: Series, served: SourceFinding, newest: Record) -> bytes:
+    """Return the fields of a record's entry as a JSON object of texts, times in epoch milliseconds."""
+    provenance = Provenance(
+        served.source,
+        served.asked_at,
+        served.answer.digest,
+        is_replay=served.answer.is_replay,
+        played_at=served.answer.played_at,
+    )
+    return orjson.dumps(encode_entry(newest, series.asset, provenance))
 
 
 def _encode_withdrawn(series: Series, key: ActionKey) -> dict[str, str]:

@@ -28,7 +28,7 @@ WRITTEN = {
     "operator": TRUTH
     | LAST
     | {"notifier:asks", "notifier:silences", "board:audit", "board:checks", "board:pings", "board:tokens"}
-    | {"medic:approvals", "medic:state", "pings:*"},
+    | {"medic:approvals", "medic:state", "pings:*", "sources:refresh:request"},
     "bootstrap": TRUTH,
     "healer": {f"healer:{what}" for what in OF_MONITOR} | {"healer:alerts:log", "healer:relayed", "health:*"},
     "sentinel": {f"sentinel:{what}" for what in OF_MONITOR}
@@ -41,7 +41,7 @@ WRITTEN = {
     | LAST
     | {f"board:{what}" for what in ("announcements", "audit", "checks", "links:*", "pings", "reconnect")}
     | {"board:history", "board:history:hours:*", "board:history:spans"}
-    | {"medic:approvals", "notifier:asks", "notifier:silences", "pings:*"},
+    | {"medic:approvals", "notifier:asks", "notifier:silences", "pings:*", "sources:refresh:request"},
     "medic": OF_MEDIC
     | DRY
     | {"medic:alerts", "medic:alerts:outages", "medic:dry:alerts", "medic:dry:alerts:outages"}

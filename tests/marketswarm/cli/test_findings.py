@@ -5,14 +5,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from marketswarm.cli.findings import (
+    ArchiveReading,
     BusReading,
     FleetReading,
     Level,
     judge_all,
+    judge_archive,
     judge_bus,
     judge_fleet,
     parse_pubsub_limit,
 )
+from marketswarm.operator.service_reports import BackupReport, BackupState, DatabaseReport
 
 LIMITS = "normal 134217728 67108864 60 slave 268435456 67108864 60 pubsub 268435456 67108864 60"
 GOOD_INFO = {
@@ -154,3 +157,32 @@ def test_any_setting_is_read_without_an_error(setting):
 )
 def test_any_values_of_info_are_judged_without_an_error(info):
     list(judge_bus(bus(info=info)))
+
+
+def archive(lag_sec=1.0, **backups):
+    known = {"state": BackupState.IDLE, "ts": 900.0, "made_at": 500.0, "due_at": 90_000.0}
+    report = BackupReport(**{**known, **backups})
+    return ArchiveReading(1000.0, None, report, DatabaseReport(ts=999.0, lag_sec=lag_sec))
+
+
+@pytest.mark.parametrize(
+    ("reading", "about"),
+    [
+        (archive(lag_sec=601.0), "archive"),
+        (ArchiveReading(1000.0), "archive"),
+        (archive(state=BackupState.FAILED, why="no room"), "backup"),
+        (archive(damaged="archive-1.dump"), "backup"),
+        (ArchiveReading(9000.0, None, BackupReport(state=BackupState.IDLE, ts=1.0, due_at=2.0)), "backup"),
+        (archive(verify_why="pg_restore failed"), "restore"),
+    ],
+)
+def test_what_is_wrong_with_the_archive_is_named_with_a_remedy(reading, about):
+    wrong = [each for each in judge_archive(reading) if each.level is Level.WRONG]
+    assert about in {each.about for each in wrong}
+    assert all(each.remedy for each in wrong)
+
+
+def test_an_archive_in_order_is_right_and_one_that_may_not_be_read_is_a_note():
+    levels = {each.about: each.level for each in judge_archive(archive(verified_at=700.0))}
+    assert levels == {"archive": Level.RIGHT, "backup": Level.RIGHT, "restore": Level.RIGHT}
+    assert [each.level for each in judge_archive(ArchiveReading(1.0, "auth"))] == [Level.NOTE]

@@ -57,7 +57,7 @@ def test_a_user_without_the_right_to_a_command_learns_who_it_is_and_how_to_be_an
         refusal, hint = ended.stderr.splitlines()
         assert refusal.lower().startswith("(error) noperm")
         assert hint == (
-            "marketswarm: the user ann has no right to this; "
+            "marketswarm: the user ann has no right to this: it needs the user operator; "
             "SYSTEM_REDIS_URL_FILE=FILE, a file with the URL, asks as another one"
         )
         ended = shell("redis", "system-redis", "AUTH", "ann", "falsch", **as_ann)

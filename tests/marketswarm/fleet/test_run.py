@@ -105,6 +105,22 @@ class Up(Proc):
         return send_request(fleet.control, action, svc)[1]
 
 
+def test_open_gives_the_board_to_a_browser_once_the_fleet_is_up_and_waits_for_none(up, tmp_path):
+    browser, seen = tmp_path / "browser", tmp_path / "seen"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {seen}\nexec sleep 60\n')
+    browser.chmod(0o755)
+    port = free_port()
+    fleet = up("--open", "--board-port", str(port), services="steady,board", BROWSER=str(browser))
+    fleet.up()
+    until(lambda: seen.exists() and seen.read_text(), what="the browser")
+    assert seen.read_text() == f"http://127.0.0.1:{port}\n"
+    children = fleet.children()
+    assert fleet.stop() == 0
+    until(lambda: none_left(pid for pid, command in children.items() if "sleep" not in command))
+    for pid in (pid for pid, command in children.items() if "sleep" in command and alive(pid)):
+        os.kill(pid, signal.SIGKILL)  # a browser stays open
+
+
 def none_left(pids) -> bool:
     return not any(map(alive, pids))
 

@@ -3,7 +3,7 @@
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from marketswarm.metrics import Family, Histogram
+from marketswarm.metrics import Family, Histogram, LabelledHistogram
 from marketswarm.metrics.rendering import VALUES_PER_PIECE, render_family
 
 
@@ -31,3 +31,17 @@ def test_a_histogram_counts_upwards_to_infinity():
         "took_seconds_count 1.0",
         "took_seconds_sum 1.0",
     ]
+
+
+def test_a_histogram_by_label_has_each_known_value_from_the_start():
+    spread = LabelledHistogram(("chart", "page"), 0.5)
+    spread.observe("chart", 1.0)
+    family = Family("took_seconds", "histogram", "Took.", labels=("route",), histogram=spread)
+    text = b"".join(render_family(family)).decode()
+    assert text.count("# TYPE took_seconds histogram") == 1
+    lines = text.splitlines()
+    assert 'took_seconds_bucket{le="0.5",route="chart"} 0.0' in lines
+    assert 'took_seconds_count{route="chart"} 1.0' in lines
+    assert 'took_seconds_count{route="page"} 0.0' in lines
+    spread.observe("new", 0.1)
+    assert 'took_seconds_sum{route="new"} 0.1' in b"".join(render_family(family)).decode()

@@ -6,6 +6,7 @@ import contextlib
 import socket
 
 import pytest
+from structlog.testing import capture_logs
 
 from marketswarm.postgres import pool as module
 from marketswarm.postgres.errors import PostgresAwayError
@@ -93,3 +94,22 @@ async def test_who_watches_hears_of_an_outage_at_once_and_of_its_end(
             await auntil(lambda: not heard[-1], what="its end to be heard of")
         finally:
             await end_tasks(watching)
+
+
+async def test_a_slow_statement_is_logged_without_its_values(archive_url):
+    pool = ConnectionPool(archive_url, {}, most=2, connect_sec=lambda: 3.0, slow_ms=50)
+    try:
+        with capture_logs() as lines:
+            async with pool.connect(5) as connection:
+                await connection.fetch("SELECT $1::text", "quick secret")
+                await connection.fetch("SELECT  pg_sleep(0.1), $1::text", "slow secret")
+            with pytest.raises(pool.failures):
+                await ask(pool, "SELECT pg_sleep(0.1), 1 / (pg_backend_pid() * 0)")
+            await auntil(lambda: len(lines) > 1)
+    finally:
+        await pool.aclose()
+    slow = [each for each in lines if each["event"] == "database.slow_query"]
+    assert slow[0]["statement"] == "SELECT pg_sleep(0.1), $1::text"
+    assert slow[0]["took_ms"] >= 100
+    assert slow[0]["failed"] is None
+    assert "secret" not in str(lines)

@@ -191,7 +191,9 @@ async def test_a_bus_that_fails_for_a_moment_does_not_end_a_run(scene, monkeypat
 
     monkeypatch.setattr(scene.loader, "load", load_later)
     await scene.refresh.load_old()
-    assert [fields["loaded"] for fields in scene.me.log.named("refresh.done")] == [1]
+    [done] = scene.me.log.named("refresh.done")
+    assert done["loaded"] == 1
+    assert 0 <= done["sec"] < 60
 
 
 async def test_a_run_that_was_missed_is_made_up_for_at_once_and_no_other(scene):

@@ -30,6 +30,7 @@ class BoardFleet:
     def __init__(self, fleet: Fleet, port: int) -> None:
         self.fleet, self.port = fleet, port
         self.url = f"http://127.0.0.1:{port}"
+        self.brand = fleet.folder / "brand"  # the folder of its logo, which a test makes
         self._is_reseeded = False
         self.beater = Beater({"url": fleet.system.url, "witness": True, **BEATS})
 
@@ -66,7 +67,8 @@ class BoardFleet:
 def open_board(folder: Path) -> Iterator[BoardFleet]:
     """Starts it; both services are up on the board."""
     port = free_port()
-    with Fleet(folder, TRUTH, ["healer"], {"BOARD_PORT": str(port)}) as fleet:
+    env = {"BOARD_PORT": str(port), "BOARD_BRAND_FOLDER": str(folder / "brand")}
+    with Fleet(folder, TRUTH, ["healer"], env) as fleet:
         board = BoardFleet(fleet, port)
         try:
             board.settle()

@@ -111,7 +111,8 @@ class Server(Bus):
         elif carried > current:
             new = max(carried, epoch + 1)
         elif raw_may_take == b"1":
-            yields = before != b"" and deaf == b""
+            ours, theirs = ({*filter(None, each.split(b","))} for each in (deaf, before))
+            yields = ours < theirs
             if holder in (b"", boot) or stale == b"%d.%d" % (current, renewed) or yields:
                 new = max(current + 1, least)
         if new is not None:

@@ -355,6 +355,12 @@ async def test_a_damaged_backup_is_what_archive_says(bus):
         assert (await market(bus, archive=UP))[Metric.BACKUP_DAMAGED] == {"archive": value}
 
 
+async def test_a_backup_that_could_not_be_restored_is_what_archive_says(bus):
+    for why, value in (("pg_restore failed", 1), ("", 0)):
+        await bus.client.set("archive:backup", orjson.dumps({"state": "idle", "ts": 900, "verify_why": why}))
+        assert (await market(bus, archive=UP))[Metric.RESTORE_FAILED] == {"archive": value}
+
+
 async def test_how_late_a_backup_is_is_what_archive_says_while_it_is_up(bus):
     report = '{"state":"failed","ts":900,"due_at":400}'
     for raw, found in (

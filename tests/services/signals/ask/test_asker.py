@@ -237,7 +237,8 @@ async def test_the_breaker_opens_after_failures_in_a_row_and_closes_after_a_tria
             assert await ask_one(other, symbol="D") is Abstention.FAILED, "all instances leave it alone"
         assert len(program.seen) == 3
         program.always = reply()
-        server.cmd("HSET", voter_breaker_key("mine"), "opened", 1)
+        endpoint = HttpSettings(url=program.url).endpoint
+        server.cmd("HSET", voter_breaker_key("mine", endpoint), "opened", 1)
         questions = [ask_of(each) for each in "EFG"]
         found = await asker.ask(questions, deadline())
         assert sorted(isinstance(each, Vote) for each in found.values()) == [False, False, True]
@@ -286,6 +287,24 @@ async def test_a_voter_that_a_reseed_mends_is_asked_at_once(bus, program):
         assert await ask_one(asker) is Abstention.FAILED
         await asker.configure(bus, mine(program))
         assert isinstance(await ask_one(asker), Vote)
+
+
+@pytest.mark.parametrize("refusal", [Answer(500), Answer(429, headers={"Retry-After": "60"})])
+async def test_a_voter_at_another_url_has_neither_the_breaker_nor_the_pause_of_the_old_one(
+    bus, program, refusal
+):
+    program.always = refusal
+    with Receiver() as moved:
+        moved.always = reply()
+        async with asking(bus, mine(program)) as asker:
+            for symbol in "ABCD":
+                assert not isinstance(await ask_one(asker, symbol=symbol), Vote)
+            before = len(program.seen)
+            await asker.configure(bus, mine(moved))
+            assert isinstance(await ask_one(asker, symbol="E"), Vote)
+            await asker.configure(bus, mine(program))
+            assert not isinstance(await ask_one(asker, symbol="F"), Vote)
+    assert len(program.seen) == before < 4, "the old one is still left alone"
 
 
 async def test_a_question_that_failed_is_not_repeated_with_each_cycle(bus, program):

@@ -496,7 +496,7 @@ async def test_of_two_checkpoints_at_once_the_witness_cosigns_what_continues(tmp
         assert (await rig.step()).problem is SigningProblem.LOG_CHANGED
         assert rig.log.lines.keys() == {(8, rig.witness_key.public.name)}
     finally:
-        rig.store.close()
+        rig.close()
 
 
 async def test_a_restored_witness_could_cosign_a_second_history_and_is_named_before(tmp_path):
@@ -511,7 +511,7 @@ async def test_a_restored_witness_could_cosign_a_second_history_and_is_named_bef
         status = await rig.step()
         assert status.describe(rig.clock.now) == "the witness went back"
     finally:
-        rig.store.close()
+        rig.close()
 
 
 async def test_a_log_that_cosigns_itself_is_neither_stored_nor_proven(tmp_path):
@@ -525,7 +525,7 @@ async def test_a_log_that_cosigns_itself_is_neither_stored_nor_proven(tmp_path):
         status = await rig.step()
         assert (status.reason, rig.log.lines) == (WitnessReason.FALSE_COSIGNATURE, {})
     finally:
-        rig.store.close()
+        rig.close()
 
 
 async def test_a_superuser_with_the_stolen_key_can_not_make_the_witness_forget(tmp_path):
@@ -542,7 +542,7 @@ async def test_a_superuser_with_the_stolen_key_can_not_make_the_witness_forget(t
         assert rig.log.lines == {}
         assert rig.store.list_forks()
     finally:
-        rig.store.close()
+        rig.close()
 
 
 def test_at_least_thirty_attacks_are_played():

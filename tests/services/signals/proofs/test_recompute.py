@@ -16,8 +16,7 @@ def gather(content, bars):
     """Return what the archive has of the bars that a place names."""
     found = {}
     for name, named in list_named_bars(orjson.loads(content)).items():
-        of_source = [each for each in bars if name is None or each.source == named.source]
-        found[name] = [each for each in of_source if named.first_ms <= each.start_ms <= named.last_ms]
+        found[name] = [each for each in bars if named.first_ms <= each.start_ms <= named.last_ms]
     return found
 
 
@@ -62,6 +61,24 @@ def test_bars_that_are_gone_or_were_corrected_are_named():
     held = {**gather(content, bars), "held": []}
     found = recompute_place(content, at_ms, held, rules)
     assert (found.result, "of two are gone" in found.words) == (RecomputeResult.BARS_GONE, True)
+
+
+def test_a_bar_of_a_voters_source_that_another_source_replaced_was_changed_and_is_not_gone():
+    content, at_ms, bars, rules = play(5)
+    found = gather(content, bars)
+    named = list_named_bars(orjson.loads(content))["held"]
+    own = [at for at, each in enumerate(found["held"]) if each.source == named.source]
+    for at in (own[0], own[-1]):
+        rows = list(found["held"])
+        rows[at] = rows[at]._replace(source="three")
+        replaced = recompute_place(content, at_ms, {**found, "held": rows}, rules)
+        assert replaced.result is RecomputeResult.BARS_CHANGED
+        assert replaced.words == f"1 of its {named.size} 1m bars of two were replaced by another source's"
+    gone = recompute_place(content, at_ms, {**found, "held": found["held"][own[0] + 1 :]}, rules)
+    assert (gone.result, gone.words) == (
+        RecomputeResult.BARS_GONE,
+        f"1 of its {named.size} 1m bars of two are gone",
+    )
 
 
 def test_a_truth_that_is_gone_or_is_another_is_named():

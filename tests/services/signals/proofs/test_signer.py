@@ -31,7 +31,7 @@ from support.witness_rig import NOW, ORIGIN, MemoryLog, WitnessRig
 def rig(tmp_path):
     made = WitnessRig(tmp_path)
     yield made
-    made.store.close()
+    made.close()
 
 
 async def test_what_is_committed_is_signed_and_cosigned_each_minute(rig):

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import date
 
+import orjson
 import pytest
 
 from marketswarm.bus import BusError
@@ -49,14 +50,14 @@ def publish(bus):
     store = SeriesStore(lambda: bus)
 
     async def publish_records(
-        series, *records, source=None, remember_from_ms=0, withdrawn=(), volume_kind=None
+        series, *records, source=None, remember_from_ms=0, withdrawn=(), volume_kind=None, newest_ms=1
     ):
         """Publish records as a load does; return how many were new."""
         claim, _ = await store.claim(series.id)
         name = source or series.sources[0]
         answer = SourceAnswer(name, AnswerStatus.OK, volume_kind=volume_kind)
         served = SourceFinding(
-            name, SourceVerdict.FRESH, records=records, newest_ms=1, asked_at=1.0, answer=answer
+            name, SourceVerdict.FRESH, records=records, newest_ms=newest_ms, asked_at=1.0, answer=answer
         )
         state = conclude_load(series, WAITING, [served], 1.0)
         load = Load(
@@ -119,6 +120,24 @@ async def test_each_value_that_a_period_ever_had_is_published_once(bus, publish)
     # a source after it, which knows the newest value only, still has no word
     both = replace(PRICES, sources=(*PRICES.sources, "ecb"))
     assert await publish(both, Observation("US.CPI", 0, 99.0), source="ecb") == 0
+
+
+async def test_the_newest_value_of_an_economic_series_has_a_key_that_expires(bus, publish):
+    key = "observations:US.CPI"
+    newest = Observation("US.CPI", DAY_MS, 101.5, 30)
+    await publish(
+        PRICES, newest, Observation("US.CPI", 0, 100.0, 10), Observation("US.CPI", DAY_MS, 99.0, 20)
+    )
+    found = orjson.loads(await bus.client.get(key))
+    assert (found["value"], found["start"], found["source"]) == ("101.5", str(DAY_MS), "bls")
+    assert 0 < await bus.client.ttl(key) <= store_module.OBSERVATION_SEC
+    await bus.client.delete(key)
+    await publish(PRICES, newest)  # nothing new, and the key is written again
+    assert orjson.loads(await bus.client.get(key))["value"] == "101.5"
+    await publish(PRICES, Observation("US.CPI", 0, 98.0, 40), newest_ms=DAY_MS)  # of an older part
+    assert orjson.loads(await bus.client.get(key))["value"] == "101.5"
+    await publish(MINUTES, minute(0))
+    assert await bus.client.keys("observations:*") == [key.encode()]
 
 
 async def test_a_source_before_another_has_the_last_word_in_the_order_of_now(publish):
