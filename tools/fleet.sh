@@ -208,8 +208,28 @@ logs() {
     docker compose logs --tail 100 "$@"
 }
 
+# HEALING=1: compose.healing.yaml over the files that there are, and the truth by which medic acts on their services
+heal() {
+    files=$(set_to COMPOSE_FILE)
+    if [ -z "$files" ]; then
+        files=compose.yaml
+        [ ! -e compose.override.yaml ] || files=$files:compose.override.yaml
+    fi
+    case :$files: in *:compose.healing.yaml:*) ;; *) files=$files:compose.healing.yaml ;; esac
+    export COMPOSE_FILE="$files"
+    case :$files: in
+    *:compose.market.yaml:*) [ -n "$(set_to TRUTH_FILE)" ] || export TRUTH_FILE=./examples/healing-market.json ;;
+    esac
+}
+
+# what a variable is set to, by the shell or by .env
+set_to() {
+    printenv "$1" || sed -n "s/^$1=//p" .env 2>/dev/null | tail -n 1
+}
+
 word=$1
 shift
+case ${HEALING:-0} in 1) heal ;; esac
 case $word in
 up | down | logs) need_docker; $word "$@" ;;
 ps) need_docker; docker compose ps "$@" ;;

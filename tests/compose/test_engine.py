@@ -107,33 +107,75 @@ def entries(fleet):
     return [str(each.what) for each in parsed if each is not None and each.svc == "rss_agg"]
 
 
-@pytest.mark.nightly("tests/live/test_medic.py has the same of a stand-in, and the test above its requests")
-def test_an_agent_that_hangs_in_its_container_is_restarted_and_verified(hasty, tmp_path):
-    socket = find_engine_socket()
-    override = {
-        "group_add": [str(socket.stat().st_gid)],
-        "volumes": [f"{socket}:/run/engine.sock"],
-        "environment": {"MEDIC_ENGINE_SOCKET": "/run/engine.sock", "MEDIC_ENGINE_PROJECT": hasty.name},
-    }
-    (tmp_path / "engine.yaml").write_text(json.dumps({"services": {"medic": override}}), encoding="utf-8")
-    seeded = json.loads(hasty.truth.read_text(encoding="utf-8"))
-    quick = {"wait_sec": 0.5, "stable_sec": 2, "start_grace_sec": 5}
-    seeded["services"]["medic"]["settings"] = {**quick, "targets": {"rss_agg": {"mode": "act"}}}
-    hasty.seed(json.dumps(seeded))
-    hasty.env["COMPOSE_FILE"] = f"{ROOT / 'compose.yaml'}:{tmp_path / 'engine.yaml'}"
+HAPROXY = """
+FROM debian:bookworm-slim
+RUN apt-get update && apt-get install --yes --no-install-recommends haproxy
+STOPSIGNAL SIGUSR1
+CMD ["haproxy", "-W", "-db", "-f", "/usr/local/etc/haproxy/haproxy.cfg"]
+"""
+"""What stands in for haproxy:3.0 where no registry answers."""
+# each request that none of the five is, by the socket that medic has
+REFUSED = """
+import http.client, json, socket
+def ask(method, path):
+    connection = http.client.HTTPConnection("engine")
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.connect("/run/engine/engine.sock")
+    connection.request(method, path)
+    return connection.getresponse().status
+one = "/v1.44/containers/" + "0" * 64
+refused = [("GET", "/v1.44/info"), ("GET", "/v1.44/images/json"), ("POST", "/v1.44/containers/create")]
+refused += [("POST", "/v1.44/containers/json"), ("GET", one + "/restart"), ("POST", one + "/kill")]
+refused += [("POST", one + "/exec"), ("DELETE", one), ("GET", one + "/archive?path=/")]
+refused += [("GET", "/v1.43/containers/json"), ("POST", one + "/../../build")]
+refused += [("GET", one + "/logs?follow=true&stdout=true")]
+passed = [("GET", "/v1.44/containers/json"), ("GET", one + "/json"), ("POST", one + "/restart")]
+print(json.dumps([[ask(*each) for each in asked] for asked in (refused, passed)]))
+"""
+
+
+@pytest.fixture
+def healing(hasty):
+    """The fleet with compose.healing.yaml over it, and without it again afterwards."""
+    image = "haproxy:3.0"
+    has_image = hasty.run("docker", "image", "inspect", image, check=False).returncode == 0
+    if not has_image:
+        image = f"{hasty.name}-haproxy:test"
+        hasty.run("docker", "build", "--quiet", "--tag", image, "-", feed=HAPROXY, within=300)
+    hasty.env |= {"COMPOSE_FILE": "compose.yaml:compose.healing.yaml", "HAPROXY_IMAGE": image}
+    hasty.env["ENGINE_SOCKET"] = str(find_engine_socket())
     try:
-        hasty.compose("up", "--detach", "medic")
-        hasty.healthy()
-        before = hasty["rss_agg"]
-        (agent,) = Path(f"/proc/{before.pid}/task/{before.pid}/children").read_text(encoding="ascii").split()
-        os.kill(int(agent), signal.SIGSTOP)
-        patiently(lambda: "resolved" in entries(hasty), 90, "the end of the incident")
-        told = [each for each in entries(hasty) if each not in ("refused", *BESIDE)]
-        assert told == ["opened", "waiting", "intended", "acted", "verified", "resolved"]
-        after = hasty["rss_agg"]
-        assert after.id == before.id
-        assert after.said["State"]["StartedAt"] != before.said["State"]["StartedAt"]
+        yield hasty
     finally:
-        del hasty.env["COMPOSE_FILE"]
+        hasty.compose("rm", "--stop", "--force", "engine-proxy")
+        for name in ("COMPOSE_FILE", "HAPROXY_IMAGE", "ENGINE_SOCKET"):
+            del hasty.env[name]
         hasty.compose("up", "--detach", "medic")
+        if not has_image:
+            hasty.run("docker", "image", "rm", image)
         hasty.healthy()
+
+
+@pytest.mark.nightly("tests/live/test_medic.py has the same of a stand-in, and the tests above its requests")
+def test_an_agent_that_hangs_in_its_container_is_restarted_and_verified_through_the_proxy(healing):
+    hasty = healing
+    seeded = json.loads(hasty.truth.read_text(encoding="utf-8"))
+    shipped = json.loads((ROOT / "examples/healing-fleet.json").read_bytes())
+    quick = {"wait_sec": 0.5, "stable_sec": 2, "start_grace_sec": 5}
+    seeded["services"]["medic"]["settings"] = shipped["services"]["medic"]["settings"] | quick
+    hasty.seed(json.dumps(seeded))
+    hasty.compose("up", "--detach", "medic")
+    assert hasty["engine-proxy"].status == "running"
+    hasty.healthy()
+    refused, passed = json.loads(hasty.inside("medic", REFUSED))
+    assert set(refused) == {403}
+    assert passed == [200, 404, 404], "the engine's own answers"
+    before = hasty["rss_agg"]
+    (agent,) = Path(f"/proc/{before.pid}/task/{before.pid}/children").read_text(encoding="ascii").split()
+    os.kill(int(agent), signal.SIGSTOP)
+    patiently(lambda: "resolved" in entries(hasty), 90, "the end of the incident")
+    done = [each for each in entries(hasty) if each not in ("refused", *BESIDE)]
+    assert done == ["opened", "waiting", "intended", "acted", "verified", "resolved"]
+    after = hasty["rss_agg"]
+    assert after.id == before.id
+    assert after.said["State"]["StartedAt"] != before.said["State"]["StartedAt"]

@@ -1,4 +1,4 @@
-"""compose.yaml, and compose.market.yaml over it: hardening, names, secrets, what waits for what.
+"""compose.yaml, and what is put over it for the market and for healing: hardening, names, secrets, waiting.
 
 Each rule is held over every service of both fleets, and the failure lists all that break it.
 """
@@ -22,9 +22,15 @@ from marketswarm.agent.service_modules import find_modules
 from marketswarm.cli.new import compose_entry
 from marketswarm.fleet.postgres import SETTINGS, STOP_SIGNAL
 from services.medic.owners.container import AGENT_LABEL
+from services.medic.owners.engine import API
+from services.medic.refusal import PROTECTED
+from services.medic.settings import MedicSettings
 from support.compose_files import (
+    DOCUMENTS,
     FILES,
     FLEETS,
+    HEALING,
+    HEALING_TEXT,
     MARKET,
     MARKET_TEXT,
     OVERLAY,
@@ -387,20 +393,95 @@ def test_the_database_waits_for_its_passwords_and_is_set_as_that_of_marketswarm_
     assert "--host=localhost" in service["healthcheck"]["test"]  # its socket answers while it is being made
 
 
+# --- healing ---
+
+
+def test_the_medic_is_passed_every_variable_that_it_reads_but_for_those_that_marketswarm_up_sets():
+    # they name what is on the host of an embedded fleet, and nothing in a container
+    own = {"MEDIC_FLEET_SOCKET", "MEDIC_FLEET_LOGS"}
+    read = {name for name in MedicSettings.variables if name.startswith("MEDIC_")}
+    assert own < read
+    passed = {name.removesuffix("_FILE") for name in SERVICES["medic"]["environment"]}
+    assert {name for name in passed if name.startswith("MEDIC_")} == read - own
+
+
+def test_only_the_proxy_has_the_engines_socket_and_only_medic_has_the_proxys():
+    services = HEALING["services"]
+    proxy = services["engine-proxy"]
+    apart = {"it is on the one network", "it takes nothing of the host's"}
+    assert [rule for rule, holds in HARDENED.items() if rule not in apart and not holds(proxy)] == []
+    assert proxy["network_mode"] == "none"
+    assert proxy.keys() & FORBIDDEN == {"network_mode"}
+    has = {name: str(each.get("volumes")) for name, each in (SERVICES | MARKET | services).items()}
+    assert {name for name, volumes in has.items() if "docker.sock" in volumes} == {"engine-proxy"}
+    assert {name for name, volumes in has.items() if "/run/engine" in volumes} == {"engine-proxy", "medic"}
+    assert services["medic"]["volumes"] == ["engine:/run/engine:ro"]
+
+
+def test_the_proxy_asks_the_version_of_the_engine_that_medic_asks():
+    config = (ROOT / "deploy/haproxy/engine-proxy.cfg").read_text(encoding="utf-8")
+    assert set(re.findall(r"/v1[.\\]+\d+", config)) == {API, API.replace(".", r"\.")}
+    assert config.count("http-request deny unless METH_GET asks or METH_POST restarts") == 1
+
+
+@pytest.mark.parametrize(("fleet", "file"), [("fleet", "healing-fleet"), ("market", "healing-market")])
+def test_the_truth_of_healing_is_the_shipped_one_but_for_medic_which_acts_on_what_may_be_restarted(
+    fleet, file
+):
+    healing = json.loads((ROOT / f"examples/{file}.json").read_bytes())
+    medic = healing["services"].pop("medic")
+    shipped = dict(DOCUMENTS[fleet], services=dict(TRUTHS[fleet]))
+    was = shipped["services"].pop("medic")
+    assert healing == shipped
+    targets = medic.pop("settings")["targets"]
+    assert medic | {"description": ""} == {k: v for k, v in was.items() if k != "settings"} | {
+        "description": ""
+    }
+    assert set(targets) == TRUTHS[fleet].keys() - PROTECTED
+    assert {each["mode"] for each in targets.values()} == {"act"}
+    assert all(each.get("ladder", ["restart"])[-1] == "restart" for each in targets.values())
+
+
+def test_the_truth_of_healing_is_seeded_with_its_file_and_that_of_the_market_by_the_switch(tmp_path):
+    for name in ("access", "bootstrap", "operator"):
+        (truth,) = HEALING["services"][name]["volumes"]
+        assert truth["source"] == "${TRUTH_FILE:-./examples/healing-fleet.json}"
+    docker = tmp_path / "docker"
+    docker.write_text('#!/bin/sh\n[ "$2" != ps ] || echo "$COMPOSE_FILE $TRUTH_FILE"\n', encoding="ascii")
+    docker.chmod(0o755)
+    market = "compose.yaml:compose.market.yaml"
+    cases = {
+        (None, None, "0"): " ",
+        (None, None, "1"): "compose.yaml:compose.healing.yaml ",
+        (market, None, "1"): f"{market}:compose.healing.yaml ./examples/healing-market.json",
+        (market, "mine.json", "1"): f"{market}:compose.healing.yaml mine.json",
+    }
+    for (files, truth, healing), wanted in cases.items():
+        given = {"COMPOSE_FILE": files, "TRUTH_FILE": truth, "HEALING": healing}
+        environ = {key: value for key, value in given.items() if value is not None}
+        environ["PATH"] = f"{tmp_path}:{os.environ['PATH']}"
+        line = ["sh", "tools/fleet.sh", "ps"]
+        ended = subprocess.run(
+            line, cwd=ROOT, env=environ, capture_output=True, text=True, check=True, timeout=60
+        )
+        assert ended.stdout == f"{wanted}\n"
+
+
 # --- what goes with them ---
 
 
 def test_the_example_names_all_that_can_be_set_and_nothing_else():
     shown = re.findall(r"^#?([A-Z_]+)=", (ROOT / ".env.example").read_text(encoding="utf-8"), re.MULTILINE)
     assert len(shown) == len(set(shown))
-    read = set(re.findall(r"\$\{([A-Z_]+)", TEXT + MARKET_TEXT)) | {
+    read = set(re.findall(r"\$\{([A-Z_]+)", TEXT + MARKET_TEXT + HEALING_TEXT)) | {
         key
         for service in (*SERVICES.values(), *OVERLAY["services"].values())
         for key, value in service.get("environment", {}).items()
         if value is None
     }
     by_file = {name.removesuffix("_FILE") for name in shown if name.endswith("_FILE")}
-    assert set(shown) - {"COMPOSE_PROJECT_NAME", "COMPOSE_PROFILES", "COMPOSE_FILE"} == read - by_file
+    read -= by_file | {"COMPOSE_PROJECT_NAME"}  # Compose itself sets it
+    assert set(shown) - {"COMPOSE_PROJECT_NAME", "COMPOSE_PROFILES", "COMPOSE_FILE"} == read
 
 
 def test_the_servers_read_what_is_made_for_them_and_keep_what_is_written():

@@ -1,4 +1,4 @@
-"""What the compose files describe: the services of compose.yaml, and those of compose.market.yaml over it."""
+"""What the compose files describe: compose.yaml, and compose.market.yaml and compose.healing.yaml over it."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,10 @@ Service = dict[str, Any]
 ROOT = Path(__file__).parents[2]
 FILES = ("compose.yaml", "compose.market.yaml")
 TEXT, MARKET_TEXT = ((ROOT / file).read_text(encoding="utf-8") for file in FILES)
-PLAIN, OVERLAY = (yaml.load(text, Loader=yaml.CSafeLoader) for text in (TEXT, MARKET_TEXT))
+HEALING_TEXT = (ROOT / "compose.healing.yaml").read_text(encoding="utf-8")
+PLAIN, OVERLAY, HEALING = (
+    yaml.load(text, Loader=yaml.CSafeLoader) for text in (TEXT, MARKET_TEXT, HEALING_TEXT)
+)
 
 
 def get_target(volume: str | Service) -> str:

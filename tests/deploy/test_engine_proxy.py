@@ -1,10 +1,10 @@
-"""The proxy before a container engine, as docs/containers.md shows it: it lets five requests through."""
+"""deploy/haproxy/engine-proxy.cfg, the proxy before a container engine: it lets five requests through."""
 
 import re
 
 import pytest
 
-from support.pages import ROOT, blocks
+from support.pages import ROOT
 
 ID = "0af1" * 16
 CONTAINER = f"/v1.44/containers/{ID}"
@@ -13,12 +13,12 @@ LOGS = "logs?stdout=true&stderr=true&timestamps=true"
 
 @pytest.fixture(scope="module")
 def allows():
-    """Return a function that says whether the rules of the page let a request through.
+    """Return a function that says whether the rules of the file let a request through.
 
-    The rules are read as HAProxy reads those that the page has: conditions of one name are joined by `or`,
-    `path` is a URL without its query. `haproxy -c` and a stand-in behind it were used once to check that.
+    The rules are read as HAProxy reads those that the file has: conditions of one name are joined by `or`,
+    `path` is a URL without its query. tests/compose/test_engine.py asks a real one.
     """
-    (config,) = (each for each in blocks(ROOT / "docs/containers.md", "text") if "frontend medic" in each)
+    config = (ROOT / "deploy/haproxy/engine-proxy.cfg").read_text(encoding="utf-8")
     conditions: dict[str, list[tuple[str, str]]] = {}
     for name, kind, value in re.findall(r"^  acl (\w+) (\w+) (\S+)$", config, re.MULTILINE):
         conditions.setdefault(name, []).append((kind, value))
