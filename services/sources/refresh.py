@@ -28,7 +28,7 @@ TRY_EVERY_SEC: Final = 30.0
 TRY_BACKOFF: Final = Backoff(300.0, 3600.0)
 """The pauses between trials of a source that is down."""
 LEASE: Final = "refresh"
-_FORMER_LEASE: Final = "sources:refresh"
+_FORMER_LEASE: Final = f"sources:{LEASE}"
 
 
 class Refresh:

