@@ -7,11 +7,12 @@ set -u
 folder=$1
 shift
 begun=$(mktemp) # made before the program reads its code: a file that is written meanwhile is newer
+stopped=
+trap 'stopped=1' TERM INT # before the start: without it, an early stop would end this script and leave the program
 "$@" &
 program=$!
-trap 'kill -TERM $program 2>/dev/null' TERM INT
 while kill -0 $program 2>/dev/null; do
-    if [ -n "$(find "$folder" -type f -not -path '*/__pycache__/*' -newer "$begun" -print -quit)" ]; then
+    if [ -n "$stopped" ] || [ -n "$(find "$folder" -type f -not -path '*/__pycache__/*' -newer "$begun" -print -quit)" ]; then
         kill -TERM $program 2>/dev/null
         break
     fi
