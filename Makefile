@@ -34,7 +34,7 @@ run: runnable ## two real Redis servers and the whole fleet on this machine; Ctr
 market: stationed ## the market station on this machine: a PostgreSQL, sources, bars, archive and board, by a recording
 	@exec $(marketswarm) up --truth $${TRUTH_PATH:-examples/market.json} $(ARGS)
 
-up: ## the same in containers: builds the image, starts all, waits until all are well; HEALING=1 lets medic restart what hangs
+up: ## the same in containers: builds the image, starts all, waits until all are well; HEALING=1 lets medic restart what hangs, DEV=1 reloads code, TLS=1 puts HTTPS in front
 	@exec $(fleet) up $(ARGS) $(SVC)
 
 down: ## end the containers; ARGS=-v removes the data too

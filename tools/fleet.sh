@@ -208,16 +208,21 @@ logs() {
     docker compose logs --tail 100 "$@"
 }
 
-# HEALING=1: compose.healing.yaml over the files that there are, and the truth by which medic acts on their services
-heal() {
+# DEV=1, TLS=1, HEALING=1: compose.dev.yaml and so on, over the files that there are
+add_file() {
     files=$(set_to COMPOSE_FILE)
     if [ -z "$files" ]; then
         files=compose.yaml
         [ ! -e compose.override.yaml ] || files=$files:compose.override.yaml
     fi
-    case :$files: in *:compose.healing.yaml:*) ;; *) files=$files:compose.healing.yaml ;; esac
+    case :$files: in *:"$1":*) ;; *) files=$files:$1 ;; esac
     export COMPOSE_FILE="$files"
-    case :$files: in
+}
+
+# and the truth by which medic acts on the services of these files
+heal() {
+    add_file compose.healing.yaml
+    case :$COMPOSE_FILE: in
     *:compose.market.yaml:*) [ -n "$(set_to TRUTH_FILE)" ] || export TRUTH_FILE=./examples/healing-market.json ;;
     esac
 }
@@ -229,6 +234,8 @@ set_to() {
 
 word=$1
 shift
+case ${DEV:-0} in 1) add_file compose.dev.yaml ;; esac
+case ${TLS:-0} in 1) add_file compose.tls.yaml ;; esac
 case ${HEALING:-0} in 1) heal ;; esac
 case $word in
 up | down | logs) need_docker; $word "$@" ;;

@@ -511,8 +511,14 @@ def test_the_truth_of_the_market_is_seeded_and_its_recording_is_there():
 def test_the_code_of_this_folder_takes_the_place_of_all_that_is_in_the_image():
     dev = yaml.safe_load((ROOT / "compose.dev.yaml").read_text(encoding="utf-8"))["services"]
     assert set(dev) == set(SERVICES) - {*BUSES, *OBSERVERS}
-    for service in dev.values():
-        assert service["volumes"] == [f"./{package}:/app/{package}:ro" for package in IN_IMAGE]
+    code = [f"./{package}:/app/{package}:ro" for package in IN_IMAGE]
+    for name, service in dev.items():
+        # what ends by itself has nothing to reload, and no engine starts it again
+        reloaded = SERVICES[name].get("restart") == "unless-stopped"
+        assert service["volumes"] == code + ["./tools/reload.sh:/reload.sh:ro"] * reloaded, name
+        assert service.get("entrypoint") == (["sh", "/reload.sh", "/app"] if reloaded else None), name
+        # an entrypoint drops the image's command
+        assert not reloaded or "command" in SERVICES[name], name
 
 
 def test_the_image_has_every_package_and_the_versions_that_are_tested():
