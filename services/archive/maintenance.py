@@ -84,7 +84,7 @@ PARTITIONS_EVERY_SEC: Final = 3600.0
 BACKUP_EVERY_SEC: Final = 20.0  # to look whether one is due
 BACKUP_CHECK_SEC: Final = 86_400.0  # to compare the digest of the newest one
 RESTORE_PAUSE_SEC: Final = 3600.0
-"""The least time between two restores, whatever the schedule says and whoever restarts: each writes all tables."""
+"""The least time between two restores, whatever the schedule says: each writes all tables."""
 DATABASE_EVERY_SEC: Final = 5.0
 RETRY_SEC: Final = 60.0
 BACKUP_BACKOFF: Final = Backoff(first_sec=60.0, longest_sec=3600.0)
