@@ -130,6 +130,9 @@ alerts: ## follow the alerts; ARGS="--since 1h" begins in the past
 health: ## the latest word on each service; ARGS=rss_agg for one
 	@exec $(fleet) health $(ARGS)
 
+smoke: ## half a minute, red or green: is all well, from the buses to the board's charts? ARGS=--json
+	@exec $(fleet) doctor $(ARGS)
+
 simulate: ## a failure: stop SVC=rss_agg, wait for its miss, start it, wait for its ok
 	@test -n "$(SVC)" || { echo "which one? make simulate SVC=rss_agg" >&2; exit 2; }
 	@exec $(fleet) simulate $(SVC) $(ARGS)
@@ -184,4 +187,4 @@ clean: ## remove the environment and caches; the fleet's data in .marketswarm/ s
 	@rm -rf .venv .venv.log .venv.making .venv.supply .venv.supply.log .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov dist
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-.PHONY: help runnable stationed environment run market up down ps logs unit test faults containertest boardtest markettest servertest deploytest imagetest nightly variants count breaks coverage lint fmt validate seed status alerts health simulate kubernetes fuzz bench benchcheck faultgym soak boardload marketproof lock audit sbom clean
+.PHONY: help runnable stationed environment run market up down ps logs unit test faults containertest boardtest markettest servertest deploytest imagetest nightly variants count breaks coverage lint fmt validate seed status alerts health smoke simulate kubernetes fuzz bench benchcheck faultgym soak boardload marketproof lock audit sbom clean

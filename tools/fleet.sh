@@ -3,7 +3,7 @@
 # containers (make up), whichever it is. Only up, down, ps and logs are about containers alone.
 #
 #   tools/fleet.sh up|down|ps|logs [what docker compose takes]
-#   tools/fleet.sh seed|status|alerts|health|simulate [what marketswarm takes]
+#   tools/fleet.sh seed|status|alerts|health|doctor|simulate [what marketswarm takes]
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -240,7 +240,7 @@ case ${HEALING:-0} in 1) heal ;; esac
 case $word in
 up | down | logs) need_docker; $word "$@" ;;
 ps) need_docker; docker compose ps "$@" ;;
-seed | status | alerts | health | simulate)
+seed | status | alerts | health | doctor | simulate)
     if ! buses_are_told && ! runs_here; then
         if runs_in_containers; then
             case $word in

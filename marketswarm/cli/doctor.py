@@ -9,6 +9,7 @@ from marketswarm.agent.truth_source import TruthReading, read_all_truths
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.stored_values import read_time
 from marketswarm.cli import output
+from marketswarm.cli.board_reading import read_board
 from marketswarm.cli.data_folder import DATA
 from marketswarm.cli.findings import (
     ArchiveReading,
@@ -32,19 +33,24 @@ from marketswarm.truth import SYSTEM
 
 SOMETHING_WRONG: Final = 1
 """The exit code if anything is wrong; notes alone don't count."""
+MOST_SEC: Final = 25.0
+"""How long all may take once the fleet is found, which takes some seconds itself: half a minute in all."""
 CHANNELS_AT_ONCE: Final = 1000
 _MARKS: Final = {Level.RIGHT: "✓", Level.NOTE: "·", Level.WRONG: "✗"}
 _STYLES: Final = {Level.RIGHT: output.GREEN, Level.NOTE: output.YELLOW, Level.WRONG: output.RED}
 _NOTIFIER: Final = "notifier"
 _ARCHIVE: Final = "archive"
+_BOARD: Final = "board"
 
 
 def doctor(as_json: Json = False, data: Data = DATA) -> None:
-    """Look for what is wrong with a fleet: buses, truth, clocks, settings of servers, listeners, messages.
+    """Look for what is wrong with a fleet: buses, truth, clocks, servers, listeners, messages, the market.
 
-    Each finding has its remedy. Ends with 1 if anything is wrong; notes alone don't count.
+    Of a market, that is how archive and its backups are, and what the board answers: its health and a chart.
+    Each finding has its remedy. Ends within half a minute, with 1 if anything is wrong; notes alone don't
+    count.
     """
-    found = ask_fleet(data, _examine)
+    found = ask_fleet(data, _examine_in_time)
     if as_json:
         output.print_json(found)
     else:
@@ -65,11 +71,22 @@ def _print_findings(found: list[CheckResult]) -> None:
     output.print_line(f"{wrong or 'nothing'} wrong, {notes or 'no'} note{'' if notes == 1 else 's'}")
 
 
+async def _examine_in_time(fleet: FleetView) -> list[CheckResult]:
+    try:
+        async with asyncio.timeout(MOST_SEC):
+            return await _examine(fleet)
+    except TimeoutError:
+        text = f"not all of it answered within {MOST_SEC:.0f} s"
+        return [CheckResult(Level.WRONG, "fleet", text, "`marketswarm status` says which part is slow")]
+
+
 async def _examine(fleet: FleetView) -> list[CheckResult]:
     settings = read_settings(CommonSettings)
     truths = await read_all_truths(fleet.buses(), settings.truth_redis_key, None, 2.0)
-    readings = await asyncio.gather(*(_read_bus(fleet, each) for each in truths))
-    return judge_all(readings, None if fleet.found is None else await _read_fleet(fleet))
+    buses = asyncio.gather(*(_read_bus(fleet, each) for each in truths))
+    if fleet.found is None:
+        return judge_all(await buses, None)
+    return judge_all(*await asyncio.gather(buses, _read_fleet(fleet)))
 
 
 async def _read_bus(fleet: FleetView, seen: TruthReading) -> BusReading:
@@ -161,9 +178,10 @@ async def _read_fleet(fleet: FleetView) -> FleetReading:
         channels=list(channels) if isinstance(channels, dict) else [],
         stuck=sum(one.stuck for one in notifications.pending),
         dead=notifications.dead,
-        has_board="board" in truth.services,
+        has_board=_BOARD in truth.services,
         recorded_ago_sec=await _read_history_age(fleet.bus(SYSTEM)),
         archive=await _read_archive(fleet.bus(SYSTEM)) if _ARCHIVE in truth.services else None,
+        board=await read_board(fleet.data) if _BOARD in truth.services else None,
     )
 
 

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
 from itertools import chain, pairwise
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from marketswarm.operator.service_reports import BackupReport, BackupState, DatabaseReport
-from marketswarm.text import format_duration, format_names
+from marketswarm.text import escape_text, format_duration, format_names
 
 SKEW_SEC: Final = 2.0
 """Clocks that differ by more than this make times in messages hard to read; no verdict depends on them."""
@@ -19,6 +19,15 @@ MAX_DEGRADED: Final = 5
 MAX_RECORD_AGE_SEC: Final = 180.0
 MAX_ARCHIVE_LAG_SEC: Final = 600.0
 MAX_BACKUP_LATE_SEC: Final = 3600.0
+MAX_CHART_SEC: Final = 1.0
+MARKET_PARTS: Final = {
+    "market": ("market", "`marketswarm logs board`"),
+    "postgresql": ("postgresql", "is PostgreSQL up? `marketswarm logs board`"),
+    "gate": ("gate", "`marketswarm logs sources`; the board's page of sources says which series failed"),
+    "oldest_series": ("series", "`marketswarm source refresh` loads them again"),
+    "newest_bar": ("newest bar", "`marketswarm logs bars`"),
+}
+"""By the part of the board's health: what it is called, and the remedy. Buses and backups are read here."""
 SETTINGS_PAGE: Final = "docs/buses.md has the settings for a server"
 
 
@@ -80,13 +89,44 @@ class ArchiveReading:
 
 
 @dataclass(frozen=True, slots=True)
+class BoardPart:
+    """A part of `GET /health` as the board judges it: `ok`, `off`, `degraded` or `down`, and why.
+
+    `age_sec` is the age of what is known; `name` is what exactly it is about, such as a series.
+    """
+
+    status: Literal["ok", "off", "degraded", "down"]
+    age_sec: float | None = None
+    why: str | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BoardReading:
+    """What the board at `url` answered; `reason` is why it did not, None if it did.
+
+    `is_named` says that the fleet here or the environment names that address. `parts` are those of its
+    health, None if it does not show them to us. `symbol` is the one whose chart was asked for, None if no
+    symbol has a bar; `chart_why` is why that chart did not come, None if it came, within `chart_sec`.
+    """
+
+    url: str
+    is_named: bool
+    reason: str | None = None
+    parts: Mapping[str, BoardPart] | None = None
+    symbol: str | None = None
+    chart_why: str | None = None
+    chart_sec: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class FleetReading:
     """What was read of the fleet as a whole.
 
     `leader` is the boot of the healer that leads, and `lapsed_sec` for how long its lease has been expired, 0
     while it is valid. `down` and `degraded` are services, the latter with what they say. `channels` are those
     that the truth names. `recorded_ago_sec` is the age of the board's history, None without one.
-    `archive` is None for a truth without that service.
+    `archive` and `board` are None for a truth without that service.
     """
 
     leader: str | None = None
@@ -100,6 +140,7 @@ class FleetReading:
     has_board: bool = False
     recorded_ago_sec: float | None = None
     archive: ArchiveReading | None = None
+    board: BoardReading | None = None
 
 
 _right: Final = partial(CheckResult, Level.RIGHT)
@@ -255,6 +296,8 @@ def judge_fleet(fleet: FleetReading) -> Iterator[CheckResult]:
         yield _judge_history(fleet.recorded_ago_sec)
     if fleet.archive is not None:
         yield from judge_archive(fleet.archive)
+    if fleet.board is not None:
+        yield from judge_board(fleet.board)
 
 
 def _judge_messages(fleet: FleetReading) -> Iterator[CheckResult]:
@@ -323,3 +366,38 @@ def _judge_backups(report: BackupReport | None, now: float) -> Iterator[CheckRes
     elif report.verified_at is not None:
         ago = format_duration(max(0.0, now - report.verified_at))
         yield _right("restore", f"a backup was restored and compared {ago} ago")
+
+
+def judge_board(board: BoardReading) -> Iterator[CheckResult]:
+    """Judge the board's answers; the parts of its health are judged by itself."""
+    if board.reason is not None:
+        text, remedy = f"does not answer at {board.url}: {escape_text(board.reason)}", "is it up?"
+        if board.is_named:
+            yield _wrong("board", text, f"{remedy} `marketswarm logs board`")
+        else:
+            yield _note("board", text, f"{remedy} BOARD_HOST and BOARD_PORT name another address")
+        return
+    yield _right("board", f"answers at {board.url}")
+    if board.parts is None:
+        yield _note("market", "the board does not show its parts to this machine", "ask on the board's own")
+        return
+    for name, (about, remedy) in MARKET_PARTS.items():
+        if (part := board.parts.get(name)) is not None and part.status != "off":
+            yield _judge_part(about, part, remedy)
+    if board.symbol is None:
+        return
+    if board.chart_why is not None:
+        text = f"that of {board.symbol} did not come: {escape_text(board.chart_why)}"
+        yield _wrong("chart", text, "`marketswarm logs board`")
+    elif board.chart_sec > MAX_CHART_SEC:
+        yield _note("chart", f"that of {board.symbol} took {board.chart_sec:.1f} s", "is the machine busy?")
+    else:
+        yield _right(
+            "chart", f"that of {board.symbol} came within {max(1, round(board.chart_sec * 1000))} ms"
+        )
+
+
+def _judge_part(about: str, part: BoardPart, remedy: str) -> CheckResult:
+    age = "" if part.age_sec is None else f"{format_duration(max(0.0, part.age_sec))} ago"
+    text = ", ".join(escape_text(each) for each in (part.why, part.name, age) if each)
+    return _right(about, text or "in order") if part.status == "ok" else _wrong(about, text, remedy)

@@ -84,7 +84,7 @@ PARTITIONS_EVERY_SEC: Final = 3600.0
 BACKUP_EVERY_SEC: Final = 20.0  # to look whether one is due
 BACKUP_CHECK_SEC: Final = 86_400.0  # to compare the digest of the newest one
 RESTORE_PAUSE_SEC: Final = 3600.0
-"""The least time between two restores that succeed, whatever the schedule says: each writes all tables."""
+"""The least time between two restores, whatever the schedule says: each writes all tables."""
 DATABASE_EVERY_SEC: Final = 5.0
 RETRY_SEC: Final = 60.0
 BACKUP_BACKOFF: Final = Backoff(first_sec=60.0, longest_sec=3600.0)
@@ -333,7 +333,10 @@ class Maintenance:
         while True:
             # when a backup was last restored stands in the report that the desk reads
             if self._desk.is_known and time.monotonic() >= self._restore.due_at:
-                await self._do(self._restore)
+                if why := find_paused_failure(self._desk.state, time.time()):
+                    self._me.set_degraded(f"{self._restore.name}: {why}"[:150], part=self._restore.part)
+                else:
+                    await self._do(self._restore)
             await asyncio.sleep(LOOK_EVERY_SEC)
 
     async def _do(self, job: MaintenanceJob) -> None:
@@ -492,7 +495,11 @@ class Maintenance:
             await self._desk.note_restore(verify_due_at=due_at)
             return
         dump = folder / backups[0].file
-        verified = await verify_backup(url, dump, self._me.settings.postgres_bin)
+        try:
+            verified = await verify_backup(url, dump, self._me.settings.postgres_bin)
+        except Exception:
+            await self._desk.note_restore(verify_due_at=time.time() + RESTORE_PAUSE_SEC)
+            raise
         now = time.time()
         self._metrics.restores_verified_total += 1
         self._metrics.restore_verified_timestamp_seconds = now
@@ -529,6 +536,16 @@ class Maintenance:
         self._me.log.error("backup.damaged", file=newest.file)
         await self._desk.note_damaged(newest.file)
         return None
+
+
+def find_paused_failure(report: BackupReport, now: float) -> str:
+    """Return why the last restore failed, if the next one waits for its hour; otherwise an empty text.
+
+    The report says it, so it holds over a restart of archive. A time that is further ahead counts as none.
+    """
+    if not report.verify_why or report.verify_due_at is None:
+        return ""
+    return report.verify_why if now < report.verify_due_at <= now + RESTORE_PAUSE_SEC else ""
 
 
 def find_restore_due(schedule: str, verified_at: float | None, oldest_at: float, now: float) -> float | None:

@@ -9,10 +9,12 @@ import pytest
 import redis
 
 from marketswarm.bus import Bus
+from marketswarm.cli.board_reading import read_board
+from marketswarm.cli.findings import Level, judge_board
 from marketswarm.keys import ARCHIVE_BACKUP, SOURCES_REFRESH, SOURCES_REFRESH_REQUEST
 from marketswarm.operator.source_refresh import RefreshReport, RefreshRequest, RefreshState
 from marketswarm.operator.tokens import Scope, create_token, write_token
-from support.market_board import open_market, run_apart
+from support.market_board import NOW, open_market, run_apart
 from support.rig import PLAIN
 from support.waiting import until
 
@@ -98,6 +100,20 @@ def test_health_names_each_part_with_its_age(market):
     assert "hit_rate" in whole["performance"]["charts"]
     assert whole["performance"]["signals"] is None
     assert market.get("/healthz").text == "ok\n"
+
+
+def test_doctor_reads_the_market_by_what_the_board_answers(market, tmp_path, monkeypatch):
+    url = httpx.URL(str(market.get("/health").url))
+    monkeypatch.setenv("BOARD_HOST", url.host)
+    monkeypatch.setenv("BOARD_PORT", str(url.port))
+    market.publish_bar("SPY", "1m", NOW, close=501.0)
+    until(lambda: read(market, "/health")["parts"]["newest_bar"]["name"])
+    found = asyncio.run(read_board(tmp_path))
+    assert (found.is_named, found.reason, found.chart_why) == (True, None, None)
+    assert found.symbol == found.parts["newest_bar"].name
+    judged = {each.about: each.level for each in judge_board(found)}
+    assert judged["chart"] in (Level.RIGHT, Level.NOTE)
+    assert {"board", "market", "postgresql", "gate", "series", "newest bar"} <= set(judged)
 
 
 def test_a_page_of_a_named_origin_reads_it(market):

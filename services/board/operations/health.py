@@ -100,6 +100,8 @@ def judge_backup(report: BackupReport | None, now: float) -> HealthPart:
         why = report.why or "the last attempt failed"
     elif report.find_late_sec(now) > LATE_BACKUP_SEC:
         why = "the next backup is late"
+    elif report.verify_why:
+        why = f"the newest backup could not be restored: {report.verify_why}"
     age_sec = None if report.made_at is None else _find_age(report.made_at, now)
     return HealthPart(PartStatus.DEGRADED if why else PartStatus.OK, age_sec, why)
 

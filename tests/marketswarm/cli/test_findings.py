@@ -6,11 +6,14 @@ from hypothesis import strategies as st
 
 from marketswarm.cli.findings import (
     ArchiveReading,
+    BoardPart,
+    BoardReading,
     BusReading,
     FleetReading,
     Level,
     judge_all,
     judge_archive,
+    judge_board,
     judge_bus,
     judge_fleet,
     parse_pubsub_limit,
@@ -186,3 +189,36 @@ def test_an_archive_in_order_is_right_and_one_that_may_not_be_read_is_a_note():
     levels = {each.about: each.level for each in judge_archive(archive(verified_at=700.0))}
     assert levels == {"archive": Level.RIGHT, "backup": Level.RIGHT, "restore": Level.RIGHT}
     assert [each.level for each in judge_archive(ArchiveReading(1.0, "auth"))] == [Level.NOTE]
+
+
+def levels_of(board):
+    return {each.about: each.level for each in judge_board(board)}
+
+
+def test_a_board_that_is_named_and_silent_is_wrong_and_one_that_nobody_names_is_a_note():
+    url = "http://127.0.0.1:8080"
+    assert levels_of(BoardReading(url, True, "refused")) == {"board": Level.WRONG}
+    assert levels_of(BoardReading(url, False, "refused")) == {"board": Level.NOTE}
+
+
+@pytest.mark.parametrize(
+    ("status", "level"), [("ok", Level.RIGHT), ("degraded", Level.WRONG), ("down", Level.WRONG)]
+)
+def test_the_parts_of_the_market_are_as_the_board_judges_them(status, level):
+    part = BoardPart(status, 90.0, "2 critical series not fresh", "SPY:1d")
+    found = list(judge_board(BoardReading("u", True, None, {"oldest_series": part, "system-redis": part})))
+    assert [(each.about, each.level) for each in found] == [("board", Level.RIGHT), ("series", level)]
+    assert "2 critical series not fresh, SPY:1d, " in found[1].text
+    assert levels_of(BoardReading("u", True, None, {"gate": BoardPart("off")})) == {"board": Level.RIGHT}
+
+
+@pytest.mark.parametrize(
+    ("why", "sec", "level"),
+    [("timeout", 5.0, Level.WRONG), (None, 3.0, Level.NOTE), (None, 0.1, Level.RIGHT)],
+)
+def test_a_chart_that_does_not_come_is_wrong_and_a_slow_one_is_a_note(why, sec, level):
+    assert levels_of(BoardReading("u", True, None, {}, "SPY", why, sec))["chart"] is level
+
+
+def test_a_board_that_keeps_its_parts_to_itself_is_a_note():
+    assert levels_of(BoardReading("u", True))["market"] is Level.NOTE

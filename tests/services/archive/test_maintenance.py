@@ -128,6 +128,9 @@ class Scene:
         self.me, self.database, self.metrics = Me(folder), Database(), ArchiveMetrics()
         self.observer = Observer()
         monkeypatch.setattr(maintenance, "DatabaseObserver", lambda _database: self.observer)
+        # it would look up the host of the address, and the moved clock runs as usual meanwhile
+        self.stale_dropped = 0
+        monkeypatch.setattr(maintenance, "drop_stale_copies", self.drop_stale_copies)
         monkeypatch.setattr(maintenance, "STEP_SEC", 0.01)
         monkeypatch.setattr(maintenance, "LOOK_EVERY_SEC", 0.05)
         monkeypatch.setattr(maintenance, "BACKUP_LIMITS", RequestLimits(take_every_sec=TAKE_EVERY_SEC))
@@ -137,6 +140,9 @@ class Scene:
         self.maintenance = Maintenance(
             self.me, lambda: settings, self.database, SimpleNamespace(), self.metrics
         )
+
+    async def drop_stale_copies(self, _url):
+        self.stale_dropped += 1
 
     def failures(self, job):
         return self.metrics.maintenance_failures_total[job]
@@ -278,6 +284,34 @@ async def test_old_backups_that_can_not_be_removed_are_a_failure_and_end_nobody(
         assert scene.metrics.backup_timestamp_seconds == MADE.begun_at
 
 
+async def test_a_restore_that_failed_is_tried_again_after_an_hour_even_by_another_instance(
+    scene, monkeypatch, tmp_path, moved_time
+):
+    tried = []
+
+    async def fail(*_arguments):
+        tried.append(time.time())
+        raise BackupError("what was restored is not what was saved: bars")
+
+    dumps = Dumps(monkeypatch)
+    dumps.made = replace(MADE, begun_at=time.time())
+    monkeypatch.setattr(maintenance, "hash_file", lambda _file: MADE.sha256)
+    monkeypatch.setattr(maintenance, "list_backups", lambda _folder: [replace(MADE, begun_at=1.0)])
+    monkeypatch.setattr(maintenance, "verify_backup", fail)
+    async with scene.running():
+        await auntil(lambda: len(tried) == 1)
+        await wait_for_report(scene, verify_why="what was restored is not what was saved: bars")
+    other = Scene(tmp_path, monkeypatch)
+    other.me.system = scene.me.system
+    async with other.running():
+        await auntil(lambda: "not what was saved" in other.me.degraded.get("maintenance restore", ""))
+        await asyncio.sleep(BACKUP_BACKOFF.first_sec + 1)
+        assert len(tried) == 1
+        moved_time.advance(maintenance.RESTORE_PAUSE_SEC)
+        await auntil(lambda: len(tried) == 2)
+        assert tried[1] - tried[0] >= maintenance.RESTORE_PAUSE_SEC
+
+
 async def report_of(scene):
     raw = await scene.me.system.client.get(ARCHIVE_BACKUP)
     return None if raw is None else BackupReport.parse(raw)
@@ -398,10 +432,12 @@ async def test_requests_that_come_too_fast_are_not_followed(scene, monkeypatch):
     Dumps(monkeypatch)
     async with scene.running():
         await wait_for_report(scene, state="failed")
+        begun = time.monotonic()
         for number in range(8):
             await ask(scene, f"request-{number}")
             await asyncio.sleep(TAKE_EVERY_SEC / 10)
-        assert [event for event, _ in scene.me.logged].count("backup.requested") == 1
+        most = 1 + int((time.monotonic() - begun) / TAKE_EVERY_SEC)  # more than 1 on a machine that is slow
+        assert 1 <= [event for event, _ in scene.me.logged].count("backup.requested") <= most
 
 
 @pytest.mark.parametrize(

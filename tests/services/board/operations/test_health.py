@@ -77,7 +77,7 @@ def test_an_old_bar_is_no_fault_because_markets_close():
     assert judge_bar(None, NOW).status is OFF
 
 
-def test_a_backup_that_failed_is_late_or_damaged_degrades():
+def test_a_backup_that_failed_is_late_or_damaged_or_could_not_be_restored_degrades():
     def judge(state=BackupState.IDLE, **fields):
         return judge_backup(BackupReport(state=state, ts=NOW, made_at=NOW - 60, **fields), NOW)
 
@@ -87,5 +87,8 @@ def test_a_backup_that_failed_is_late_or_damaged_degrades():
     assert judge(BackupState.FAILED, why="no space").why == "no space"
     assert judge(BackupState.FAILED).status is DEGRADED
     assert judge(damaged="archive-20261123T033000Z.dump").status is DEGRADED
+    unrestored = judge(verify_why="pg_restore failed")
+    assert unrestored.status is DEGRADED
+    assert unrestored.why == "the newest backup could not be restored: pg_restore failed"
     assert judge(BackupState.OFF).status is OFF
     assert judge_backup(None, NOW).status is OFF
