@@ -16,7 +16,7 @@ from marketswarm.tasks import end_tasks, gather_all
 from services.signals.ask.answers import CachedVote, find_life_ms, parse_answer
 from services.signals.ask.cache import VoteCache
 from services.signals.ask.calls import CallFailedError, VoterClient, make_voter_client
-from services.signals.ask.endpoints import AskSettings, NewsSettings
+from services.signals.ask.endpoints import AskSettings, ChatSettings, NewsSettings
 from services.signals.ask.keys import OriginKeys
 from services.signals.ask.metrics import AskMetrics
 from services.signals.ask.news import NewsMemory, list_headlines, vote_by_news
@@ -169,6 +169,8 @@ class VoteAsker:
         if isinstance(settings, NewsSettings):
             notes = self.news.find(question.symbol, question.as_of_ms, settings.window_sec)
             return vote_by_news(question, notes, settings.half_sec)
+        if isinstance(settings, ChatSettings) and settings.may_know_future(question.as_of_ms):
+            return Abstention.BEFORE_CUTOFF
         if not math.isfinite(question.price):
             return Abstention.NOT_A_NUMBER
         cached = self._cache.find(question, settings)

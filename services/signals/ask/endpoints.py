@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from typing import Annotated, Final, Literal
 
@@ -31,8 +32,17 @@ def _check_allowance(text: str) -> str:
     return text
 
 
+def _check_day(text: str) -> str:
+    try:
+        date.fromisoformat(text)
+    except ValueError:
+        raise ValueError("must be a day, such as 2025-07-01") from None
+    return text
+
+
 Calls = Annotated[int, Field(ge=1, le=100_000, strict=True)]
 VoteUrl = Annotated[str, AfterValidator(_check_url)]
+Day = Annotated[str, Field(pattern=r"^(?:19|20)\d{2}-\d{2}-\d{2}$"), AfterValidator(_check_day)]
 Allowed = Annotated[str, AfterValidator(_check_allowance)]
 
 
@@ -82,6 +92,16 @@ class ChatSettings(CallSettings):
     kind: Literal["chat"] = "chat"
     model: Annotated[str, Field(min_length=1, max_length=200)]
     """The name of the model at its endpoint. Example: `"grok-4"`."""
+    cutoff: Day | None = None
+    """The last day, in UTC, of what the model was trained on. Played over days up to this one, it is not
+    asked: it may know what came after. Example: `"2025-07-01"`."""
+
+    def may_know_future(self, as_of_ms: int) -> bool:
+        """Return True if an instant, in epoch milliseconds, is before the end of the day of `cutoff`."""
+        if self.cutoff is None:
+            return False
+        end = datetime.fromisoformat(self.cutoff).replace(tzinfo=UTC) + timedelta(days=1)
+        return as_of_ms < 1000 * end.timestamp()
 
     @cached_property
     def identity(self) -> str:

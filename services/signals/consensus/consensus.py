@@ -36,6 +36,8 @@ class Abstention(StrEnum):
     EXPIRED = "expired"
     NOT_A_NUMBER = "not_a_number"
     OUT_OF_RANGE = "out_of_range"
+    BEFORE_CUTOFF = "before_cutoff"
+    """The instant is one that a model may know the future of: it was trained on what came after."""
 
 
 Correlations = Mapping[frozenset[str], int]

@@ -21,7 +21,7 @@ from services.signals.ask.news import SymbolNote
 from services.signals.consensus.consensus import UNIT, Abstention
 from services.signals.voters.votes import Vote
 from support.rig.receiver import Answer, Receiver
-from support.scenes.votes import AS_OF_MS, PATIENT_SEC, ManualClock, ask_of, asking, deadline, reply
+from support.scenes.votes import AS_OF_MS, PATIENT_SEC, ManualClock, ask_of, asking, complete, deadline, reply
 from support.waiting import auntil
 
 
@@ -74,6 +74,30 @@ async def test_a_vote_that_does_not_answer_any_more_is_asked_for_again(bus, prog
         await ask_one(asker, **more)
         assert len(program.seen) == 2
         assert asker.metrics.cache_hits_total.total() == 0
+
+
+@pytest.mark.parametrize(("cutoff", "is_asked"), [("2027-01-15", False), ("2027-01-14", True), (None, True)])
+async def test_a_model_is_not_asked_about_days_that_it_was_trained_on(bus, cutoff, is_asked):
+    """AS_OF_MS is 2027-01-15 08:00 UTC: the day of the cut-off is known to the model to its end."""
+    with Receiver() as model:
+        model.always = complete()
+        chat = ChatSettings(url=model.url, model="trained", cutoff=cutoff)
+        async with asking(bus, {"mine": chat}) as asker:
+            found = await ask_one(asker)
+            assert isinstance(found, Vote) is is_asked
+            assert is_asked or found is Abstention.BEFORE_CUTOFF
+            assert len(model.seen) == is_asked
+            assert asker.metrics.answers_total["mine", "vote" if is_asked else "before_cutoff"] == 1
+
+
+async def test_a_vote_that_is_kept_does_not_count_before_a_cutoff_that_was_set_since(bus):
+    with Receiver() as model:
+        model.always = complete()
+        chat = ChatSettings(url=model.url, model="trained")
+        async with asking(bus, {"mine": chat}) as asker:
+            assert isinstance(await ask_one(asker), Vote)
+            await asker.configure(bus, {"mine": chat.model_copy(update={"cutoff": "2027-01-15"})})
+            assert await ask_one(asker) is Abstention.BEFORE_CUTOFF
 
 
 async def test_a_vote_of_another_model_is_not_taken_over(bus):

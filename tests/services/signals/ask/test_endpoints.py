@@ -77,6 +77,15 @@ def test_a_chat_voter_needs_a_url_and_a_model():
             ChatSettings(**lacking)
 
 
+@pytest.mark.parametrize(
+    "wrong", ["2025-13-01", "2025-02-30", "20250701", "2025-07-01T00:00", "soon", "", 20250701]
+)
+def test_a_cutoff_is_a_day(wrong):
+    with pytest.raises(ValidationError):
+        ChatSettings(url=URL, model="m", cutoff=wrong)
+    assert ChatSettings(url=URL, model="m", cutoff="2024-02-29").may_know_future(0)
+
+
 def test_news_have_ages():
     assert NewsSettings().half_sec == 1800
     with pytest.raises(ValidationError):
