@@ -17,6 +17,11 @@ from websockets.sync.client import connect
 import services.board.signals
 from marketswarm.fleet.log_witness import OWN_WITNESS
 from marketswarm.keys import SIGNALS_LOG, SIGNALS_SHADOW
+from services.board.fleet.probe_pictures import FILTERS as PROBE_FILTERS
+from services.board.fleet.words import FILTERS
+from services.board.market.pictures import FILTERS as MARKET_FILTERS
+from services.board.market.price_cells import make_cells
+from services.board.signals.words import FILTERS as SIGNAL_FILTERS
 from support.market_board import open_market, publishes, run_apart
 from support.postgres import Postgres
 from support.rig.browser import PHONE, find_violations, needs_chromium
@@ -319,7 +324,8 @@ def test_the_page_of_a_signal_has_the_sum_and_how_to_prove_it(market):
 def test_a_witness_of_the_fleet_itself_is_shown_as_a_copy_and_no_anchor():
     parts = Path(services.board.signals.__path__[0]).parent / "templates" / "market_signal_parts.html"
     page = jinja2.Environment(autoescape=True, loader=jinja2.FileSystemLoader(parts.parent))
-    page.filters |= {"printable": str, "since": str}
+    # the parts that it imports are compiled, too
+    page.filters |= {**FILTERS, **PROBE_FILTERS, **MARKET_FILTERS, **SIGNAL_FILTERS, "cells": make_cells}
     show = page.from_string(parts.read_text("utf-8")).make_module().witness_name
     assert "a copy, and no anchor" in show(f"a-fleet/{OWN_WITNESS}")
     assert show("witness.example/one") == "witness.example/one"
