@@ -30,6 +30,7 @@ from marketswarm.operator.service_reports import (
     ServiceRequest,
 )
 from marketswarm.operator.silences import Silence
+from marketswarm.operator.source_refresh import RefreshReport, RefreshRequest, RefreshState
 from marketswarm.operator.tokens import PingKey, Scope, Token
 
 NOW = 1_762_433_458.25
@@ -59,6 +60,10 @@ RECORDS = [
     RequestReport(request="r1", boot="b1", ts=NOW, result=RequestResult.DONE, ended=3),
     BackupReport(state=BackupState.RUNNING, ts=NOW, made_at=NOW - 60, why="no room"),
     BackupRequest(id="r1", by="medic", ts=NOW),
+    RefreshRequest(id="refresh.1", by="kim", ts=NOW, source="fred"),
+    RefreshReport(
+        request="refresh.1", state=RefreshState.FAILED, ts=NOW, series=3, tried=1, why="the bus is away"
+    ),
     DatabaseReport(ts=NOW, lag_sec=1.5, connections=3, table_ages={"bars": 60.0}),
     TimelineEntry(incident="feed.17000", ts=NOW, svc="feed", what=EntryKind.ACTED, remedy="restart", sec=1.5),
     HealingApproval(id="3f9a1c04", by="ann", ts=NOW),

@@ -6,6 +6,7 @@ import orjson
 import pytest
 
 from marketswarm.agent.lease import LeaseLost, clock
+from marketswarm.bus import matching_keys
 from marketswarm.keys import last_beat_key
 from marketswarm.testing import MemoryBuses
 from marketswarm.truth import parse_truth
@@ -116,7 +117,7 @@ async def test_a_bus_refuses_what_a_medic_sends_that_stood_still_until_its_lease
 
 
 async def test_what_was_deleted_before_the_lease_ended_is_on_record(buses, carry_out, monkeypatch):
-    monkeypatch.setattr(beside, "PAGE", 10)
+    monkeypatch.setattr(matching_keys, "PAGE", 10)
     await beat(buses, "b1")
     await fill(buses)
     write, written = LeasedWriter.write, []
