@@ -31,7 +31,7 @@ def test_each_figure_has_a_text_of_its_own_since_a_slowdown_is_named_by_it(bench
 def test_each_bench_that_a_page_names_is_there_and_the_page_of_figures_names_all(benches):
     for page in PAGES:
         shown = re.findall(
-            r'make bench(?:check)? ARGS="?([a-z ]+)|python -m bench ([a-z]+)', page.read_text("utf-8")
+            r'make bench(?:check)? ARGS="?([a-z_ ]+)|python -m bench ([a-z_]+)', page.read_text("utf-8")
         )
         words = {word for pair in shown for found in pair for word in found.split()}
         assert words <= benches.keys(), page

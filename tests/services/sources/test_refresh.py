@@ -184,10 +184,10 @@ async def list_alerts(scene):
 async def test_a_bus_that_fails_for_a_moment_does_not_end_a_run(scene, monkeypatch):
     load, errors = scene.loader.load, [BusError("market-redis", "timeout")] * 3
 
-    async def load_later(series):
+    async def load_later(series, **how):
         if errors:
             raise errors.pop()
-        return await load(series)
+        return await load(series, **how)
 
     monkeypatch.setattr(scene.loader, "load", load_later)
     await scene.refresh.load_old()

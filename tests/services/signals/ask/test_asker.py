@@ -12,7 +12,7 @@ from marketswarm import log as logs
 from marketswarm.bus import Bus
 from marketswarm.bus.circuit_breaker import BreakerState
 from marketswarm.bus.stored_values import count_unusable
-from marketswarm.keys import signal_vote_key, voter_breaker_key
+from marketswarm.keys import signal_vote_key, voter_account_key, voter_breaker_key
 from marketswarm.net.http import HttpClient, HttpError, HttpResponse
 from services.signals.ask.asker import REST_SEC
 from services.signals.ask.cache import LOOK_AGAIN_SEC
@@ -34,6 +34,10 @@ def program():
 
 def mine(program, **more):
     return {"mine": HttpSettings(url=program.url, **more)}
+
+
+def account_key(program):
+    return voter_account_key("mine", mine(program)["mine"].endpoint)
 
 
 async def ask_one(asker, *, clock=time.monotonic, **more):
@@ -136,9 +140,9 @@ async def test_what_redis_lacks_is_not_looked_for_with_each_cycle(server, bus, p
         await ask_one(asker)
         async with asking(bus, mine(program)) as other:
             program.always = reply()
-            server.cmd("DEL", "signals:account:mine")
+            server.cmd("DEL", account_key(program))
             await ask_one(other)
-        server.cmd("HSET", "signals:account:mine", "blocked", 9_999_999_999_999)
+        server.cmd("HSET", account_key(program), "blocked", 9_999_999_999_999)
         assert await ask_one(asker) is Abstention.LIMITED
         clock.ahead_sec = LOOK_AGAIN_SEC + 1
         assert isinstance(await ask_one(asker, clock=clock), Vote)
@@ -245,7 +249,7 @@ async def test_a_voter_that_wants_a_pause_gets_it(server, bus, program):
         assert len(program.seen) == 1
         assert asker.metrics.call_errors_total == {("mine", "429"): 1}
         assert asker.metrics.breakers == {"mine": BreakerState.CLOSED}
-        server.cmd("HSET", "signals:account:mine", "blocked", 0)
+        server.cmd("HSET", account_key(program), "blocked", 0)
         assert isinstance(await ask_one(asker), Vote)
 
 
