@@ -55,7 +55,11 @@ def make_operations(
         """Return what is kept of answers, on the bus and in memory, how old it is, how often it served."""
         return answer_fresh(await caches.read())
 
-    @api.get("/sources/refresh", response_model=RefreshReport)
+    @api.get(
+        "/sources/refresh",
+        response_model=RefreshReport,
+        responses={404: {"description": "Nobody asked for a refresh within a day"}},
+    )
     async def read_refresh() -> Response:
         """Return how far the refresh is that somebody asked for last; 404 without one in a day."""
         return answer_fresh(require_found(await sources.read(), "refresh"))

@@ -32,6 +32,7 @@ CREATED_AT_ONCE: Final = 20  # how many services a key may add at once
 CREATED_PER_SEC: Final = 1 / 60
 TURN_SEC: Final = 20.0  # how long a ping waits for its turn: CREATED_AT_ONCE of a key may wait
 FOLLOW_SEC: Final = 5.0  # how long a ping waits until the board follows the truth that it changed
+ADDED_SEC: Final = 1.0  # how long a ping with the key of one service waits until the board knows the service
 _LOOK_EVERY_SEC: Final = 0.02
 _REFUSED: Final = NOT_PINGED | {BOOTSTRAP, DEFAULT, OPERATOR}
 """The slugs that make no service. For a truth with a service called like a user of another kind,
@@ -171,9 +172,16 @@ class PingDesk:
     async def find_destination(self, secret: str, slug: str | None, client: str) -> Watch:
         """Return the service that a secret allows, and that `slug` names if it is given.
 
-        Raises RefusedPingError; a secret that is not known is counted against the client's address.
+        A service that was added with its key, and is pinged at once, is waited for for a second: keys are
+        known before the truth is followed. Raises RefusedPingError; a secret that is not known is counted
+        against the client's address.
         """
-        return self.find_by_key(await self.check_secret(secret, client), slug)
+        key, by = await self.check_secret(secret, client), time.monotonic() + ADDED_SEC
+        while key.svc is not None and key.svc not in self._find_directory().by_name:
+            if time.monotonic() > by:
+                break
+            await asyncio.sleep(_LOOK_EVERY_SEC)
+        return self.find_by_key(key, slug)
 
     async def check_secret(self, secret: str, client: str) -> KnownKey:
         """Return the key of a secret.

@@ -98,3 +98,16 @@ async def test_a_key_adds_only_so_many_at_once(rig, make_editor, monkeypatch):
     found = [(await rig.ask(f"/ping/{key}/job{n}", query=b"create=1"))[0] for n in range(3)]
     assert found == [201, 201, 429]
     assert len(editor.authors) == 2
+
+
+async def test_a_service_that_was_just_added_with_its_key_is_waited_for_and_one_that_is_gone_is_not_found(
+    rig, make_editor, monkeypatch
+):
+    editor, (_, key) = make_editor(), await rig.make_key("late")
+    editor.services["late"] = {}
+    asyncio.get_running_loop().call_later(0.05, editor.follow)
+    assert (await rig.ask(f"/ping/{key}"))[:2] == (200, b"OK")
+    monkeypatch.setattr(desk, "ADDED_SEC", 0.05)
+    del editor.services["late"]
+    editor.follow()
+    assert (await rig.ask(f"/ping/{key}"))[:2] == (404, b"not found")
