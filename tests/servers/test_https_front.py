@@ -19,7 +19,11 @@ from support.scenes.board import TRUTH
 from support.waiting import until
 
 ROOT = Path(__file__).parents[2]
-pytestmark = [pytest.mark.live, pytest.mark.needs("caddy")]
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.needs("caddy"),
+    pytest.mark.nightly("tests/deploy/test_compose_file.py holds the overlay; Caddy may start late"),
+]
 NAME = "status.example"
 
 
