@@ -148,8 +148,9 @@ def without_the_variable_the_ports_are_closed(published: Published) -> None:
 @pytest.mark.skipif(not HAS_IPV6, reason="this machine has no IPv6")
 def test_a_machine_that_the_engine_gives_the_gateways_address_reads_no_page_without_a_token(engine, tmp_path):
     """As each that comes over IPv6 to a network without it: the engine's own proxy connects in its place."""
-    with Project(tmp_path) as fleet, OtherMachine(tmp_path) as (_, other):
-        address = OtherMachine.ADDRESSES_V6[0]
+    machine = OtherMachine(tmp_path)
+    with Project(tmp_path) as fleet, machine as (_, other):
+        address = machine.addresses_v6[0]
         fleet.env["MARKETSWARM_PUBLISH"] = f"[{address}]"
         assert f"rediss://join@[{address}]:" in fleet.make("up", within=280)
 

@@ -1,8 +1,10 @@
 """Other machines on this one: network namespaces with a wire between them. They need root and `ip`."""
 
 import os
+import re
 import subprocess
 import sys
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from types import TracebackType
 
@@ -98,6 +100,7 @@ class Machines:
     def __enter__(self) -> tuple[Machine, Machine]:
         first, second = self._names
         made: list[str] = []
+        _remove_of_the_dead()
         try:
             for name in self._names:
                 _ip("netns", "add", name)
@@ -123,29 +126,33 @@ class Machines:
 class OtherMachine:
     """`with OtherMachine(folder) as (address, other):` a machine on a wire to this one; the address is ours.
 
-    The machine is removed at the end, and the wire with it.
+    The machine is removed at the end, and the wire with it. Each process has a network of its own, since
+    two wires with one address answer for each other.
     """
 
-    ADDRESSES = ("198.51.100.10", "198.51.100.20")
-    """Of this machine and of the other one; like those of `Machines`, they are no network's but ours."""
-    ADDRESSES_V6 = ("fd51:51::10", "fd51:51::20")
-    """The same of IPv6, where this machine has that."""
-
     def __init__(self, folder: Path) -> None:
-        self._folder, self._name, self._wire = folder, f"ms-{os.getpid()}-other", f"ms{os.getpid()}"
+        pid = os.getpid()
+        self._folder, self._name, self._wire = folder, f"ms-{pid}-other", f"ms{pid}"
+        networks = IPv4Network("198.18.0.0/15"), IPv6Network("fd51:51::/32")
+        start, start_v6 = networks[0][4 * (pid % 2**15)], networks[1][pid << 64]
+        self.addresses = f"{start + 1}", f"{start + 2}"
+        """Of this machine and of the other one; like those of `Machines`, they are no network's but ours."""
+        self.addresses_v6 = f"{start_v6 + 1}", f"{start_v6 + 2}"
+        """The same of IPv6, where this machine has that."""
 
     def __enter__(self) -> tuple[str, Machine]:
-        ours, theirs = self.ADDRESSES
+        ours, theirs = self.addresses
+        _remove_of_the_dead()
         _ip("netns", "add", self._name)
         try:
             _ip("link", "add", self._wire, "type", "veth", "peer", "name", "wire", "netns", self._name)
-            _ip("address", "add", f"{ours}/24", "dev", self._wire)
+            _ip("address", "add", f"{ours}/30", "dev", self._wire)
             _ip("link", "set", self._wire, "up")
-            _ip("-n", self._name, "address", "add", f"{theirs}/24", "dev", "wire")
+            _ip("-n", self._name, "address", "add", f"{theirs}/30", "dev", "wire")
             for each in ("lo", "wire"):
                 _ip("-n", self._name, "link", "set", each, "up")
             if HAS_IPV6:
-                ours_v6, theirs_v6 = self.ADDRESSES_V6
+                ours_v6, theirs_v6 = self.addresses_v6
                 # nodad: nobody else is on the wire, so there is nothing to wait for
                 _ip("address", "add", f"{ours_v6}/64", "dev", self._wire, "nodad")
                 _ip("-n", self._name, "address", "add", f"{theirs_v6}/64", "dev", "wire", "nodad")
@@ -181,10 +188,17 @@ def require_closed_bus(machine: Machine, address: str, port: int, certificate: P
     assert "NOPERM" in looked.stdout, looked
 
 
+def _remove_of_the_dead() -> None:
+    """Remove the machines of killed test runs: nobody else would, and their wires keep their addresses."""
+    for name, pid in re.findall(r"^(ms-(\d+)-\w+)", _ip("netns", "list").stdout, re.MULTILINE):
+        if not Path("/proc", pid).exists():
+            _ip("netns", "delete", name, check=False)  # unless another run was first
+
+
 def _remove(names: list[str]) -> None:
     for name in names:  # the wire goes with its ends
         _ip("netns", "delete", name)
 
 
-def _ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, capture_output=True, timeout=_WITHIN_SEC)
+def _ip(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["ip", *words], check=check, capture_output=True, text=True, timeout=_WITHIN_SEC)
