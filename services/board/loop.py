@@ -1,5 +1,6 @@
 """The main loop of the board: read the fleet, pass on what changed, and answer browsers beside that."""
 
+import asyncio
 import gc
 import time
 from functools import partial
@@ -55,7 +56,8 @@ async def main() -> int:
         backtests = Backtests(me.settings, market, board.audit)
         signals = SignalBoard(market, lambda: me.truth)
         rules = make_rules(me.settings)
-        app = create_app(board, market, backtests, signals, rules)
+        # in a thread: it takes a second of a processor, and a loop that stands still so long counts as hung
+        app = await asyncio.to_thread(create_app, board, market, backtests, signals, rules)
         pings, management = create_pings(board.fleet, board.keys, board.steering, board.editor.add_service)
         gate = PingGate(app, rules, pings, app.responses, management)
         answers = AnswerTimes(gate)
