@@ -21,6 +21,7 @@ from marketproof.comparison import (
 from marketproof.market import write_actions, write_days
 from marketproof.plan import AFTER_MS, BUSES, LOAD_SEC, Plan, choose_breaks, describe_cut, list_vices
 from marketproof.station import LOOK_SEC, MARKET, SYSTEM, Station
+from services.sources.cascade.history import REVISE_PAUSE_SEC
 from support.market_prices import write_truth
 from support.market_server import MarketServer, run_market
 from support.waiting import Patience
@@ -112,7 +113,11 @@ class Proof:
             station.watch(LOOK_SEC)
             unfinished, now = station.find_unfinished(over_ms / 1000), station.read_last_ids()
             if not unfinished and now == before and time.monotonic() - since >= STEADY_SEC:
-                break
+                unfinished = station.find_unrevised(over_ms / 1000)
+                if not unfinished:
+                    break
+                # what a limit left out is asked for after a pause of the played clock
+                clock.jump(clock() + round(1000 * REVISE_PAUSE_SEC))
             if unfinished or now != before:
                 since, before = time.monotonic(), now
             if patience.is_over():

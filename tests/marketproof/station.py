@@ -30,6 +30,7 @@ from marketproof.plan import (
     describe_cut,
     make_truth,
 )
+from services.sources.cascade.state import REVISE_EVERY_SEC
 from support.market_prices import published_ms
 from support.market_server import MarketServer
 from support.postgres import Postgres
@@ -314,6 +315,20 @@ class Station:
                 return f"{name} is loaded up to {state.get('newest_ms')}, not to {start_ms}"
             if state["loaded_at"] < since_sec and state["status"] != "closed":
                 return f"{name} was loaded before the end"
+        return None
+
+    def find_unrevised(self, since_sec: float) -> str | None:
+        """Return which series was not asked for all that may have changed since `since_sec` of that clock.
+
+        A source that is limited, or that fails, leaves that to its next answer. A closed market is not asked.
+        """
+        with self._connect(MARKET) as client:
+            for feed in self._plan.feeds:
+                state = orjson.loads(client.hget("market:series", feed.series) or "{}")
+                attempt = state.get("attempts", {}).get(state.get("serving"), {})
+                due_at = attempt.get("history", {}).get("revise_at", 0.0)
+                if due_at < since_sec + REVISE_EVERY_SEC and state.get("status") != "closed":
+                    return f"{feed.series} is asked for what may have changed at {due_at:.0f}: {attempt}"
         return None
 
     def _find_down(self) -> str | None:

@@ -195,8 +195,8 @@ class SeriesLoader:
         if loaded.outcome is not LoadOutcome.LOADED or served is None or served.answer.since_ms is not None:
             return None
         source, session = served.source, await self.reader.find_session(series.session)
-        is_of_catalog = source in self.reader.catalog
-        if served.verdict is not SourceVerdict.FRESH or not served.is_asked or not is_of_catalog:
+        # one that is late, too: of a symbol that trades seldom it is for hours, and corrects bars meanwhile
+        if not served.is_asked or source not in self.reader.catalog:
             return None
         now_ms, revise_days = round(1000 * self._now()), self._get_settings().load.revise_days
         wanted_ms = find_oldest(series, session, now_ms)
