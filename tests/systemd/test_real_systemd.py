@@ -106,6 +106,13 @@ refused TryRestartUnit marketswarm@healer.service > /opt/told/one-that-may
 journalctl -u marketswarm@medic -o cat --no-pager > /opt/told/medic.log
 """
 
+IN_ITS_OWN_MOUNTS = ("unshare", "--mount", "--propagation", "private", "sh", "-c")
+IN_ITS_OWN_MOUNTS += ('mount --bind -o ro / "$1" && shift && exec "$@"', "sh")
+"""Run a command with this machine's files at the folder that is named first, where nobody else sees them.
+
+They are gone with the command, however it ends: whoever cleans up folders of tests must not find them there.
+"""
+
 
 @pytest.fixture
 def told(tmp_path):
@@ -134,18 +141,17 @@ def told(tmp_path):
         *(f"--bind-ro={source}:{place}" for source, place in seen.items()),
         *("/bin/sh", "/opt/given/boot.sh"),
     ]
-    subprocess.run(["mount", "--bind", "-o", "ro", "/", root], check=True)
-    try:
-        environ = {**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": str(int(has_unified_hierarchy()))}
-        with subprocess.Popen(
-            command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        ) as box:
-            try:
-                box.wait(360)
-            finally:
-                box.terminate()  # ends what runs in it, too; a kill would leave it behind
-    finally:
-        subprocess.run(["umount", "--recursive", root], check=True)
+    environ = {**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": str(int(has_unified_hierarchy()))}
+    with subprocess.Popen(
+        [*IN_ITS_OWN_MOUNTS, root, *command],
+        env=environ,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as box:
+        try:
+            box.wait(360)
+        finally:
+            box.terminate()  # ends what runs in it, too; a kill would leave it behind
     return out
 
 
