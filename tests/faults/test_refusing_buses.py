@@ -121,8 +121,8 @@ def test_rows_11_12_a_bus_that_refuses_is_one_fact_and_what_it_did_not_take_is_t
             said = proc.logs()[before:]
             assert proc.running
             others = {line.get("reason") for line in said} - {None, "silent", way.reason}
-            # a busy machine may see a second reason on the way, each of the healer's three relays by itself
-            assert len(said) <= LINES + 3 * len(others), f"{len(said)} lines in {REFUSED_SEC} s: {said}"
+            # a busy machine may see a second reason on the way, each of the healer's five relays by itself
+            assert len(said) <= LINES + 5 * len(others), f"{len(said)} lines in {REFUSED_SEC} s: {said}"
             names = ("event", "bus", "reason", "svc", "why", "stream")
             same = Counter(tuple(line.get(name) for name in names) for line in said)
             assert max(same.values(), default=0) <= 2, f"said again and again: {same.most_common(3)}"
