@@ -69,9 +69,10 @@ need_docker() {
     docker info >/dev/null 2>&1 || stop 2 "docker does not answer: $(docker info 2>&1 | grep -i error | head -n 1)"
 }
 
+# that of the buses, which compose does not make; one of compose.tls.yaml it does
 network() {
     said=$(docker compose config) || exit
-    printf '%s\n' "$said" | sed -n '/^networks:/,/^[^ n]/s/^    name: //p'
+    printf '%s\n' "$said" | sed -n '/^networks:/,/^[^ n]/{/^  marketswarm-bus:/,/^  [^ ]/s/^    name: //p;}'
 }
 
 # on a terminal Compose draws what it does; elsewhere that would be a line for each step of each container
