@@ -20,7 +20,7 @@ from support.rig.receiver import Receiver
 BEGUN: list[Project] = []
 SHARED = {
     "fleet": ("crashes", "hardened", "ping_lines", "runbooks"),
-    "others": ("engine", "front", "market", "publish"),
+    "others": ("engine", "front", "market", "publish", "reload"),
 }
 """Which files one worker runs. A test waits for containers most of its time, so two of them share a core."""
 
