@@ -114,6 +114,18 @@ async def test_a_bar_that_comes_late_or_is_corrected_is_taken_after_the_next_hou
     assert closes[vendor.hour_ms(LATE)] == closes[vendor.hour_ms(WRONG)] == 2
 
 
+async def test_a_source_that_is_late_is_asked_for_corrections_too(market, vendor):
+    """As of a symbol that trades seldom: it may be for hours, and corrects bars meanwhile."""
+    limit_parts(market, 20)
+    await market.load(COIN)
+    vendor.healed = True
+    market.ahead_sec += 5 * 3600
+    result = await load_an_hour_later(market)
+    assert result.state.attempts["coinbase"].verdict is SourceVerdict.LATE
+    closes = await read_closes(market)
+    assert closes[vendor.hour_ms(LATE)] == closes[vendor.hour_ms(WRONG)] == 2
+
+
 async def test_where_one_request_has_all_no_more_are_sent(market, vendor):
     limit_parts(market, 300)
     await market.load(COIN)
