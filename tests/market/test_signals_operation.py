@@ -94,7 +94,7 @@ def test_each_query_of_the_dashboard_has_an_answer_from_signals_that_run(scene, 
 
         def list_missing():
             scene.move()  # so that there is something to evaluate
-            empty, refused = find_empty(prometheus, DASHBOARD)
+            empty, refused = find_empty(prometheus, list_queries(DASHBOARD))
             assert not refused, refused
             return [one for one in empty if one.panel not in (*OUTSIDE, *WITNESSED)]
 

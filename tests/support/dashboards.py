@@ -2,7 +2,7 @@
 
 import time
 import urllib.error
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -60,11 +60,13 @@ def list_variables(names: Collection[str]) -> Iterator[tuple[str, ...]]:
                 yield tuple(inner.split(", "))
 
 
-def find_empty(prometheus: Prometheus, names: Collection[str]) -> tuple[list[Asked], list[tuple[Asked, str]]]:
-    """Ask everything; return the queries without a series, and those that are refused, with the reason."""
+def find_empty(
+    prometheus: Prometheus, queries: Iterable[Asked]
+) -> tuple[list[Asked], list[tuple[Asked, str]]]:
+    """Ask each query; return those without a series, and those that are refused, with the reason."""
     empty, refused = [], []
     now = time.time()
-    for one in list_queries(names):
+    for one in queries:
         try:
             if one.instant:
                 found = prometheus.ask("query", query=one.expr, time=str(now))

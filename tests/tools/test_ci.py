@@ -170,7 +170,7 @@ def test_the_night_has_its_parts_too_and_one_long_proof_that_fails_makes_it_red(
     ended, made = run(checkout, "nightly", DOCKER_HOST="unix:///there", RED="soak")
     assert made[:6] == ["environment", "variants", "boardtest", "test", CONTAINERS, "imagetest"]
     assert sorted(made[6:9]) == ["breaks", "fuzz", "soak"]  # beside each other
-    assert made[9:] == ["faultgym", "marketproof", "boardload", "benchcheck"]
+    assert made[9:] == ["faultgym", "marketproof", "boardload", "benchcheck", "coverage"]
     assert "== red: make soak" in ended.stdout
     assert last_line(ended) == "15 passed in 10.00s (0:00:10)"
     assert ended.returncode == 1
