@@ -88,7 +88,7 @@ def test_a_day_that_was_built_has_the_minutes_that_its_bar_says_and_not_those_of
         MinuteCount("SPY", 1000, "massive", 300, 0, False),
         MinuteCount("SPY", 0, "massive", 7, 0, False),
     ]
-    built = [BuiltDay("SPY", 1000, 380, 10)]
+    built = [BuiltDay("SPY", 1000, 380, 9)]  # by the calendar of bars
     first, second = judge_days([day, other], counts, Rejections(), built)
-    assert (first.minutes, first.missing, first.sources) == (380, 10, (("massive", 300),))
+    assert (first.minutes, first.missing, first.sources) == (380, 9, (("massive", 300),))
     assert (second.minutes, second.missing) == (7, 383), "its bar says nothing"
