@@ -261,6 +261,11 @@ def test_a_bar_whose_close_is_a_hair_above_its_high_has_that_high():
     assert (bar.high, bar.close) == (2.00001, 2.00001)
 
 
+def test_a_price_that_was_kept_in_single_precision_is_the_decimal_that_it_was():
+    (bar,) = read_hour(open=577.969970703125, high=600.0).records
+    assert bar.open == 577.97
+
+
 HUGE = 19_800_000
 """The size of a document that is within the limit of bytes."""
 TOO_MANY_VALUES = {
