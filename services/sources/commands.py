@@ -451,8 +451,9 @@ def _list_by_symbol(config: SourcesSettings) -> list[dict[str, Any]]:
 
 def _add_served(text: str, new: NewSymbol) -> str:
     """Return the text with one more symbol; raise EditError if no source that it gets has its series."""
-    if new.sources or new.symbol in text:
-        return symbol_edit.add_symbol(text, new)
+    added = symbol_edit.add_symbol(text, new)
+    if new.sources:
+        return added
     catalog = shipped_catalog()
     for each in symbol_edit.list_models(text, new):
         entry = SeriesEntry.model_validate(each)
@@ -465,7 +466,7 @@ def _add_served(text: str, new: NewSymbol) -> str:
             what = f"{entry.kind}{timeframe and f' of {timeframe}'} of {new.symbol}"
             which = "".join(f" --from {source.name}" for source in serving[:2]) or "; no source has them"
             raise EditError(f"{', '.join(entry.sources)}: not known to have {what}; say for example{which}")
-    return symbol_edit.add_symbol(text, new)
+    return added
 
 
 def _read_work(data: Path) -> WorkSettings:
