@@ -48,7 +48,7 @@ from marketswarm.truth import SYSTEM, suggest_name
 from marketswarm.truth.document_edit import EditError
 from services.market.records import AssetClass, RecordKind
 from services.sources import symbol_edit
-from services.sources.access.keys import read_keys
+from services.sources.access.keys import list_open, read_keys
 from services.sources.access.trial import (
     Trial,
     ask_questions,
@@ -172,7 +172,7 @@ def try_(
         return
     source = _find_source(name, data)
     keys = read_keys([source], os.environ)
-    if source.auth.env and not source.auth.optional and source.name not in keys:
+    if not list_open([source], keys):
         raise Mistake(f"{source.name} needs a key: put it into {source.auth.env}")
     if base_url is not None:  # its key must not be sent in plain text
         try:
@@ -199,9 +199,7 @@ def _try_all(
 ) -> None:
     """Ask each source that may be asked, and show a report. Raise Exit, code 1, if something did not fit."""
     keys = read_keys(catalog.values(), os.environ)
-    sources = [
-        each for each in catalog.values() if not each.auth.env or each.auth.optional or each.name in keys
-    ]
+    sources = list_open(catalog.values(), keys)
     reports = event_loop.run(try_sources(sources, keys, base_urls, output.print_aside))
     good = [each.source for each in reports if each.is_good and each.source not in base_urls]
     if good:
@@ -453,8 +451,9 @@ def _list_by_symbol(config: SourcesSettings) -> list[dict[str, Any]]:
 
 def _add_served(text: str, new: NewSymbol) -> str:
     """Return the text with one more symbol; raise EditError if no source that it gets has its series."""
-    if new.sources or new.symbol in text:
-        return symbol_edit.add_symbol(text, new)
+    added = symbol_edit.add_symbol(text, new)
+    if new.sources:
+        return added
     catalog = shipped_catalog()
     for each in symbol_edit.list_models(text, new):
         entry = SeriesEntry.model_validate(each)
@@ -463,11 +462,11 @@ def _add_served(text: str, new: NewSymbol) -> str:
         known = [catalog[name] for name in entry.sources if name in catalog]
         if not any(any(source.find_endpoints(*question)) for source in known):
             serving = [each for each in catalog.values() if any(each.find_endpoints(*question))]
-            serving.sort(key=lambda source: bool(source.auth.env) and not source.auth.optional)
+            serving.sort(key=lambda source: source.auth.is_key_needed)
             what = f"{entry.kind}{timeframe and f' of {timeframe}'} of {new.symbol}"
             which = "".join(f" --from {source.name}" for source in serving[:2]) or "; no source has them"
             raise EditError(f"{', '.join(entry.sources)}: not known to have {what}; say for example{which}")
-    return symbol_edit.add_symbol(text, new)
+    return added
 
 
 def _read_work(data: Path) -> WorkSettings:

@@ -103,16 +103,20 @@ class Lexicon:
         return list(dict.fromkeys(self._topics.find_in(text, _WORD.findall(text))))[:MAX_FOUND]
 
 
-def list_market_symbols(truth: Truth) -> dict[str, tuple[str, ...]]:
-    """Return the symbols of the market that a truth names, with what else they are called.
+def make_lexicon(
+    truth: Truth, symbols: Mapping[str, Iterable[str]], topics: Mapping[str, Iterable[str]]
+) -> Lexicon:
+    """Return the lexicon of the symbols of the market that a truth names, and of those of the settings.
 
-    One that is not a word, such as EUR/USD, is found as it is written.
+    One that is not a word, such as EUR/USD, is found as it is written. Of a symbol in both, the company names
+    of the settings (`symbols`) count.
     """
-    return {
+    named: dict[str, Iterable[str]] = {
         symbol: (*one.names, *(() if symbol.isalnum() else (symbol,)))
         for symbol, one in list_truth_names(truth).items()
         if not one.is_series
     }
+    return Lexicon(named | dict(symbols), topics)
 
 
 @cache

@@ -18,7 +18,7 @@ from marketswarm.pages import split_pages
 from marketswarm.truth import Truth
 from services.vexy_ai.metrics import VexyMetrics
 from services.vexy_ai.note_store import NoteStore
-from services.vexy_ai.notes import Lexicon, list_market_symbols
+from services.vexy_ai.notes import Lexicon, make_lexicon
 from services.vexy_ai.records import Record, UnusableError, make_record
 from services.vexy_ai.settings import (
     NoteSettings,
@@ -149,8 +149,7 @@ class VexyWorker:
         """Return the records of entries; an unusable one becomes a dead letter, one that fails waits."""
         truth = self._me.truth
         if self._lexicon[0] is not settings or self._lexicon[1] is not truth:
-            symbols = list_market_symbols(truth) | dict(settings.symbols)
-            self._lexicon = settings, truth, Lexicon(symbols, settings.topics)
+            self._lexicon = settings, truth, make_lexicon(truth, settings.symbols, settings.topics)
         records, lexicon = [], self._lexicon[2]
         for entry in entries:
             try:

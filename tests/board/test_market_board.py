@@ -192,7 +192,7 @@ UNKNOWN = (
     "/api/v1/bars/{}", "/api/v1/bars/{}?timeframe=1d&from=30d", "/api/v1/bars/{}?format=csv",
     "/api/v1/indicators/{}", "/api/v1/features/{}", "/api/v1/quotes?symbols={}",
     "/api/v1/quotes?symbols={},GLD", "/api/v1/quotes?symbols={}&from=1d",
-    "/api/v1/correlations?symbols=SPY,{}", "/market/symbol/{}",
+    "/api/v1/correlations?symbols=SPY,{}", "/api/v1/actions/{}", "/market/symbol/{}",
 )  # fmt: skip
 
 

@@ -489,6 +489,7 @@ def _add_symbols(api: APIRouter, market: Market) -> None:
         """
         name = require_symbol(symbol)
         rows = await market.archive.read_actions(name, params)
+        await market.names.require_symbols(() if rows else (name,))
         about = {"symbol": name, "cursor": find_action_cursor(rows, params)}
         table = AnswerTable("actions", ACTION_COLUMNS, rows, about)
         return send_table(request, make_answer(table, params.format))

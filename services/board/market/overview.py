@@ -265,7 +265,7 @@ def _find_total(past: SeriesPast, price: float | None, compared: Point | None) -
     """Return the change in percent since a close, as if its dividends were put into shares."""
     start = None if compared is None else compared[0]
     total = next((value for at, value in past.total if at == start), None)
-    return 100 * (price - total) / abs(total) if price is not None and total else None
+    return find_percent(price - total, total) if price is not None and total is not None else None
 
 
 def _find_prices(one: StoredSeries, past: SeriesPast, live: LiveMarket) -> list[KnownPrice]:

@@ -214,7 +214,7 @@ class SourceClient(HttpClient):
         )
         if not endpoints:
             return SourceAnswer(source.name, AnswerStatus.FAILED, NOT_SERVED)
-        if source.auth.env and not source.auth.optional and not self.keys.get(source.name):
+        if source.auth.is_key_needed and not self.keys.get(source.name):
             return SourceAnswer(source.name, AnswerStatus.FAILED, NO_KEY)
         reading = await breaker.ask()
         if reading.refusal:

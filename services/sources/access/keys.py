@@ -1,6 +1,6 @@
 """Read the keys of sources from the environment: each source's file names its variables."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 
 from marketswarm.exit import Code, Exit
 from marketswarm.settings import read_variable
@@ -17,6 +17,11 @@ def read_keys(sources: Iterable[MarketSource], environ: Mapping[str, str]) -> di
     """
     found = {source.name: _read_keys_of(source, environ) for source in sources if source.auth.env}
     return {name: keys for name, keys in found.items() if keys}
+
+
+def list_open(sources: Iterable[MarketSource], with_key: Container[str]) -> list[MarketSource]:
+    """Return the sources that may be asked: those that need no key, and those whose key is set."""
+    return [each for each in sources if not each.auth.is_key_needed or each.name in with_key]
 
 
 def _read_keys_of(source: MarketSource, environ: Mapping[str, str]) -> tuple[ApiKey, ...]:

@@ -42,8 +42,7 @@ class AvailableKeys:
         source = self.catalog.get(name)
         if source is None or name in self.replays or is_stream(series, name):
             return False
-        is_open = not source.auth.env or source.auth.optional or name in self.with_key
-        return not is_open and self._serves(series, source)
+        return source.auth.is_key_needed and name not in self.with_key and self._serves(series, source)
 
     def lacks_keys(self, series: Series) -> bool:
         """Return True if each source that has this series needs a key that is not set, and there are some."""

@@ -136,6 +136,11 @@ class Auth(FilePart):
     """The name of the header with the secret."""
     optional: bool = False
 
+    @property
+    def is_key_needed(self) -> bool:
+        """Whether the source is never asked without a key."""
+        return bool(self.env) and not self.optional
+
     @model_validator(mode="after")
     def _is_complete(self) -> Self:
         """Raise ValueError if a part is missing that the place needs."""

@@ -169,6 +169,14 @@ def test_a_bar_of_massive_is_a_minute_of_a_stock():
         assert provenance.is_replay == (source == b"replay")
 
 
+def test_a_bar_whose_close_is_a_hair_above_its_high_is_read_with_that_high():
+    bar = parse_bar({**MINUTE, b"close": b"2.00001"})
+    assert (bar.high, bar.close) == (2.00001, 2.00001)
+    assert parse_bar({**MINUTE, b"close": b"2.1"}).high == 2, (
+        "that is more than rounding, and not settled here"
+    )
+
+
 def test_any_other_source_has_to_name_the_asset_class():
     for extra in ({}, {b"source": b"kraken"}, {b"source": b"ws", b"asset": b"tulips"}):
         with pytest.raises(EntryError, match="asset: unknown"):

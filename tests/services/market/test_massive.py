@@ -66,6 +66,7 @@ def test_bars_that_are_wanted_come_out_and_hold_their_symbol():
 @pytest.mark.parametrize(
     ("event", "kind"),
     [
+        ("no event", "malformed"),
         (told("XYZ", LAST), "stranger"),
         (told("AAPL", LAST + 60 * MINUTE), "implausible"),
         (told("AAPL", MINUTE), "implausible"),

@@ -1,3 +1,5 @@
+import time
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -39,6 +41,17 @@ from support.examples import examples
 )
 def test_a_date_in_any_form_is_an_instant_or_nothing(text, date):
     assert read_date(text) == date
+
+
+@pytest.mark.parametrize("text", ["2024-06-03T10:00:00", "Mon, 03 Jun 2024 10:00:00"])
+def test_a_date_without_a_zone_is_of_utc_wherever_the_machine_is(monkeypatch, text):
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    time.tzset()
+    try:
+        assert read_date(text) == "2024-06-03T10:00:00Z"
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 def test_what_feedparser_understood_counts_unless_a_zone_has_a_name():

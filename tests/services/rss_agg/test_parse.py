@@ -273,6 +273,7 @@ def entry(ident="1", link="https://a/1", title="One", summary="It is.", publishe
         ("A & B &#38; C &#x26; D", "A & B & C & D"),
         ("AT&amp;amp;T", "AT&T"),
         ("<![CDATA[AT&T & S&P; x]]> & more", "AT&T & S&P; x & more"),
+        ("<![CDATA[R&amp;D &copy; x]]>", "R&D \N{COPYRIGHT SIGN} x"),
         ("R&D; &nosuch; x", "R&D; &nosuch; x"),
     ],
 )

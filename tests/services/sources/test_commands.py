@@ -190,12 +190,13 @@ def test_symbols_are_listed_added_and_disabled_in_the_truth_file(shell, tmp_path
     ]
 
 
-def test_a_symbol_that_no_source_of_its_model_serves_is_refused_with_sources_that_do(shell, tmp_path):
+@pytest.mark.parametrize("symbol", ["US.CPI", "GD"])  # the second stands within the text of the truth
+def test_a_symbol_that_no_source_of_its_model_serves_is_refused_with_sources_that_do(shell, tmp_path, symbol):
     entry = {"symbol": "GDP", "asset": "crypto", "from": ["binance_us"]}
     (tmp_path / "truth.json").write_text(json.dumps({"services": {"sources": {"endpoints": [entry]}}}))
-    refused = shell("symbol", "add", "US.CPI", "--like", "GDP", "--yes")
+    refused = shell("symbol", "add", symbol, "--like", "GDP", "--yes")
     assert refused.returncode == 2
-    assert "binance_us: not known to have bars of 1m of US.CPI" in refused.stderr
+    assert f"binance_us: not known to have bars of 1m of {symbol}" in refused.stderr
 
 
 async def test_several_sources_are_tried_at_a_time_with_a_report_of_each(site):

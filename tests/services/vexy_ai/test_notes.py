@@ -8,7 +8,7 @@ from services.vexy_ai.notes import (
     MAX_FOUND,
     Lexicon,
     Note,
-    list_market_symbols,
+    make_lexicon,
     make_note,
     note_identity,
     parse_note,
@@ -181,10 +181,11 @@ def test_the_symbols_of_the_market_in_the_truth_are_found_and_need_no_settings()
     sources = {"access_points": {"publish_to": points}, "endpoints": endpoints}
     named = {"settings": {"symbols": {"AAPL": ["Apple"]}}}
     truth = parse_truth(orjson.dumps({"services": {"sources": sources, "vexy_ai": named}})).truth
-    lexicon = Lexicon(list_market_symbols(truth), {})
+    lexicon = make_lexicon(truth, {"VOD.L": ["Vodafone"]}, {})
     assert lexicon.tickers("Apple and IBM gain while EUR/USD falls, US.CPI rises") == [
         "AAPL",
         "EUR/USD",
         "IBM",
     ]
     assert lexicon.tickers("the euro and an apple") == []
+    assert lexicon.tickers("Vodafone gains") == ["VOD.L"], "of the settings"

@@ -1,5 +1,6 @@
 """The API of the market without a bus and a database."""
 
+import re
 from functools import partial
 from types import SimpleNamespace
 
@@ -9,6 +10,7 @@ from fastapi import FastAPI
 
 from services.board.app import add_errors, answer_head, answer_kept
 from services.board.market.api import find_kept_chart, make_market_api
+from services.board.market.archive_reader import ArchiveReader
 from services.board.market.feed import MarketStates
 from services.board.market.live import NEVER
 from services.board.market.market import Market
@@ -71,6 +73,20 @@ async def test_a_request_that_is_counted_says_what_is_wrong_and_what_is_left(cli
         assert answer.status_code == (422 if number else 503), path
         assert answer.json()["detail"], path
         assert int(answer.headers["ratelimit-remaining"]) < 100, path
+
+
+async def test_each_route_about_one_name_refuses_a_name_that_nothing_has(client, monkeypatch):
+    async def fetch_nothing(*_sql):
+        return []
+
+    monkeypatch.setattr(ArchiveReader, "fetch", fetch_nothing)
+    paths = (await client.get("/openapi.json")).json()["paths"]
+    named = [re.sub(r"\{\w+\}", "NOPE", path) for path in paths if re.search(r"\{(symbol|series)\}", path)]
+    assert len(named) == 5
+    for path in named:
+        answer = await client.get(path)
+        assert answer.status_code == 404, path
+        assert re.match(r"there is no (symbol|series) NOPE; ", answer.json()["detail"]), path
 
 
 async def test_beyond_the_requests_of_a_minute_an_address_is_told_when_to_come_back(client, view):

@@ -166,7 +166,8 @@ async def test_a_database_that_takes_too_long_is_not_waited_for(monkeypatch, nam
     assert ended == [name]
 
 
-async def test_when_the_client_is_gone_nothing_more_is_read_and_its_place_is_free():
+async def test_when_the_client_is_gone_nothing_more_is_read_and_its_place_is_free(monkeypatch):
+    monkeypatch.setattr(arrow_response, "FIRST_SEC", 3600.0)  # it is not this that ends it
     places, connection, ended = StreamPlaces(), Connection(), []
 
     async def copy_rows(_take_rows):
@@ -176,7 +177,8 @@ async def test_when_the_client_is_gone_nothing_more_is_read_and_its_place_is_fre
         finally:
             ended.append(len(places))
 
-    await answer(copy_rows, connection, places.take("a"))
+    async with asyncio.timeout(60):
+        await answer(copy_rows, connection, places.take("a"))
     assert (ended, len(places), connection.sent) == ([1], 0, [])
 
 

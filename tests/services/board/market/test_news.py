@@ -5,7 +5,7 @@ import pytest
 
 from marketswarm.bus.stream import StreamEntry
 from marketswarm.truth import parse_truth
-from services.board.market.news import find_notes, parse_news, select_news
+from services.board.market.news import cut_news, find_notes, parse_news, select_news
 
 NOTE = {
     b"kind": b"note",
@@ -61,6 +61,16 @@ def test_the_news_of_a_symbol_name_it():
     assert [one.title for one in select_news(items, "EUR/USD", 2)] == ["1", "2"]
     assert select_news(items, "EUR", 9) == []
     assert len(select_news(items, None, 9)) == 3
+
+
+def test_as_of_an_instant_news_are_those_of_then_and_before_the_oldest_others_may_lack():
+    first, second = parse_news(make_entry()), parse_news(make_entry(title=b"later"))._replace(at=1.7e9 + 60)
+    items, at_ms = [second, first], round(1000 * first.at)
+    assert cut_news(items, None, None) == (items, None)
+    assert cut_news(items, None, at_ms + 60_000) == (items, None)
+    assert cut_news(items, None, at_ms) == ([first], None)
+    assert cut_news(items, None, at_ms - 1) == ([], "the notes that are kept begin on 2023-11-14")
+    assert cut_news(items, "the bus is away", at_ms - 1) == ([], "the bus is away")
 
 
 def test_the_stream_of_notes_is_that_of_the_truth():

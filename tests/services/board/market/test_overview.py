@@ -58,3 +58,12 @@ async def test_of_a_quote_and_a_bar_of_the_database_the_newer_one_counts(at_ms, 
     one = StoredSeries(id="a", symbol="SPY", kind="quotes")
     tiles, _ = await make_tiles(make_parts(archive), [one])
     assert [tile.price for tile in tiles] == [price]
+
+
+async def test_a_change_is_a_decimal_of_its_symbol_and_percentages_have_four():
+    day_ms, origin = 86_400_000, ("yahoo", False)
+    closes = [("SPY", 2 * day_ms, 581.2, *origin, 581.2, 1.0), ("SPY", day_ms, 581.11, *origin, 580.5, 1.0)]
+    one = StoredSeries(id="a", symbol="SPY", kind="bars", timeframe="1d")
+    (tile,), _ = await make_tiles(make_parts(Archive(closes)), [one])
+    assert (tile.price, tile.compared_at, tile.change) == (581.2, day_ms, 0.09)
+    assert (tile.change_percent, tile.total_percent) == (0.0155, 0.1206)

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import orjson
@@ -72,6 +73,20 @@ async def test_the_cells_of_a_quote_are_those_of_the_page(scene):
     assert {name: (text, mark) for name, mark, text in shown} == texts
     assert f'data-priced="spy" data-price-at="{tile.at}"' in page
     assert f'data-since="{found["cells"]["age"]["since"]}" data-after=" ago"' in page
+
+
+@pytest.mark.parametrize(
+    ("total", "text"),
+    [
+        (-0.71, "\N{MINUS SIGN}0.88 (\N{MINUS SIGN}0.72 %, with dividend \N{MINUS SIGN}0.71 %)"),
+        (-0.7201, "\N{MINUS SIGN}0.88 (\N{MINUS SIGN}0.72 %)"),
+        (None, "\N{MINUS SIGN}0.88 (\N{MINUS SIGN}0.72 %)"),
+    ],
+)
+def test_beside_the_change_of_a_price_stands_its_total_return(total, text):
+    moved = {"price": 121.25, "change": -0.88, "change_percent": -0.72, "decimals": 2}
+    tile = replace(make_tile(SERIES, PAST, LiveMarket()), **moved, total_percent=total)
+    assert make_cells(tile, NOW)["change"].text == text
 
 
 async def test_of_what_no_page_has_shown_there_are_no_cells_but_the_page_is_told(scene):

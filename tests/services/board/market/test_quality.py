@@ -6,6 +6,8 @@ import orjson
 import pytest
 
 from marketswarm.bus.stream import StreamEntry
+from marketswarm.keys import MARKET_QUARANTINE
+from marketswarm.testing import MemoryBus
 from services.board.market.archive_reader import BuiltDay, MinuteCount
 from services.board.market.quality import (
     DayQuality,
@@ -14,6 +16,7 @@ from services.board.market.quality import (
     judge_days,
     list_days,
     parse_rejected,
+    read_rejections,
     spread_days,
 )
 from services.market.sessions import get_session
@@ -88,7 +91,22 @@ def test_a_day_that_was_built_has_the_minutes_that_its_bar_says_and_not_those_of
         MinuteCount("SPY", 1000, "massive", 300, 0, False),
         MinuteCount("SPY", 0, "massive", 7, 0, False),
     ]
-    built = [BuiltDay("SPY", 1000, 380, 10)]
+    built = [BuiltDay("SPY", 1000, 380, 9)]  # by the calendar of bars
     first, second = judge_days([day, other], counts, Rejections(), built)
-    assert (first.minutes, first.missing, first.sources) == (380, 10, (("massive", 300),))
+    assert (first.minutes, first.missing, first.sources) == (380, 9, (("massive", 300),))
     assert (second.minutes, second.missing) == (7, 383), "its bar says nothing"
+
+
+async def test_rejected_records_are_counted_and_those_since_sources_disagree_among_them():
+    bus = MemoryBus("market-redis")
+    start = str(to_ms("2026-01-05T15:00"))
+    for symbol, check in (
+        *(("SPY", "jump"), ("SPY", "source_disagreement"), ("QQQ", "schema")),
+        ("<b>", "source_disagreement"),
+    ):
+        fields = orjson.dumps({"start": start, "close": "1"})
+        await bus.client.xadd(MARKET_QUARANTINE, {"check": check, "sym": symbol, "fields": fields})
+    found = await read_rejections(bus)
+    assert found.rejected == {("SPY", "2026-01-05"): 2, ("QQQ", "2026-01-05"): 1}
+    assert +found.disagreements == {("SPY", "2026-01-05"): 1}
+    await bus.aclose()

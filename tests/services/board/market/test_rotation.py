@@ -24,6 +24,11 @@ def test_a_return_counts_the_trading_days_of_its_period_exactly():
     assert PERIODS == {"1w": 5, "1m": 21, "3m": 63, "12m": 252}
 
 
+def test_a_return_has_four_decimals():
+    (one,) = rank_returns({"XLK": make_closes(581.11, *[500.0] * 4, 581.2)}, "1w")
+    assert one.returns["1w"].percent == 0.0155
+
+
 def test_symbols_are_ranked_by_their_return_and_one_that_is_too_young_comes_last():
     closes = {
         "XLE": make_closes(*[100.0] * 21, 90.0),

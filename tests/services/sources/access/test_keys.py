@@ -3,7 +3,7 @@
 import pytest
 
 from marketswarm.exit import Exit
-from services.sources.access.keys import read_keys
+from services.sources.access.keys import list_open, read_keys
 from services.sources.catalog.files import shipped_catalog
 from services.sources.catalog.request import ApiKey
 
@@ -26,6 +26,13 @@ def test_a_key_may_be_in_a_file(tmp_path):
     assert read("fred", FRED_API_KEY_FILE=str(tmp_path / "key")) == {"fred": (ApiKey("one"),)}
     with pytest.raises(Exit, match="FRED_API_KEY_FILE: the file can't be read"):
         read("fred", FRED_API_KEY_FILE=str(tmp_path / "none"))
+
+
+def test_a_source_may_be_asked_that_needs_no_key_or_has_one():
+    sources = [CATALOG[name] for name in ("kraken", "fred", "coingecko", "alpaca")]
+    assert not CATALOG["kraken"].auth.env
+    assert CATALOG["coingecko"].auth.optional
+    assert [each.name for each in list_open(sources, {"alpaca"})] == ["kraken", "coingecko", "alpaca"]
 
 
 def test_each_secret_belongs_to_the_key_at_its_place():

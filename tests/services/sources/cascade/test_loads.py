@@ -418,3 +418,10 @@ async def test_the_truth_says_after_how_many_failures_a_source_is_left_alone_and
     breaker = await CircuitBreaker(market.bus, source_breaker_key("coinbase")).read()
     assert 290 < breaker.wait_sec <= 300
     assert len(market["coinbase"].seen) == 1
+
+
+async def test_the_truth_says_how_often_a_request_is_sent_again_that_the_server_failed(market):
+    market["coinbase"].choose = lambda _request: Answer(500)
+    market.work = {"failures": {"coinbase": {"retries": 1}}}
+    assert (await market.load(COIN)).state.serving == "kraken"
+    assert len(market["coinbase"].seen) == 2

@@ -11,6 +11,7 @@ from services.sources.settings import SourcesSettings
 GDP = {"symbol": "US.GDP", "asset": "economic", "kind": "observations", "critical": True}
 SPREAD = {"symbol": "US.BBB_SPREAD", "asset": "economic", "kind": "observations"}
 SPY = {"symbol": "SPY", "timeframe": "1d"}
+COIN = {"symbol": "BTC/USD", "asset": "crypto", "kind": "quotes"}
 
 
 def make_series(*entries):
@@ -55,6 +56,7 @@ def test_what_a_key_would_bring_alone_is_named_and_what_others_serve_is_counted(
         ({**SPY, "from": ["finnhub", "yahoo"]}, (), False),
         ({**SPY, "from": ["finnhub", "kraken"]}, (), True),  # kraken needs no key, and has no stocks
         ({**SPY, "from": ["kraken"]}, (), False),  # no key would help
+        ({**COIN, "from": ["coingecko", "coinmarketcap"]}, (), False),  # the key of the first is optional
         ({"symbol": "SPY", "from": ["massive"]}, (), False),  # minutes come over massive's own stream
     ],
 )

@@ -350,18 +350,21 @@ class SplitVendor:
         return Answer(200, {}, orjson.dumps(rows))
 
 
-def adjust_all(market, adjustment):
-    """Let the file of Coinbase say that its bars are adjusted, and let one answer have all of them."""
+def adjust_all(market, adjustment, limit):
+    """Let the file of Coinbase say that its bars are adjusted, and that an answer has no more of them."""
     source = shipped_catalog()["coinbase"]
-    changes = {"limit": 2000, "adjustment": adjustment}
+    changes = {"limit": limit, "adjustment": adjustment}
     serves = {name: each.model_copy(update=changes) for name, each in source.serves.items()}
     market.catalog = {**shipped_catalog(), "coinbase": source.model_copy(update={"serves": serves})}
 
 
-@pytest.mark.parametrize("adjustment", [Adjustment.SPLITS, Adjustment.RAW])
-async def test_a_source_that_has_adjusted_its_past_anew_is_asked_for_all_of_it(market, adjustment):
+@pytest.mark.parametrize(
+    ("adjustment", "limit"), [(Adjustment.SPLITS, 2000), (Adjustment.SPLITS, 300), (Adjustment.RAW, 2000)]
+)
+async def test_a_source_that_has_adjusted_its_past_anew_is_asked_for_all_of_it(market, adjustment, limit):
+    """With 300 bars an answer, all that may be corrected is asked for by itself, in parts."""
     market["coinbase"].choose = vendor = SplitVendor()
-    adjust_all(market, adjustment)
+    adjust_all(market, adjustment, limit)
     share = replace(COIN, asset=AssetClass.STOCKS, history_days=40)
     shares = market.catalog["coinbase"].model_copy(
         update={
@@ -376,7 +379,7 @@ async def test_a_source_that_has_adjusted_its_past_anew_is_asked_for_all_of_it(m
     before = await read_closes(market)
     assert len(before) > 900
     vendor.ratio = 10
-    for _ in range(3):  # what may be corrected, then what is older, then nothing
+    for _ in range(4):  # what may be corrected, then what is older, then nothing
         await market.bus.client.delete(source_account_key("coinbase"))
         market.ahead_sec += REVISE_EVERY_SEC
         await market.load(share)

@@ -15,6 +15,7 @@ from services.sources.cascade.series import (
     find_day_end,
     find_end,
     find_next_record,
+    find_revised,
     fresh_until,
     is_wrong_as_whole,
     keep_finished,
@@ -147,6 +148,17 @@ def test_what_is_missing_is_asked_for_with_some_that_may_have_been_corrected():
     assert round((later.end - later.start).total_seconds()) == 13 * 60
     assert make_question(MINUTES, xnys(), ms("2020-01-01"), now).start == first.start
     assert make_question(MINUTES, xnys(), now + 60 * MINUTE_MS, now).start <= first.end
+
+
+@pytest.mark.parametrize(
+    ("timeframe", "revise_days", "days"),
+    [("1m", 6.0, 6), ("30m", 2.0, 2), ("1h", 6.0, 30), ("4h", 6.0, 60), ("1d", 6.0, 800), ("1h", 30.5, 30.5)],
+)
+def test_bars_may_be_corrected_as_long_as_the_service_bars_keeps_them(timeframe, revise_days, days):
+    series, now = replace(COIN, timeframe=timeframe, history_days=3000.0), ms("2026-11-23T15:00")
+    assert (now - find_revised(series, CRYPTO, now, now, revise_days)) / (1440 * MINUTE_MS) == days
+    young = replace(series, history_days=1.0)
+    assert find_revised(young, CRYPTO, now, now, revise_days) == ms("2026-11-22"), "its history"
 
 
 def test_the_history_of_bars_begins_with_a_whole_trading_day():

@@ -1,17 +1,19 @@
 """Reading what a source sends: whatever it is, there is a page, and no record that is none."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import orjson
 import pytest
 
-from services.market.records import AssetClass, Bar, RecordKind
+from services.market.records import DAY_MS, AssetClass, Bar, Observation, RecordKind
 from services.sources.catalog import mapping
 from services.sources.catalog.answer import AnswerStatus, Misfit
 from services.sources.catalog.files import shipped_catalog
 from services.sources.catalog.mapping import (
     MAX_NEXT_PAGE,
     MisfitError,
+    keep_asked,
     parse_document,
     read_page,
     read_time,
@@ -242,13 +244,26 @@ def test_what_is_no_time_is_a_misfit(value, form):
         read_time(value, FieldRule(path="x", format=form))
 
 
-def test_a_bar_that_is_stamped_by_its_close_begins_a_timeframe_earlier():
+def read_hour(**row):
     question = Question("EUR/USD", AssetClass.FOREX, RecordKind.BARS, START, START, "1h")
     fields = {name: {"path": name} for name in ("open", "high", "low", "close")}
     fields["start"] = {"path": "t", "format": "epoch_s"}
-    row = {"t": 1793498400, "open": 1, "high": 2, "low": 0.5, "close": 1.5}
-    page = read({"rows": [row]}, question, kind="bars", timeframes={"1h": "1h"}, fields=fields, stamp="close")
-    assert page.records == (Bar("EUR/USD", "1h", 1793494800000, 1, 2, 0.5, 1.5),)
+    rows = [{"t": 1793498400, "open": 1, "high": 2, "low": 0.5, "close": 1.5, **row}]
+    return read({"rows": rows}, question, kind="bars", timeframes={"1h": "1h"}, fields=fields, stamp="close")
+
+
+def test_a_bar_that_is_stamped_by_its_close_begins_a_timeframe_earlier():
+    assert read_hour().records == (Bar("EUR/USD", "1h", 1793494800000, 1, 2, 0.5, 1.5),)
+
+
+def test_a_bar_whose_close_is_a_hair_above_its_high_has_that_high():
+    (bar,) = read_hour(close=2.00001).records
+    assert (bar.high, bar.close) == (2.00001, 2.00001)
+
+
+def test_a_price_that_was_kept_in_single_precision_is_the_decimal_that_it_was():
+    (bar,) = read_hour(open=577.969970703125, high=600.0).records
+    assert bar.open == 577.97
 
 
 HUGE = 19_800_000
@@ -315,3 +330,12 @@ def test_fifty_thousand_bars_are_not_too_many_values():
     assert bars.limit == 50_000
     document = parse_document(bars, orjson.dumps({"results": [row] * bars.limit}))
     assert document["results"][-1] == row
+
+
+def test_each_value_that_a_period_had_is_kept_and_of_those_that_were_known_at_once_the_later():
+    question = replace(QUESTION, end=START + timedelta(days=2))
+    start_ms, known_ms = round(1000 * START.timestamp()), round(1000 * START.timestamp()) + 40 * DAY_MS
+    revised = Observation("US.UNRATE", start_ms, 3.7, known_ms + 30 * DAY_MS)
+    again, printed = (Observation("US.UNRATE", start_ms, value, known_ms) for value in (3.9, 3.8))
+    before = Observation("US.UNRATE", start_ms - DAY_MS, 3.6, known_ms)
+    assert keep_asked(question, [revised, again, before, printed]) == (printed, revised)
