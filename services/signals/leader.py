@@ -186,7 +186,7 @@ class SignalLeader:
             self._sessions.begin_at_splits(market, symbols)
             closed = self._sessions.find_closed(market, symbols, now_ms)
             plan = plan_tick(market, self._states, rules.thrift, closed, now_ms, again=again)
-            asked = await self._voters.ask(market, plan, began + settings.settings.wait_sec)
+            asked = await self._voters.ask(market, plan, now_ms, began + settings.settings.wait_sec)
             by_rules, errors = vote_by_rules(market, plan, rules)
             votes = {**by_rules, **asked}
             decision = decide_tick(
