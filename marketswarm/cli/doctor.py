@@ -46,7 +46,8 @@ _BOARD: Final = "board"
 def doctor(as_json: Json = False, data: Data = DATA) -> None:
     """Look for what is wrong with a fleet: buses, truth, clocks, servers, listeners, messages, the market.
 
-    Of a market, that is how archive and its backups are, and what the board answers: its health and a chart.
+    Of a market, that is how archive and its backups are, and what the board answers: its health, which has
+    the log of signals, and a chart.
     Each finding has its remedy. Ends within half a minute, with 1 if anything is wrong; notes alone don't
     count.
     """

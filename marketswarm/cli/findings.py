@@ -26,6 +26,10 @@ MARKET_PARTS: Final = {
     "gate": ("gate", "`marketswarm logs sources`; the board's page of sources says which series failed"),
     "oldest_series": ("series", "`marketswarm source refresh` loads them again"),
     "newest_bar": ("newest bar", "`marketswarm logs bars`"),
+    "signals_tick": ("signals", "`marketswarm health signals` says why; `marketswarm logs signals`"),
+    "signals_checkpoint": ("checkpoint", "`marketswarm health signals` says why nothing is signed"),
+    "signals_witness": ("witness", "docs/services/signals-operating.md says what each refusal means"),
+    "signals_gap": ("gap", "nobody can fill it; `marketswarm logs signals` says what happened then"),
 }
 """By the part of the board's health: what it is called, and the remedy. Buses and backups are read here."""
 SETTINGS_PAGE: Final = "docs/buses.md has the settings for a server"

@@ -112,7 +112,7 @@ def create_app(
         redirect_slashes=False,
         dependencies=[Depends(make_parameter_check(NOTICE_PARAMETERS, {"/": FLEET_PARAMETERS}))],
     )
-    overview = HealthOverview(board.fleet, market)
+    overview = HealthOverview(board.fleet, market, signals)
     fleet, pages = board.fleet, PageStore(board.fleet.templates, board.gate.cookie)
     app.include_router(make_record_api(fleet))  # before `/alerts/{event_id}`
     app.include_router(make_api(fleet))

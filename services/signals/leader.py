@@ -16,7 +16,7 @@ from marketswarm.agent.loops import lead
 from marketswarm.bus.outage import Outage
 from marketswarm.postgres.errors import PostgresAwayError, RefusedRowsError
 from marketswarm.tasks import run_beside
-from services.signals.cycle.correlations import CommonVotes
+from services.signals.cycle.correlations import KEPT, CommonVotes, list_opinions
 from services.signals.cycle.decide import (
     BarVoter,
     GivenVotes,
@@ -132,7 +132,7 @@ class SignalLeader:
                 await self._writer.begin_epoch(f"{self._me.name} {self._me.boot}")
                 self._has_epoch = True
             if not self._is_known:
-                self._restore(await self._writer.read_state())
+                await self._read_log()
             is_done = await self._decide_tick(lease)
         except StaleEpochError as error:
             raise LeaseLost(str(error)) from None
@@ -147,13 +147,20 @@ class SignalLeader:
             self._degrade("")
         return is_done
 
+    async def _read_log(self) -> None:
+        """Read where the log ends, and go on from there, as if this process had decided all of it."""
+        self._restore(await self._writer.read_state())
+        voters = self._settings_now().rules.weights
+        self._common = CommonVotes(voters)
+        self._common.add(list_opinions(await self._stored.read_decided(KEPT), voters))
+        self._is_known, self._is_published = True, False
+
     def _restore(self, state: StoredState) -> None:
         restored = {
             symbol: restore_state(row, state.decided.get(symbol)) for symbol, row in state.last.items()
         }
         self._states = SignalStates(tuple(restored), restored)
         self._last_tick, self._last_at_ms = state.last_tick, state.last_at_ms
-        self._is_known, self._is_published = True, False
 
     async def _decide_tick(self, lease: Lease) -> bool:
         again = await self._voters.prepare(read_now_ms())
@@ -179,7 +186,7 @@ class SignalLeader:
             self._sessions.begin_at_splits(market, symbols)
             closed = self._sessions.find_closed(market, symbols, now_ms)
             plan = plan_tick(market, self._states, rules.thrift, closed, now_ms, again=again)
-            asked = await self._voters.ask(market, plan, began + settings.settings.wait_sec)
+            asked = await self._voters.ask(market, plan, now_ms, began + settings.settings.wait_sec)
             by_rules, errors = vote_by_rules(market, plan, rules)
             votes = {**by_rules, **asked}
             decision = decide_tick(

@@ -11,7 +11,7 @@ from marketswarm.bus.outage import Outage
 from marketswarm.keys import VEXY_NOTES
 from marketswarm.truth import MARKET, AccessPoint
 from services.signals.ask.asker import HEADLINES_SEC, VoteAsker
-from services.signals.ask.endpoints import AskSettings, NewsSettings
+from services.signals.ask.endpoints import AskSettings, ChatSettings, NewsSettings
 from services.signals.ask.keys import OriginKeys
 from services.signals.ask.metrics import AskMetrics
 from services.signals.ask.news import NewsFollower, NewsMemory
@@ -65,14 +65,14 @@ class OutsideVoters:
         return self._asker.take_arrived()
 
     async def ask(
-        self, market: MarketBars, plan: TickPlan, deadline: float
+        self, market: MarketBars, plan: TickPlan, now_ms: int, deadline: float
     ) -> dict[tuple[str, str], GivenVote]:
-        """Return what the voters say of the symbols of a plan by `deadline` (`time.monotonic`).
+        """Return what the voters say of the symbols of a plan at `now_ms` by `deadline` (`time.monotonic`).
 
         Spends calls of the voters' limits.
         """
         asked = self._settings_now().asked
-        self._metrics.count_needed(*count_needed(market, plan, asked))
+        self._metrics.count_needed(*count_needed(market, plan, asked, now_ms))
         questions = make_questions(market, plan, asked)
         return dict(await self._asker.ask(questions, deadline)) if questions else {}
 
@@ -85,15 +85,28 @@ class OutsideVoters:
         return self._notes[2]
 
 
-def count_needed(market: MarketBars, plan: TickPlan, voters: Mapping[str, AskSettings]) -> tuple[int, int]:
-    """Return how many opinions a tick needs, and how many of them are about symbols that are not evaluated.
+def count_needed(
+    market: MarketBars, plan: TickPlan, voters: Mapping[str, AskSettings], now_ms: int
+) -> tuple[int, int]:
+    """Return how many opinions a tick at `now_ms` needs, and how many of them are about unchanged symbols.
 
-    It needs one of each voter that is asked over HTTP about each symbol whose market is open.
+    It needs one of each voter that is asked over HTTP about each symbol whose market is open, but none of a
+    model about an instant that it may know the future of.
     """
-    called = sum(not isinstance(each, NewsSettings) for each in voters.values())
-    is_open = len(market.symbols) - len(frozenset(plan.closed))
-    due = sum(symbol not in plan.closed for symbol in plan.due)
-    return called * is_open, called * (is_open - due)
+    called = [each for each in voters.values() if not isinstance(each, NewsSettings)]
+    if not called:
+        return 0, 0
+    closed = frozenset(plan.closed)
+    is_open = np.array([symbol not in closed for symbol in market.symbols], dtype=np.bool_)
+    is_due = np.array([symbol in plan.due for symbol in market.symbols], dtype=np.bool_)
+    as_of = market.list_as_of(now_ms)
+    needed = unchanged = 0
+    for each in called:
+        until_ms = each.known_until_ms if isinstance(each, ChatSettings) else None
+        wanted = is_open if until_ms is None else is_open & (as_of >= until_ms)
+        needed += int(np.count_nonzero(wanted))
+        unchanged += int(np.count_nonzero(wanted & ~is_due))
+    return needed, unchanged
 
 
 def make_questions(market: MarketBars, plan: TickPlan, voters: Collection[str]) -> list[VoteQuestion]:

@@ -64,6 +64,17 @@ from (values (0)) as one
 left join (select * from signal_checkpoints order by size desc limit 1) as signed on true
 left join (select * from signal_cosignatures order by size desc, at limit 1) as cosigned on true"""  # noqa: S608 - our own names
 """Selects the LogState."""
+LOG_END: Final = f"""
+select newest.tick, {_MS.format("newest.at")}, gap.entry, {_MS.format("gap.at")}
+from (values (0)) as one
+left join (
+  select tick, at from signal_log where tick is not null order by tick desc limit 1
+) as newest on true
+left join (
+  select entry, at from signal_log where at > now() - interval '1 hour' and kind = 'gap'
+  order by at desc, n desc limit 1
+) as gap on true"""  # noqa: S608 - our own names
+"""Selects the LogEnd."""
 FIRST_COSIGNATURE: Final = f"""
 select size, witness, {_MS.format("at")} from signal_cosignatures where size > $1::bigint
 order by size, at limit 1"""  # noqa: S608 - our own names
@@ -154,6 +165,18 @@ class LogState(NamedTuple):
     cosigned_size: int | None
     cosigned_at: Time | None
     witness: str | None
+
+
+class LogEnd(NamedTuple):
+    """The newest tick with its time, and the newest gap of the last hour with the time at which it ended.
+
+    None where there is none; `gap` is the text of its entry.
+    """
+
+    tick: int | None
+    at: Time | None
+    gap: str | None
+    gap_at: Time | None
 
 
 class FoundCosignature(NamedTuple):

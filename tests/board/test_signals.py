@@ -15,12 +15,15 @@ from playwright.sync_api import expect
 from websockets.sync.client import connect
 
 import services.board.signals
+from marketswarm.cli.board_reading import read_board
+from marketswarm.cli.findings import Level, judge_board
 from marketswarm.fleet.log_witness import OWN_WITNESS
 from marketswarm.keys import SIGNALS_LOG, SIGNALS_SHADOW
 from services.board.fleet.probe_pictures import FILTERS as PROBE_FILTERS
 from services.board.fleet.words import FILTERS
 from services.board.market.pictures import FILTERS as MARKET_FILTERS
 from services.board.market.price_cells import make_cells
+from services.board.operations.signal_health import CHECKPOINT, GAP, SIGNAL_PARTS, TICK, WITNESS
 from services.board.signals.words import FILTERS as SIGNAL_FILTERS
 from support.market_board import open_market, publishes, run_apart
 from support.postgres import Postgres
@@ -69,6 +72,25 @@ def archive(postgres):
 def market(archive, tmp_path_factory):
     with open_market(tmp_path_factory.mktemp("signals"), archive, services=SIGNALS) as market:
         yield market
+
+
+def test_the_health_has_the_ends_of_the_log_and_doctor_reads_them(market, tmp_path, monkeypatch):
+    parts = market.get("/health").json()["parts"]
+    found = {name: (parts[name]["status"], parts[name]["why"], parts[name]["name"]) for name in SIGNAL_PARTS}
+    assert found == {
+        TICK: ("degraded", "no tick is decided", "tick 5"),
+        CHECKPOINT: ("ok", None, None),
+        WITNESS: ("ok", None, "witness.example/one"),
+        GAP: ("ok", None, "none within an hour"),
+    }
+    assert parts[TICK]["age_sec"] > 500
+    assert 9 <= parts[WITNESS]["age_sec"] < 300
+    url = httpx.URL(str(market.get("/health").url))
+    monkeypatch.setenv("BOARD_HOST", url.host)
+    monkeypatch.setenv("BOARD_PORT", str(url.port))
+    levels = {each.about: each.level for each in judge_board(asyncio.run(read_board(tmp_path)))}
+    read = [levels[about] for about in ("signals", "checkpoint", "witness", "gap")]
+    assert read == [Level.WRONG, Level.RIGHT, Level.RIGHT, Level.RIGHT]
 
 
 def ask(market, path="", **params):
@@ -423,3 +445,5 @@ def test_a_fleet_without_signals_says_how_to_get_them(archive, tmp_path):
         page = market.get("/market/signals").text
         assert "No archive" in page
         assert 'id="signal"' not in market.get("/market/symbol/SPY").text
+        parts = market.get("/health").json()["parts"]
+        assert {parts[name]["status"] for name in SIGNAL_PARTS} == {"off"}

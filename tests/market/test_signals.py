@@ -4,6 +4,7 @@ import asyncio
 import random
 import time
 
+import asyncpg
 import orjson
 import pytest
 import redis
@@ -12,19 +13,27 @@ from marketswarm.access.passwords import DATABASE_SIGNALS
 from services.market.actions import find_day, find_day_ms
 from services.market.entries import encode_entry
 from services.market.records import MINUTE_MS, ActionKind, AssetClass, Bar, CorporateAction, Provenance
+from services.signals.consensus.consensus import format_number
+from services.signals.cycle.correlations import CommonVotes, list_opinions, name_pairs
 from services.signals.store.database import SignalDatabase
 from services.tables.signals import parse_signal_fields
 from support.fixtures import opened
 from support.postgres import query
 from support.scenes.agent import Scene, seed
 from support.signal_log import check_log
-from support.waiting import until
+from support.waiting import auntil, until
 
 SYMBOLS = ("BTC/USD", "ETH/USD", "SOL/USD")
 VOTERS = {"trend": 0.4, "breakout": 0.25, "reversion": 0.2, "volume": 0.15}
 HOUR_MS = 60 * MINUTE_MS
+MANY = tuple(f"C{number:02}/USD" for number in range(20))
 EVERYTHING = """
 select tick, symbol, place, outcome, side, encode(hash, 'hex'), content from signals order by tick, place
+"""
+LOCK = "lock table signal_log in exclusive mode"
+WAITING = """
+select count(*), max(extract(epoch from clock_timestamp() - waitstart))::float from pg_locks
+where relation = 'signal_log'::regclass and not granted
 """
 
 
@@ -53,7 +62,7 @@ class SignalsScene(Scene):
     def __enter__(self):
         super().__enter__()
         self.client = redis.Redis.from_url(self.market.url)
-        self.chance, self.closes = random.Random(7), dict.fromkeys(SYMBOLS, 100.0)
+        self.chance, self.closes = random.Random(7), dict.fromkeys((*SYMBOLS, *MANY), 100.0)
         self.next_ms = (
             int(time.time() * 1000) // MINUTE_MS * MINUTE_MS - 42 * MINUTE_MS
         )  # none of them expires
@@ -106,6 +115,16 @@ class SignalsScene(Scene):
             lambda: (found := self.ticks()) and (found[-1][2] or 0) >= least and found,
             within,
             lambda: f"tick {least}, not {self.ticks()[-3:]}; {self.programs}",
+        )
+
+    def move(self, symbols=SYMBOLS):
+        """Publish the next minute of symbols, and wait until each was decided again."""
+        count = len(self.rows())
+        self.publish(1, symbols)
+        until(
+            lambda: len(self.rows()) >= count + len(symbols),
+            60,
+            lambda: f"{len(symbols)} places more than {count}, not {len(self.rows())}; {self.programs}",
         )
 
     def assert_whole(self):
@@ -260,3 +279,96 @@ def test_an_older_leader_adds_nothing_any_more(scene):
     until(lambda: len(process.logs("leader.began")) >= 2, 60, lambda: f"a new term; {process}")
     scene.wait_for_tick(scene.last_tick() + 2)
     scene.assert_whole()
+
+
+def test_a_restart_forgets_no_votes_of_which_the_effective_number_of_votes_is_made(scene):
+    seed(scene.buses, truth(MANY, skip_move=0), 1)
+    scene.publish(40, MANY)
+    process = scene.module("services.signals")
+    until(lambda: len(scene.rows()) >= len(MANY), 60, lambda: f"a place of each; {scene.programs}")
+    scene.move(MANY)
+    process.kill()
+    before = scene.last_tick()
+    scene.module("services.signals")
+    scene.wait_for_tick(before + 1, 60)
+    scene.move(MANY)
+    rows = scene.rows()
+    last = orjson.loads(rows[-1][-1])
+    assert last["tick"] > before
+    assert last["correlations"], "the process that is new has not seen thirty common votes itself"
+    assert float(last["effective"]) != pytest.approx(3.508771929825), "they count"
+    for tick in {row[0] for row in rows}:
+        votes = CommonVotes(VOTERS)
+        votes.add(list_opinions((row[-1] for row in reversed(rows) if row[0] < tick), VOTERS))
+        expected = {pair: format_number(value) for pair, value in name_pairs(votes.correlate()).items()}
+        for place in (orjson.loads(row[-1]) for row in rows if row[0] == tick):
+            assert place.get("correlations", {}) == expected, f"tick {tick}, restarted after {before}"
+
+
+def test_a_reseed_that_changes_nothing_of_the_consensus_keeps_each_side(scene):
+    seed(scene.buses, truth(MANY, skip_move=0), 1)
+    scene.publish(40, MANY)
+    scene.module("services.signals")
+    until(lambda: len(scene.rows()) >= len(MANY), 60, lambda: f"a place of each; {scene.programs}")
+    seed(scene.buses, truth(MANY, skip_move=0, keep=5000), 2)
+    until(
+        lambda: orjson.loads(scene.ticks()[-1][3]).get("truth") == "2",
+        what=lambda: f"a tick of revision 2; {scene.programs}",
+    )
+    scene.move(MANY)
+    rows = scene.rows()
+    sides = {symbol: orjson.loads(content) for _, symbol, *_, content in rows[: len(MANY)]}
+    assert {"long", "short"} & {each["side"] for each in sides.values()}
+    for _, symbol, *_, content in rows[len(MANY) :]:
+        place = orjson.loads(content)
+        first = sides[symbol]
+        assert place["before"] == first["side"], place
+        began = first["as_of"] if first["side"] != first["before"] else None
+        assert place.get("changed") == began, "it is known since when, and the cool-down goes by that"
+    reasons = {orjson.loads(entry)["reason"] for _, kind, _, entry in scene.ticks() if kind == "gap"}
+    assert reasons <= {"slow"}, "no tick is left out for it"
+
+
+def test_while_ticks_take_longer_than_a_cycle_the_beat_is_degraded(scene, archive_url):
+    seed(scene.buses, truth(cycle_sec=1), 1)
+    scene.publish(40)
+    process = scene.module("services.signals")
+    scene.wait_for_tick(2)
+    degraded = asyncio.run(hold_up_ticks(scene, archive_url))
+    assert "a tick took " in degraded["detail"], degraded
+    assert " s, and ticks are due every 1 s" in degraded["detail"]
+    scene.wait_beat(svc="signals", status="ok")
+    assert process.logs("ticks.slow")
+    assert process.logs("ticks.in_time")
+    gaps = [orjson.loads(entry) for _, kind, _, entry in scene.ticks() if kind == "gap"]
+    assert {gap["reason"] for gap in gaps} == {"slow"}
+    assert max(gap["last"] - gap["first"] for gap in gaps) >= 1
+
+
+async def hold_up_ticks(scene, url):
+    """Have a tick wait for more than three cycles, and the next one until a beat is degraded; return that."""
+    first, second, looking = [await asyncpg.connect(url) for _ in range(3)]
+
+    async def wait_for(count, sec):
+        async def is_so():
+            waiting, longest_sec = await looking.fetchrow(WAITING)
+            return waiting >= count and longest_sec > sec
+
+        await auntil(is_so, what=f"{count} that wait, one of them for {sec} s")
+
+    try:
+        async with first.transaction():
+            await first.execute(LOCK)
+            await wait_for(1, 3.2)
+            holding = second.transaction()
+            await holding.start()
+            locked = asyncio.create_task(second.execute(LOCK))  # it is after the tick in the queue
+            await wait_for(2, 0)
+        await locked
+        return await auntil(
+            lambda: (beat := scene.beat("signals")).get("status") == "degraded" and beat,
+            what=f"a beat that is degraded; {scene.programs}",
+        )
+    finally:
+        for connection in (first, second, looking):
+            await connection.close()

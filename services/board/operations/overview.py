@@ -20,6 +20,7 @@ from marketswarm.operator.service_reports import (
 from marketswarm.truth import SYSTEM
 from marketswarm.web.cache import Cached
 from services.board.fleet.fleet_board import FleetBoard
+from services.board.market.archive_reader import DatabaseAwayError
 from services.board.market.market import Market
 from services.board.operations.health import (
     HealthAnswer,
@@ -32,10 +33,12 @@ from services.board.operations.health import (
     judge_series,
     make_health,
 )
+from services.board.operations.signal_health import SignalTimes, judge_no_signals, judge_signals
+from services.board.signals.signals import SignalBoard
+from services.tables.signals import SIGNALS, LogEnd, LogState
 
 REPORT_SEC: Final = 2.0
-"""How long the reports of archive are kept in memory: everyone may ask for the health."""
-SIGNALS: Final = "signals"
+"""How long reports of archive and the end of signals' log are kept in memory: all may ask for the health."""
 _CYCLE: Final = re.compile(r"(\d{1,9}) ms\b")
 _SKIPPED: Final = re.compile(r"(\d{1,3}(?:\.\d)?)% skipped")
 _MEMORY: Final = Path("/proc/self/statm")
@@ -55,9 +58,11 @@ class WholeHealth(HealthAnswer):
 class HealthOverview:
     """Reads the health of one board, which began when this was made."""
 
-    def __init__(self, fleet: FleetBoard, market: Market) -> None:
-        self._fleet, self._market, self._begun_at = fleet, market, time.monotonic()
+    def __init__(self, fleet: FleetBoard, market: Market, signals: SignalBoard) -> None:
+        self._fleet, self._market, self._signals = fleet, market, signals
+        self._begun_at = time.monotonic()
         self._reports = Cached[str, Reports](REPORT_SEC)
+        self._logs = Cached[str, tuple[LogState, LogEnd]](REPORT_SEC)
 
     async def read(self) -> HealthAnswer:
         now = time.time()
@@ -73,6 +78,7 @@ class HealthOverview:
         newest = max(((bar.start, bar.symbol) for bar in bars), default=None)
         parts["newest_bar"] = judge_bar(None if newest is None else (newest[1], newest[0]), now)
         parts["backup"] = await self._judge_backup(now)
+        parts |= await self._judge_signals(now)
         return make_health(parts, time.monotonic() - self._begun_at)
 
     async def read_whole(self) -> WholeHealth:
@@ -125,6 +131,21 @@ class HealthOverview:
         except BusError as error:  # the bus is a part of its own
             return HealthPart(PartStatus.OFF, why=f"bus {error.bus} does not say it: {error.reason}")
         return judge_backup(report, now)
+
+    async def _judge_signals(self, now: float) -> dict[str, HealthPart]:
+        section = self._fleet.truth.services.get(SIGNALS)
+        if section is None:
+            return judge_no_signals("the truth has no signals")
+        try:
+            state, end = await self._logs.find("", self._read_log)
+        except DatabaseAwayError as error:  # the database is a part of its own
+            return judge_no_signals(f"PostgreSQL does not say it: {error}")
+        return judge_signals(state, end, SignalTimes.read(section.settings), now)
+
+    async def _read_log(self) -> tuple[LogState, LogEnd]:
+        async with self._market.archive.limit_answer():
+            reader = self._signals.reader
+            return await reader.read_log_state(), await reader.read_log_end()
 
     async def _list_sources(self) -> dict[str, Any]:
         """Return which breakers are open, which sources are paused, and what is left of each limit."""

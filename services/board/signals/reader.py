@@ -10,10 +10,12 @@ from services.board.signals.views import SignalView, TickOrigin, make_view
 from services.tables.rows import Cells
 from services.tables.signals import (
     FIRST_COSIGNATURES,
+    LOG_END,
     LOG_ENTRY,
     LOG_STATE,
     SIGNAL_BY_ID,
     FoundSignal,
+    LogEnd,
     LogState,
     SignalQuery,
     Witnessed,
@@ -45,6 +47,9 @@ class SignalReader:
 
     async def read_log_state(self) -> LogState:
         return LogState(*(await self._archive.fetch(LOG_STATE))[0])
+
+    async def read_log_end(self) -> LogEnd:
+        return LogEnd(*(await self._archive.fetch(LOG_END))[0])
 
     async def _add_witnesses(self, rows: Sequence[Cells], as_of_ms: int | None) -> list[SignalView]:
         found = [FoundSignal(*row) for row in rows]

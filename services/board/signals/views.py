@@ -18,6 +18,7 @@ from services.signals.consensus.consensus import (
     Abstention,
     Consensus,
     ConsensusRules,
+    compute_opinion,
     divide,
     format_number,
     weigh_votes,
@@ -155,7 +156,11 @@ def weigh_place(place: SignalPlace, truth_weights: Mapping[str, Fraction]) -> Si
 
     A vote has the weight that the place gives it; if it gives none, that of the truth.
     """
-    opinions = {name: _find_opinion(one) for name, one in place.votes.items() if one.has_voted}
+    opinions = {
+        name: compute_opinion(one.direction, one.strength, one.confidence)
+        for name, one in place.votes.items()
+        if one.has_voted
+    }
     own = {name: Fraction(one.weight) for name, one in place.votes.items() if one.weight is not None}
     weights = {name: own.get(name, truth_weights.get(name, Fraction(0))) for name in place.votes}
     scale = lcm(*(each.denominator for each in weights.values()))
@@ -189,16 +194,6 @@ def list_weights(entries: Sequence[Any]) -> dict[str, Fraction]:
         if isinstance(name, str) and size:
             found[name] = Fraction(str(size))
     return found
-
-
-def _find_opinion(vote: PlacedVote) -> int:
-    """Return direction x strength x confidence in UNIT, rounded towards 0 as the voter's own is."""
-    size = _to_units(vote.strength) * _to_units(vote.confidence) // UNIT
-    return (vote.direction or 0) * size
-
-
-def _to_units(text: str | None) -> int:
-    return int(Fraction(text or 0) * UNIT)
 
 
 def _format_weight(weight: Fraction) -> str | None:

@@ -96,12 +96,17 @@ class ChatSettings(CallSettings):
     """The last day, in UTC, of what the model was trained on. Played over days up to this one, it is not
     asked: it may know what came after. Example: `"2025-07-01"`."""
 
+    @cached_property
+    def known_until_ms(self) -> float | None:
+        """The end of the day of `cutoff`, in epoch milliseconds; None without one."""
+        if self.cutoff is None:
+            return None
+        end = datetime.fromisoformat(self.cutoff).replace(tzinfo=UTC) + timedelta(days=1)
+        return 1000 * end.timestamp()
+
     def may_know_future(self, as_of_ms: int) -> bool:
         """Return True if an instant, in epoch milliseconds, is before the end of the day of `cutoff`."""
-        if self.cutoff is None:
-            return False
-        end = datetime.fromisoformat(self.cutoff).replace(tzinfo=UTC) + timedelta(days=1)
-        return as_of_ms < 1000 * end.timestamp()
+        return self.known_until_ms is not None and as_of_ms < self.known_until_ms
 
     @cached_property
     def identity(self) -> str:

@@ -195,6 +195,12 @@ def divide(dividend: int, divisor: int) -> int:
     return quotient + (2 * rest > divisor or (2 * rest == divisor and quotient % 2 == 1))
 
 
+def compute_opinion(direction: int | None, strength: str | None, confidence: str | None) -> int:
+    """Return direction x strength x confidence of decimal texts, in UNIT, rounded towards 0; None is 0."""
+    far, sure = (int(Fraction(each or 0) * UNIT) for each in (strength, confidence))
+    return (direction or 0) * (far * sure // UNIT)
+
+
 def format_number(number: int | None) -> str | None:
     """Return a number as decimal text of 12 places; None stays None."""
     if number is None:

@@ -1,12 +1,14 @@
 """Know how much the votes of two voters go together, from the last votes that both gave. Pure."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import Final
 
 import numpy as np
 
-from services.signals.consensus.consensus import DIGITS, UNIT, Correlations
+from services.signals.consensus.consensus import DIGITS, UNIT, Correlations, compute_opinion
+from services.signals.log.entries import DECIDED
+from services.tables.signal_places import parse_place
 
 LEAST_COMMON: Final = 30
 """The votes that both voters of a pair must have given until their correlation counts."""
@@ -51,6 +53,29 @@ class CommonVotes:
                 pair = frozenset((self.voters[first], self.voters[second]))
                 found[pair] = round(share * 10**PLACES) * _STEP
         return found
+
+
+def list_opinions(places: Iterable[str], voters: Collection[str]) -> list[dict[str, int]]:
+    """Return the opinions of stored evaluations, the oldest first, as `CommonVotes.add` takes them.
+
+    `places` are the texts of places, the newest first. They are read up to the first one with other voters
+    than `voters`: a change of the voters begins the votes anew. A place that can't be read is left out.
+    """
+    wanted, found = frozenset(voters), list[dict[str, int]]()
+    for content in places:
+        place = parse_place(content)
+        if place is None or place.outcome not in DECIDED:
+            continue
+        if place.votes.keys() != wanted:
+            break
+        found.append(
+            {
+                name: compute_opinion(vote.direction, vote.strength, vote.confidence)
+                for name, vote in place.votes.items()
+                if vote.has_voted
+            }
+        )
+    return found[::-1]
 
 
 def name_pairs(correlations: Correlations) -> dict[str, int]:

@@ -49,6 +49,10 @@ FOLLOWING: Final = (PlaceOutcome.UNCHANGED, PlaceOutcome.CLOSED)
 """The outcomes of places that need not be stored: `since` names the tick that they follow from."""
 
 
+DECIDED: Final = (PlaceOutcome.SIGNAL, PlaceOutcome.ABSTAINED)
+"""The outcomes of places for which votes were weighed: each names them."""
+
+
 class LogEntryError(ValueError):
     """An entry can't be written: it has a float, or two places of one symbol."""
 

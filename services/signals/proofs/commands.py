@@ -30,11 +30,12 @@ from services.signals import verify
 from services.signals.cycle.decide import TickRules
 from services.signals.key_file import KeyFileError, make_key_file, read_key_file
 from services.signals.leader import make_rules
+from services.signals.log.entries import DECIDED
 from services.signals.log.note import SignatureKind
 from services.signals.proofs.explain import SignalInputs, read_inputs
 from services.signals.proofs.followed_places import PlacesChangedError
 from services.signals.proofs.proof import ProofUnavailableError, WrittenProof, write_proof
-from services.signals.proofs.recompute import DECIDED, Recomputed, RecomputeResult, recompute_place
+from services.signals.proofs.recompute import Recomputed, RecomputeResult, recompute_place
 from services.signals.proofs.rotation import RotationError, change_key
 from services.signals.settings import SignalsSettings, find_origin
 from services.signals.store.database import LogMovedError, SignalDatabase

@@ -20,11 +20,10 @@ from services.signals.consensus.consensus import UNIT, Abstention, SignalSide
 from services.signals.cycle.decide import GivenVote, TickRules, decide_tick, vote_by_rules
 from services.signals.cycle.market import MarketBars, encode_bars
 from services.signals.cycle.states import LIFE_BARS, SignalState, SignalStates, TickPlan
-from services.signals.log.entries import PlaceOutcome, make_place
+from services.signals.log.entries import DECIDED, PlaceOutcome, make_place
 from services.signals.view import BarWindow
 from services.signals.voters.votes import NoVote, Vote
 
-DECIDED: Final = (PlaceOutcome.SIGNAL, PlaceOutcome.ABSTAINED)
 _MINUTE_MS: Final = 60_000
 
 

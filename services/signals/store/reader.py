@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from services.signals.log.entries import TickPlaces
+from services.signals.log.entries import DECIDED, TickPlaces
 from services.signals.log.merkle import Node
 from services.signals.log.places import make_following
 from services.signals.store.database import SignalDatabase, to_datetime
@@ -41,6 +41,13 @@ _ROWS: Final = f"""
 SELECT {ROW_CELLS} FROM signals
 WHERE (tick, symbol) > ($1, $2::text) AND tick < $3 ORDER BY tick, symbol LIMIT $4
 """  # noqa: S608 - our own names
+_NEWEST_DECIDED: Final = """
+SELECT content FROM (
+    SELECT tick, symbol, outcome, content FROM signals ORDER BY tick DESC, symbol DESC LIMIT $2
+) AS newest WHERE outcome = ANY($3::text[]) ORDER BY tick DESC, symbol DESC LIMIT $1
+"""
+_SCANNED_TIMES: Final = 20
+"""How many times the places that are wanted are looked at: those between say that a market closed."""
 _ENTRIES: Final = "SELECT entry FROM signal_log WHERE n >= $1 AND n < $2 ORDER BY n"
 _SPAN: Final = "SELECT min(n), max(n) + 1 FROM signal_log WHERE at >= $1 AND at < $2"
 _NEWEST_KEY: Final = "SELECT entry FROM signal_log WHERE kind = 'key' ORDER BY n DESC LIMIT 1"
@@ -134,6 +141,15 @@ class AuditReader:
             if len(rows) < ROWS_AT_ONCE:
                 return
             after = rows[-1]["tick"], rows[-1]["symbol"]
+
+    async def read_decided(self, count: int) -> list[str]:
+        """Return the texts of the newest places for which votes were weighed, `count` at most, newest first.
+
+        Where most of the newest places are others, as at the close of all markets, it may be fewer.
+        """
+        wanted = count, _SCANNED_TIMES * count, [str(each) for each in DECIDED]
+        async with self._database.connect(READ_SEC) as connection:
+            return [row[0] for row in await connection.fetch(_NEWEST_DECIDED, *wanted)]
 
     async def read_newest_key(self) -> str | None:
         """Return the public key that the last key change names; None if the key never changed."""

@@ -212,6 +212,21 @@ def test_the_parts_of_the_market_are_as_the_board_judges_them(status, level):
     assert levels_of(BoardReading("u", True, None, {"gate": BoardPart("off")})) == {"board": Level.RIGHT}
 
 
+def test_a_log_of_signals_without_new_ticks_or_cosignatures_is_wrong_and_says_why():
+    parts = {
+        "signals_tick": BoardPart("degraded", 90.0, "no tick is decided", "tick 7"),
+        "signals_checkpoint": BoardPart("ok", 30.0),
+        "signals_witness": BoardPart("degraded", 400.0, "11 entries are not cosigned", "w.example/one"),
+        "signals_gap": BoardPart("off"),
+    }
+    found = {each.about: each for each in judge_board(BoardReading("u", True, None, parts))}
+    levels = {"board": Level.RIGHT, "signals": Level.WRONG, "checkpoint": Level.RIGHT, "witness": Level.WRONG}
+    assert {about: each.level for about, each in found.items()} == levels
+    assert found["signals"].text.startswith("no tick is decided, tick 7, ")
+    assert found["witness"].text.startswith("11 entries are not cosigned, w.example/one, ")
+    assert "signals-operating.md" in found["witness"].remedy
+
+
 @pytest.mark.parametrize(
     ("why", "sec", "level"),
     [("timeout", 5.0, Level.WRONG), (None, 3.0, Level.NOTE), (None, 0.1, Level.RIGHT)],

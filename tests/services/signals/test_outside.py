@@ -1,5 +1,9 @@
 """What voters outside are asked about the symbols of a tick."""
 
+from datetime import UTC, datetime
+
+from services.market.entries import encode_entry
+from services.market.records import AssetClass, Bar, Provenance
 from services.signals.ask.answers import CLOSED_TIMES, find_life_ms
 from services.signals.ask.endpoints import ChatSettings, NewsSettings
 from services.signals.ask.metrics import AskMetrics
@@ -29,8 +33,30 @@ def test_an_opinion_of_each_voter_that_is_called_is_needed_about_each_open_symbo
     plan = TickPlan({"A": AT_MS}, (), {"A": 0.0}, frozenset({"D"}))
     chat = ChatSettings(url="https://api.x.ai/v1", model="grok-4")
     voters = {"grok": chat, "sonar": chat, "news": NewsSettings()}
-    assert count_needed(market, plan, voters) == (6, 4)
-    assert count_needed(market, plan, {"news": NewsSettings()}) == (0, 0)
+    assert count_needed(market, plan, voters, AT_MS) == (6, 4)
+    assert count_needed(market, plan, {"news": NewsSettings()}, AT_MS) == (0, 0)
+
+
+def test_no_opinion_is_needed_of_a_model_about_days_that_it_was_trained_on():
+    market = MarketBars("1m", ["A", "B", "C", "PLAYED"])
+    played_ms = 1000 * int(datetime(2018, 12, 1, tzinfo=UTC).timestamp())
+    bar = Bar("PLAYED", "1m", played_ms, 1.0, 1.0, 1.0, 1.0, volume=1.0)
+    origin = Provenance("replay_a", is_replay=True, played_at=played_ms / 1000 + 120)
+    fields = {**encode_entry(bar, AssetClass.CRYPTO, origin), "final": "1"}
+    market.take({name.encode(): str(each).encode() for name, each in fields.items()}, AT_MS)
+    as_of = dict(zip(market.symbols, market.list_as_of(AT_MS).tolist(), strict=True))
+    assert as_of["A"] == AT_MS
+    assert as_of["PLAYED"] < AT_MS - 1e11, "it has its recording's clock"
+    plan = TickPlan({"A": AT_MS, "PLAYED": as_of["PLAYED"]}, (), {}, frozenset({"C"}))
+
+    def count(**more):
+        voters = {"grok": ChatSettings(url="https://api.x.ai/v1", model="grok-4", **more)}
+        return count_needed(market, plan, voters, AT_MS)
+
+    assert count() == (3, 1)
+    assert count(cutoff="2025-07-01") == (2, 1), "it knows what came after the recording"
+    assert count(cutoff="2018-11-30") == (3, 1), "the day after its cut-off is asked about"
+    assert count(cutoff="2099-01-01") == (0, 0)
 
 
 def test_what_was_had_without_a_call_is_unchanged_or_a_hit():

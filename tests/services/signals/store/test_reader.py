@@ -3,6 +3,7 @@
 import pytest
 
 from marketswarm.postgres.errors import RefusedRowsError
+from services.signals.log.entries import PlaceOutcome, make_place
 from services.signals.log.merkle import hash_tree
 from services.signals.store.checkpoints import CheckpointTables
 from services.signals.store.reader import AuditReader, MissingRowError
@@ -70,3 +71,34 @@ async def test_entries_are_found_by_their_time_and_a_missing_one_is_named(databa
     assert await reader.read_tick(5) is None
     with pytest.raises(MissingRowError, match="2 entries from 2 up to 9"):
         await reader.read_entries(2, 9)
+
+
+async def test_the_newest_places_for_which_votes_were_weighed_are_read_the_newest_first(database):
+    writer, reader = SignalWriter(database), AuditReader(database)
+    assert await reader.read_decided(10) == []
+    await writer.begin_epoch("one")
+    maker = TickMaker(await writer.read_state())
+    made = []
+    for tick in range(1, 6):
+        contents = {symbol: make_signal(tick, symbol) for symbol in SYMBOLS}
+        contents[SYMBOLS[0]] = make_place(
+            SYMBOLS[0], PlaceOutcome.ABSTAINED, tick=tick, votes={}, why="quorum"
+        )
+        contents[SYMBOLS[1]] = make_place(SYMBOLS[1], PlaceOutcome.CLOSED, since=tick)
+        contents[SYMBOLS[2]] = make_place(SYMBOLS[2], PlaceOutcome.FAILED, tick=tick, why="ValueError")
+        await writer.write_tick(maker.make(writer.size, contents))
+        made += [contents[symbol].decode() for symbol in SYMBOLS if symbol not in SYMBOLS[1:3]]
+    assert await reader.read_decided(1000) == made[::-1]
+    assert await reader.read_decided(40) == made[:-41:-1]
+    assert await reader.read_decided(1) == made[:-2:-1]
+
+
+async def test_how_many_places_are_looked_at_is_bounded(database):
+    writer, reader = SignalWriter(database), AuditReader(database)
+    await writer.begin_epoch("one")
+    maker = TickMaker(await writer.read_state())
+    await writer.write_tick(maker.make(0, {symbol: make_signal(1, symbol) for symbol in SYMBOLS}))
+    closed = {symbol: make_place(symbol, PlaceOutcome.CLOSED, since=2) for symbol in SYMBOLS}
+    await writer.write_tick(maker.make(1, closed))
+    assert await reader.read_decided(1) == [], "all of the newest twenty are closed"
+    assert len(await reader.read_decided(2)) == 2
