@@ -154,6 +154,22 @@ async def test_the_begin_is_stored_before_the_command_and_its_outcome_by_a_later
     assert scene.list_ended() == []
 
 
+async def test_one_whose_begin_is_not_stored_is_not_begun(scene, monkeypatch):
+    real = scene.medic._write  # noqa: SLF001 - only this one write is to fail
+
+    async def write(store, plan, lease):
+        if any(each.what == "running" for each in plan.entries):
+            raise LeaseLost("a newer medic has written")
+        await real(store, plan, lease)
+
+    monkeypatch.setattr(scene.medic, "_write", write)
+    with pytest.raises(LeaseLost):
+        await scene.lead()
+    assert (await scene.list_steps())[-1] == "intended"
+    assert scene.list_begun() == []
+    assert scene.medic.summarize() == "waits for its lease"
+
+
 async def test_its_progress_is_a_whole_line_that_can_be_shown_and_has_no_secret(scene):
     await scene.begin()
     said = scene.medic.summarize()
