@@ -51,6 +51,11 @@ class OutputTail(asyncio.Protocol):
     def kept(self) -> bytes:
         return self._tail.read()
 
+    @property
+    def size(self) -> int:
+        """How many bytes the command has written."""
+        return self._tail.size
+
     def data_received(self, data: bytes) -> None:
         self._tail.add(data)
 
@@ -64,18 +69,23 @@ class OutputTail(asyncio.Protocol):
 
 
 async def run_command(
-    command: Sequence[str], within_sec: float, body: bytes = b"", env: Mapping[str, str] | None = None
+    command: Sequence[str],
+    within_sec: float,
+    body: bytes = b"",
+    env: Mapping[str, str] | None = None,
+    output: OutputTail | None = None,
 ) -> tuple[int, str]:
     """Run a command with `body` on its stdin; return its exit code and the last line of its output.
 
     An exit code below 0 is the negative number of the signal that ended the command. Without `env`, the
-    command inherits the variables of ENV_NAMES alone.
+    command inherits the variables of ENV_NAMES alone. `output` shows what it has written while it runs. If
+    the caller is cancelled, the command and its processes are killed.
 
     Raises:
         TimeoutError: after `within_sec`; the command and its processes are killed then.
         OSError: when the command can't be started.
     """
-    output = OutputTail()
+    output = OutputTail() if output is None else output
     async with asyncio.timeout(within_sec):
         code = await _run(command, body, env, output)
     return code, output.last()

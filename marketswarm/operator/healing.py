@@ -61,6 +61,7 @@ class EntryKind(StrEnum):
     APPROVED = "approved"
     EXPIRED = "expired"
     INTENDED = "intended"
+    RUNNING = "running"
     ACTED = "acted"
     ABANDONED = "abandoned"
     VERIFIED = "verified"
@@ -178,8 +179,8 @@ class HealingIncident:
 
 
 _PLAIN: Final = (EntryKind.WAITING, EntryKind.RESOLVED, EntryKind.TOLD, EntryKind.ACKED)
-BESIDE: Final = (EntryKind.RESTARTED, EntryKind.TOLD, EntryKind.ACKED)
-"""What others did meanwhile: no step of the medic's ends by it."""
+BESIDE: Final = (EntryKind.RESTARTED, EntryKind.TOLD, EntryKind.ACKED, EntryKind.RUNNING)
+"""What others did meanwhile, or how far a remedy has come: no step of the medic's ends by it."""
 _PROPOSING: Final = (EntryKind.PROPOSED, EntryKind.DIAGNOSED)
 _DECISIVE: Final = (EntryKind.ESCALATED, EntryKind.RECOVERED, EntryKind.VERIFIED, EntryKind.RELAPSED)
 

@@ -114,6 +114,7 @@ _REASONS: Final[Mapping[EntryKind, Mapping[str, str]]] = {
         "changed": "it was not carried out: the process is another one by now",
         "refused": "it was refused",
         "unknown": "whether it was carried out is not known",
+        "broken_off": "it was ended, because the medic stopped",
     },
 }
 """By what an entry says: its reasons in words; of a restart, who did it."""
@@ -230,6 +231,7 @@ def describe_step(entry: TimelineEntry) -> str:
         EntryKind.APPROVED: f"Approved: {remedy}",
         EntryKind.EXPIRED: f"No person approved in time: {remedy}",
         EntryKind.INTENDED: f"The medic is about to: {remedy}",
+        EntryKind.RUNNING: f"Under way: {remedy}",
         EntryKind.ACTED: f"The medic did: {remedy}",
         EntryKind.ABANDONED: f"The medic was about to {remedy}, and {reason}",
         EntryKind.VERIFIED: f"That helped: {remedy}",
@@ -292,4 +294,5 @@ def describe_stand(found: HealingIncident) -> HealingStand:
 
 
 def _is_aside(entry: TimelineEntry) -> bool:
-    return entry.is_beside or entry.what is EntryKind.PREFERRED
+    is_beside = entry.is_beside and entry.what is not EntryKind.RUNNING
+    return is_beside or entry.what is EntryKind.PREFERRED

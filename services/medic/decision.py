@@ -120,7 +120,7 @@ def conclude(repair: Repair, result: str, text: str, here: Situation) -> RepairS
         event, reason = RepairEvent.ACT, ""
     else:
         event, reason = RepairEvent.UNDO if result == UNDONE else RepairEvent.ABANDON, result
-    if kind.replaces_process and result in (OrderResult.DONE, OrderResult.UNKNOWN):
+    if kind.replaces_process and result in (OrderResult.DONE, OrderResult.UNKNOWN, OrderResult.BROKEN_OFF):
         repair = replace(repair, identity="")  # the next process that is seen is the one that it started
     return _step(repair, event, here, remedy=kind.name, reason=reason, text=text)
 
@@ -273,8 +273,12 @@ def _look_again(repair: Repair, target: TargetFacts, here: Situation) -> RepairS
 
     If the target shows that the remedy was done, it is to be verified. If it shows that it was not, the
     intent is no attempt; but only as many as there may be attempts, since a remedy may be what ends the
-    medics. Otherwise nothing is known.
+    medics. Otherwise nothing is known. What runs apart from the rounds is awaited: here, its end; if the
+    medic was killed that began it, until the target is well, or the deadline has passed.
     """
+    is_still_awaited = repair.may_still_run(here.now) and not _is_well(repair, target, here)
+    if repair.svc in here.running or is_still_awaited:
+        return RepairStep(repair)
     attempt = repair.attempts[-1]
     kind, text = REMEDIES[attempt.remedy], "found after a change of medics"
     if kind.is_done(attempt.identity, target):
@@ -324,7 +328,7 @@ def _stabilize(repair: Repair, target: TargetFacts, here: Situation) -> RepairSt
         return _step(repair, RepairEvent.RELAPSE, here, sec=here.now - repair.since)
     if not _is_well(repair, target, here):  # nothing is known, so the time to be stable restarts
         return RepairStep(_restart_window(repair, here))
-    if not repair.is_over(here.now):
+    if not repair.is_over(here.now) or repair.may_still_run(here.now):  # it may still end the target
         return RepairStep(repair)
     resolution = Resolution.RESTARTED if repair.owner_restarts else Resolution.RECOVERED
     if repair.attempts and repair.attempts[-1].verdict is AttemptVerdict.VERIFIED:

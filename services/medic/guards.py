@@ -1,6 +1,6 @@
 """Decide whether anything may be done to a target now, and what of its ladder. Pure."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Annotated, Final
@@ -17,6 +17,8 @@ from services.medic.settings import FuseSettings, HealingSettings, Mode
 
 MAX_ACTED: Final = 1000
 """The most remedies that a fuse counts."""
+MAX_RUNNING: Final = 4
+"""The most remedies that run apart from the rounds at once."""
 _Name = Annotated[str, Field(max_length=100)]
 
 
@@ -87,6 +89,8 @@ class Situation:
     """True shortly after most of the fleet was down: wait, because targets recover one by one."""
     approvals: Mapping[str, str] = field(default_factory=dict)
     """By the id of a proposal, the person who approved it."""
+    running: Collection[str] = ()
+    """The services for which a remedy runs apart from the rounds of this medic."""
     epoch: int = 0
     """The number of the lease under which an order would be given."""
 
@@ -151,7 +155,8 @@ def _list_refusals(repair: Repair, target: TargetFacts, remedy: Remedy, here: Si
         needed_by = len(here.fleet.find_dependants(target.svc))
         if needed_by >= FEW and needed_by > here.settings.fuse.down_share * here.fleet.count_down()[1]:
             yield Refusal.BLAST_RADIUS
-    if here.is_busy:
+    is_full = kind.runs_apart and len(here.running) >= MAX_RUNNING
+    if here.is_busy or is_full or repair.may_still_run(here.now):
         yield Refusal.ONE_AT_A_TIME
     if repair.is_cooling_down(remedy, here.now, here.resumed_at):
         yield Refusal.COOLDOWN

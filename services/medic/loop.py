@@ -6,7 +6,7 @@ Another thread than the event loop's reads the metrics, on METRICS_PORT.
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -110,7 +110,7 @@ async def main() -> int:
             life_sec=LEASE_SEC,
             on_leaderless=rules.report_leaderless,
         )
-        me.task(leading, name="medic")
+        me.task(end_commands_after(leading, medic), name="medic")
         me.task(follow_other(me, medic), name="other medic")
         while True:
             me.set_degraded(medic.find_problem())
@@ -120,6 +120,14 @@ async def main() -> int:
             me.set_detail(medic.summarize())
             await me.rest(REPORT_EVERY_SEC)
     return me.exit_code
+
+
+async def end_commands_after(leading: Awaitable[None], medic: Medic) -> None:
+    """Lead until cancelled; then kill the commands that are left from a term that ended with its bus."""
+    try:
+        await leading
+    finally:
+        await medic.end_commands()
 
 
 async def follow_other(me: Agent[MedicEnvironment], medic: Medic) -> None:

@@ -1,6 +1,7 @@
 """The work of the one medic that leads: look, decide, store, and only then act."""
 
 import asyncio
+import contextlib
 import os
 import shlex
 import time
@@ -10,10 +11,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from marketswarm.agent import Agent, Lease, LeaseLost
+from marketswarm.agent.lease import is_in_time
+from marketswarm.bus import BusError
 from marketswarm.operator.healing import EntryKind, OutageEvidence, read_forgotten_at
 from marketswarm.redactor import list_secrets
 from marketswarm.time_slice import wait_until_due
 from marketswarm.truth import SYSTEM
+from services.medic.command_runs import CommandRuns, RunningCommand
 from services.medic.diagnosis.bundle import DiagnosisEvidence
 from services.medic.diagnosis.outage_evidence import EvidenceCollector
 from services.medic.facts import FleetFacts
@@ -23,7 +27,7 @@ from services.medic.owners.owner import ProcessOwner
 from services.medic.people import add_people
 from services.medic.planner import Planner, RepairPlan
 from services.medic.refusal import Refusal
-from services.medic.remedies import REMEDIES, OrderResult, Remedy, RemedyContext
+from services.medic.remedies import REMEDIES, OrderResult, Remedy, RemedyContext, RemedyOrder
 from services.medic.remedies.evidence import add_evidence
 from services.medic.repair import RepairState, find_proposal
 from services.medic.rules.fleet import MedicWork
@@ -44,6 +48,8 @@ STUCK_SEC: Final = 60.0
 """A round that takes longer is one that hangs."""
 TOLD_SEC: Final = 60.0
 """How long the beats say that two copies of what the medic goes by did not agree."""
+LAST_WRITE_SEC: Final = 2.0
+"""How long a medic that stops tries to store that it ended a command."""
 
 
 class Medic:
@@ -88,6 +94,7 @@ class Medic:
         self._disagreement, self._told_until = "", float("-inf")
         self._due = asyncio.Event()
         self._looked_at = time.monotonic()
+        self._commands = CommandRuns(self.wake)
 
     def wake(self) -> None:
         self._due.set()
@@ -121,6 +128,11 @@ class Medic:
                 await self.time_round(store, lease, now)
                 self.report_work(now())
                 await self.rest()
+        except BusError:
+            raise  # until the bus is back, and this medic or another one leads, commands go on
+        except BaseException:
+            await self._break_off(store, lease, now)
+            raise
         finally:
             self.is_leading = False
             for owner in self.owners:
@@ -160,17 +172,76 @@ class Medic:
         approvals = await store.read_approvals(repairs, time.time(), settings.proposal_sec)
         await self._follow_record(store)
         await self._mend(store, lease)
-        plan = self.planner.tick(self.facts, approvals, lease.epoch, looked_at, self._find_rest_sec())
+        await self._follow_commands(store, lease, now)
+        rest_sec, running = self._find_rest_sec(), self._commands.runs.keys()
+        plan = self.planner.tick(self.facts, approvals, lease.epoch, looked_at, rest_sec, running=running)
         observed = self.rules.take_observed(now())
         evidence = await self._take_evidence(plan)
         await self._save(store, replace(plan, observed=observed, evidence=evidence), lease)
         if plan.order is not None:
-            kind, context = REMEDIES[plan.order.remedy], self._make_context(lease.expires_at)
-            result, text = await kind.carry_out(plan.order, context)
-            self.orders[plan.order.remedy, result] += 1
-            await self._save(store, self.planner.record_result(plan.order, result, text, now()), lease)
+            await self._carry_out(plan.order, store, lease, now)
         if self.second_tier is not None:
             await self._diagnose(self.second_tier, store, lease, now)
+
+    async def _carry_out(
+        self, order: RemedyOrder, store: MedicStore, lease: Lease, now: Callable[[], float]
+    ) -> None:
+        """Carry out an order, and store its outcome; only begin it, once that is stored, if it runs apart."""
+        kind, context = REMEDIES[order.remedy], self._make_context(lease.expires_at, order.svc)
+        if kind.runs_apart and context.command and is_in_time(context.until):
+            plan = self.planner.record_begin(order, context.command_sec, now())
+            await self._save(store, plan, lease)
+            self._commands.begin(order, lease.epoch, context)
+            return
+        await self._record(order, await kind.carry_out(order, context), store, lease, now)
+
+    async def _record(
+        self,
+        order: RemedyOrder,
+        outcome: tuple[OrderResult, str],
+        store: MedicStore,
+        lease: Lease,
+        now: Callable[[], float],
+    ) -> None:
+        result, text = outcome
+        await self._save(store, self.planner.record_result(order, result, text, now()), lease)
+        self.orders[order.remedy, result] += 1
+
+    async def _follow_commands(self, store: MedicStore, lease: Lease, now: Callable[[], float]) -> None:
+        """Store what became of the commands that run apart, and how far they are.
+
+        Kill one whose repair has ended, as that of a service which left the truth, or that another medic has
+        given up meanwhile.
+        """
+        for run in await self._commands.end(lambda run: self.planner.is_running(run.order.svc, run.epoch)):
+            self._log_ended(run)
+        for run in self._commands.list_ended():
+            await self._record(run.order, run.find_outcome(), store, lease, now)
+            self._commands.drop(run)  # an outcome that could not be stored is stored in the next term
+        for order, text in self._commands.take_notes():
+            await self._save(store, self.planner.record_progress(order, text, now()), lease)
+
+    async def _break_off(self, store: MedicStore, lease: Lease, now: Callable[[], float]) -> None:
+        """Kill the commands that run, and store that they were broken off, unless a newer medic has written.
+
+        If that can't be stored, the next medic waits until the deadline of each.
+        """
+        ended = await self.end_commands()
+        with contextlib.suppress(BusError, LeaseLost, TimeoutError):
+            async with asyncio.timeout(LAST_WRITE_SEC):
+                for run in ended:
+                    await self._record(run.order, run.find_outcome(), store, lease, now)
+
+    async def end_commands(self) -> list[RunningCommand]:
+        """Kill the commands that run, also after a term; return them."""
+        ended = await self._commands.end()
+        for run in ended:
+            self._log_ended(run)
+        return ended
+
+    def _log_ended(self, run: RunningCommand) -> None:
+        if run.task.cancelled():
+            self._me.log.warning("medic.command_ended", svc=run.order.svc, text=run.find_outcome()[1])
 
     async def _observe(self, settings: HealingSettings, now: Callable[[], float]) -> tuple[FleetFacts, float]:
         """Return the facts of this round, with what the rules say of them, and of when they are at least.
@@ -302,17 +373,20 @@ class Medic:
             self._is_superseded = True
             self._me.log.error("medic.superseded", epoch=lease.epoch)
 
-    def _make_context(self, until: float) -> RemedyContext:
-        """Return what a remedy may use and must keep to; `until` is the end of our lease, by its clock."""
-        me = self._me
+    def _make_context(self, until: float, svc: str = "") -> RemedyContext:
+        """Return what a remedy may use and must keep to for a service.
+
+        `until` is the end of our lease, by its clock.
+        """
+        me, settings = self._me, self._get_settings()
         command = tuple(shlex.split(me.settings.medic_command or ""))
         return RemedyContext(
             me.truth,
             me.bus,
             self.owners,
-            self._get_settings(),
+            settings,
             command,
-            me.settings.medic_command_sec,
+            settings.find_command_sec(svc) or me.settings.medic_command_sec,
             me.settings.truth_redis_key,
             {svc: each.down_since for svc, each in self.planner.repairs.items()},
             until,
@@ -330,16 +404,17 @@ class Medic:
 
     def summarize(self) -> str | None:
         """Return what a person should know, such as `escalated: rss_agg; proposed: mesh`."""
-        dry_run = ["dry run"] if self._me.settings.medic_dry_run else []
-        dry_run += ["a dry run is running beside it"] if self.has_dry_run else []
+        notes = ["dry run"] if self._me.settings.medic_dry_run else []
+        notes += ["a dry run is running beside it"] if self.has_dry_run else []
         if not self.is_leading:
-            return "; ".join((*dry_run, "waits for its lease"))
+            notes += ["waits for its lease"]
+        elif self.planner.fuse.blown_at is not None:
+            notes += ["fuse blown: marketswarm medic approve fuse"]
         by_state: dict[str, list[str]] = {}
-        for repair in self.planner.repairs.values():
+        for repair in self.planner.repairs.values() if self.is_leading else ():
             by_state.setdefault(repair.state, []).append(repair.svc)
-        parts = [
+        notes += [
             f"{state}: {', '.join(sorted(by_state[state])[:5])}" for state in RepairState if state in by_state
         ]
-        if self.planner.fuse.blown_at is not None:
-            parts.insert(0, "fuse blown: marketswarm medic approve fuse")
-        return "; ".join(dry_run + parts) or None
+        notes += [f"runs: {each}" for each in self._commands.describe()]  # last: what is too long is cut
+        return "; ".join(notes) or None

@@ -5,13 +5,14 @@ the repairs that changed, and perhaps an order. The caller stores all of it befo
 and passes the result to `record_result`. A medic that takes over passes what it found stored to `resume`.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Final
 
-from marketswarm.operator.healing import FUSE, DiagnosisRecord, OutageEvidence, TimelineEntry
-from services.medic.decision import advise, conclude, decide, find_window_sec, open_repair, retire
+from marketswarm.operator.healing import FUSE, DiagnosisRecord, EntryKind, OutageEvidence, TimelineEntry
+from marketswarm.text import format_duration
+from services.medic.decision import LEASE_SEC, advise, conclude, decide, find_window_sec, open_repair, retire
 from services.medic.experience import Experience
 from services.medic.facts import FleetFacts
 from services.medic.guards import Fuse, Situation
@@ -19,7 +20,7 @@ from services.medic.refusal import Refusal
 from services.medic.remedies import OrderResult, Remedy, RemedyOrder
 from services.medic.repair import Repair, RepairState, RepairStep, find_proposal
 from services.medic.rules.observed_time import ObservedSpans
-from services.medic.settings import HealingSettings
+from services.medic.settings import MAX_COMMAND_SEC, HealingSettings
 
 _OBSERVED: Final = (RepairState.WAITING, RepairState.SETTLING, RepairState.STABILIZING)
 """The states whose time counts only while the target is observed."""
@@ -90,7 +91,11 @@ class Planner:
             attempts = tuple(replace(one, at=min(one.at, now)) for one in each.attempts)
             window_sec = find_window_sec(each, each.state, self._get_settings())
             until = now + (window_sec or 0.0) if each.state in _OBSERVED else each.until
-            begun[each.svc] = replace(each, since=min(each.since, now), attempts=attempts, until=until)
+            runs_until = each.runs_until and min(each.runs_until, now + MAX_COMMAND_SEC + LEASE_SEC)
+            since = min(each.since, now)
+            begun[each.svc] = replace(
+                each, since=since, attempts=attempts, until=until, runs_until=runs_until
+            )
         self.repairs = begun
 
     def tick(
@@ -100,6 +105,8 @@ class Planner:
         epoch: int,
         now: float,
         rest_sec: float = 0.0,
+        *,
+        running: Collection[str] = (),
     ) -> RepairPlan:
         """Move every repair on by what was observed at `now` (epoch seconds).
 
@@ -107,6 +114,7 @@ class Planner:
             approvals: by the id of a proposal, the person who approved it.
             epoch: the number of the lease under which an order would be given.
             rest_sec: the rest that was planned before this round.
+            running: the services for which a remedy runs apart from the rounds of this medic.
         """
         before, settings = (dict(self.repairs), self.fuse), self._get_settings()
         if now - self._looked_at > settings.find_longest_gap(rest_sec):
@@ -123,6 +131,7 @@ class Planner:
             is_after_fleet_down=is_after_fleet_down,
             approvals=approvals,
             epoch=epoch,
+            running=running,
         )
         found = list(self._decide_all(here))
         used = [FUSE] if FUSE in approvals else []
@@ -143,11 +152,40 @@ class Planner:
             yield retire(self.repairs[svc], here)
 
     def record_result(self, order: RemedyOrder, result: OrderResult, text: str, now: float) -> RepairPlan:
-        """Record the outcome of an order; `text` is the answer, for people."""
-        ordered = RepairStep(self.repairs[order.svc], order=order)
+        """Record the outcome of an order; `text` is the answer, for people.
+
+        Nothing follows if its repair has ended meanwhile, as that of a service which left the truth.
+        """
+        if order.svc not in self.repairs:
+            return RepairPlan()
+        repair = replace(self.repairs[order.svc], runs_until=None)
+        ordered = RepairStep(repair, order=order)
         if ordered.find_contradiction() is None:
-            return self._follow(conclude(ordered.repair, result, text, self._describe(FleetFacts(), now)))
-        return self._follow(_hold(ordered, RepairStep(ordered.repair)))
+            return self._follow(conclude(repair, result, text, self._describe(FleetFacts(), now)))
+        return self._follow(_hold(ordered, RepairStep(repair)))
+
+    def record_begin(self, order: RemedyOrder, within_sec: float, now: float) -> RepairPlan:
+        """Record that an order begins to run apart from the rounds, and is over after `within_sec`.
+
+        It is stored before the order is carried out: a medic that finds it knows that an attempt was made.
+        """
+        runs_until = now + within_sec + LEASE_SEC  # it may begin, and be ended, a little later
+        begun = RepairStep(replace(self.repairs[order.svc], runs_until=runs_until))
+        text = f"for {format_duration(within_sec)} at most"
+        return self._follow(begun.note(EntryKind.RUNNING, now, remedy=order.remedy, text=text))
+
+    def record_progress(self, order: RemedyOrder, text: str, now: float) -> RepairPlan:
+        """Record how far an order has come that runs apart from the rounds; `text` is for people."""
+        running = RepairStep(self.repairs[order.svc])
+        took_sec = now - running.repair.since
+        return self._follow(running.note(EntryKind.RUNNING, now, took_sec, remedy=order.remedy, text=text))
+
+    def is_running(self, svc: str, epoch: int) -> bool:
+        """Return True if what runs apart for a service since the lease `epoch` is still its last attempt."""
+        repair = self.repairs.get(svc)
+        if repair is None or repair.state is not RepairState.INTENDED:
+            return False
+        return repair.runs_until is not None and repair.epoch == epoch
 
     def record_question(self, svc: str, now: float) -> RepairPlan:
         """Record that a diagnosis of a service's outage is asked for, which is done once."""

@@ -185,7 +185,8 @@ class Repair:
     that proposes or proposed; None until there is an answer. `escalated_after` is how many attempts there
     were when it was left to people last; None if it never was. `noted` is what the entries about people say
     by now, `told` counts these entries. By what was learned, `passed_over` are remedies that are not tried in
-    this outage, and `preferred` comes before cheaper ones.
+    this outage, and `preferred` comes before cheaper ones. `runs_until` is when a remedy is over at the
+    latest that was begun apart from the rounds, and whose end no medic saw, whatever became of the outage.
     """
 
     incident: Ident
@@ -215,6 +216,7 @@ class Repair:
     told: Number = 0
     passed_over: Annotated[tuple[Remedy, ...], Field(max_length=20)] = ()
     preferred: Remedy | None = None
+    runs_until: EpochSec | None = None
 
     @property
     def is_escalated(self) -> bool:
@@ -250,6 +252,10 @@ class Repair:
         if event.verdict is None or not self.attempts or self.attempts[-1].verdict not in changing:
             return self.attempts
         return (*self.attempts[:-1], replace(self.attempts[-1], verdict=event.verdict))
+
+    def may_still_run(self, now: float) -> bool:
+        """Return True if a remedy was begun apart from the rounds, and is not known to be over."""
+        return self.runs_until is not None and now < self.runs_until
 
     def is_over(self, now: float) -> bool:
         """Return True if the time of the present state has passed."""

@@ -33,6 +33,8 @@ from services.medic.rule import (
 
 MAX_GAP_SEC: Final = 10.0
 """The least that the longest gap between two looks is."""
+MAX_COMMAND_SEC: Final = 3600.0
+"""The longest time that the remedy `command` may take."""
 
 Seconds = Annotated[float, Field(ge=0.1, le=86_400, allow_inf_nan=False)]
 Name = Annotated[str, Field(min_length=1, max_length=63)]
@@ -98,8 +100,8 @@ class MedicEnvironment(MonitorSettings):
     """The name of a service's unit, with `%s` in place of the service."""
     medic_command: Annotated[str | None, AfterValidator(_require_words)] = Field(None, repr=False)
     """The command, and its arguments, of the remedy `command`; no shell reads it."""
-    medic_command_sec: Annotated[float, Field(gt=0, le=50, allow_inf_nan=False)] = 30.0
-    """The time limit of that command, in seconds; the medic does nothing else meanwhile."""
+    medic_command_sec: Annotated[float, Field(gt=0, le=MAX_COMMAND_SEC, allow_inf_nan=False)] = 30.0
+    """The time limit of that command, in seconds, where the truth has no `timeout_sec` for the service."""
     medic_diagnosis_command: Annotated[str | None, AfterValidator(_require_words)] = Field(None, repr=False)
     """The command, and its arguments, that makes a diagnosis; no shell reads it."""
     medic_diagnosis_url: Annotated[
@@ -144,6 +146,9 @@ class TargetSettings(ServiceConfig):
     start_grace_sec: Seconds | None = None
     """The time that a start of this service may take. Default: the medic's `start_grace_sec`. Example:
     `120`."""
+    timeout_sec: Annotated[float, Field(ge=1, le=MAX_COMMAND_SEC, allow_inf_nan=False)] | None = None
+    """How long the remedy `command` may take for this service. Default: `MEDIC_COMMAND_SEC`. Example:
+    `900`."""
 
 
 class FuseSettings(ServiceConfig):
@@ -275,6 +280,11 @@ class HealingSettings(ServiceConfig):
         `rest_sec` is the rest that was planned between them.
         """
         return max(MAX_GAP_SEC, 3 * self.every_sec, 2 * rest_sec)
+
+    def find_command_sec(self, svc: str) -> float | None:
+        """Return how long the command may take for a service; None if the truth does not say so."""
+        target = self.targets.get(svc)
+        return None if target is None else target.timeout_sec
 
     def start_grace_of(self, svc: str) -> float:
         target = self.targets.get(svc)

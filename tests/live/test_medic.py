@@ -18,6 +18,7 @@ from marketswarm.operator.healing import TimelineEntry, fold_incidents
 from marketswarm.status.fleet_state import parse_instances
 from marketswarm.testing import Fleet as UpFleet
 from support.rig import Fleet, Proc
+from support.rig.beats import Feed
 from support.rig.container_engine import ContainerEngineStandIn
 from support.rig.process import descendants
 from support.rig.systemd_bus import run_bus, stand_in
@@ -230,39 +231,6 @@ class FleetSocket:
 
     def close(self):
         self._listener.close()
-
-
-class Feed:
-    """Beats of a service, while it is up; each start has a boot of its own."""
-
-    status, svc = "ok", "feed"
-
-    def __init__(self, server):
-        self.server, self.boot, self.is_up, self.is_over = server, 1, True, threading.Event()
-        self.thread = threading.Thread(target=self._beat, daemon=True)
-        self.thread.start()
-
-    def _beat(self):
-        number = 0
-        while not self.is_over.wait(0.2):
-            self.look()
-            if self.is_up:
-                number += 1
-                said = {"i": number, "ts": time.time(), "boot": f"b{self.boot}", "status": self.status}
-                beat = orjson.dumps({"svc": self.svc, **said})
-                self.server.cmd("SET", f"beat:{self.svc}", beat, "PX", 3000)
-                self.server.cmd("PUBLISH", f"{self.svc}:heartbeat", beat)
-
-    def look(self):
-        """Look around before a beat."""
-
-    def restart(self):
-        self.boot += 1
-        self.is_up = True
-
-    def close(self):
-        self.is_over.set()
-        self.thread.join()
 
 
 def test_a_medic_that_is_killed_between_intent_and_act_leaves_nothing_that_is_done_twice(tmp_path):

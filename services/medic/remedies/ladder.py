@@ -50,7 +50,7 @@ _TYPES: Final[tuple[RemedyType, ...]] = (
         settle_sec=60.0,
         may_precede_cheaper=False,
     ),
-    RunCommand(name=Remedy.COMMAND, cost=40, cooldown_sec=300.0, may_precede_cheaper=False),
+    RunCommand(name=Remedy.COMMAND, cost=40, cooldown_sec=300.0, may_precede_cheaper=False, runs_apart=True),
 )
 REMEDIES: Final[Mapping[Remedy, RemedyType]] = {each.name: each for each in _TYPES}
 """The type of each remedy."""

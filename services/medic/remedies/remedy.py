@@ -21,6 +21,7 @@ from marketswarm.truth import Truth
 from services.medic.facts import FleetFacts, Health, RemedyEvidence, RestartOwner, Symptom, TargetFacts
 from services.medic.owners.owner import ProcessOwner
 from services.medic.refusal import Refusal
+from services.medic.remedies.command_output import CommandOutput
 from services.medic.remedies.leased_write import TooLateError
 from services.medic.settings import HealingSettings
 
@@ -34,6 +35,7 @@ class OrderResult(StrEnum):
     CHANGED = "changed"  # the process is another one than the intent says: nothing was done
     REFUSED = "refused"
     UNKNOWN = "unknown"  # no answer: it may have been done
+    BROKEN_OFF = "broken_off"  # the medic stopped, and ended it: a part of it may have been done
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ class RemedyContext:
         settings: what the truth allows.
         command: the command of the environment, and its arguments; empty without one.
         command_sec: how long it may take, in seconds.
+        output: what shows the command's output while it runs; None if nothing does.
         truth_key: the key of the truth on each bus.
         outages: since when each open outage lasts, in epoch seconds, by service.
         until: when the lease ends under which this is done, by `marketswarm.agent.lease.clock`.
@@ -75,6 +78,7 @@ class RemedyContext:
     truth_key: str = TRUTH_DOC
     outages: Mapping[str, float] = field(default_factory=dict)
     until: float | None = None
+    output: CommandOutput | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +97,7 @@ class RemedyType(ABC):
         is_for_fleet: whether it may be proposed while a large part of the fleet is down.
         may_precede_cheaper: whether it may be tried before cheaper remedies have had all their attempts:
             since they did not help, or do so less often by the record.
+        runs_apart: whether it is carried out beside the rounds of the medic, until a deadline.
     """
 
     name: Remedy
@@ -105,6 +110,7 @@ class RemedyType(ABC):
     binds_proposal: bool = False
     is_for_fleet: bool = False
     may_precede_cheaper: bool = True
+    runs_apart: bool = False
 
     def is_useful(self, _target: TargetFacts) -> bool:
         """Return False if there is provably nothing to apply it to: the ladder continues without it."""

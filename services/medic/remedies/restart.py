@@ -1,16 +1,23 @@
 """Replace the process of a target: by what runs it, or by a command."""
 
+import math
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from marketswarm.channels.exec import run_command
-from marketswarm.text import escape_text, format_duration
+from marketswarm.text import format_duration
 from services.medic.facts import RestartOwner, TargetFacts
 from services.medic.owners.container import parse_identity
-from services.medic.owners.owner import MAX_SAID, NoOwnerError
+from services.medic.owners.owner import NoOwnerError
 from services.medic.refusal import Refusal
+from services.medic.remedies.command_output import CommandOutput
 from services.medic.remedies.remedy import OrderResult, RemedyContext, RemedyOrder, RemedyType
+
+HOST_LATE_SEC: Final = 2
+"""How much later than the medic itself the host ends a command, in seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,16 +109,36 @@ class RunCommand(Restart):
         return False  # it may have run, and not have done anything yet
 
     async def apply(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
-        """Run the command. One that fails or takes too long may have done a part of it."""
+        """Run the command to its end. One that fails or takes too long may have done a part of it.
+
+        If the caller is cancelled, the command is killed with all that it started.
+        """
         if not context.command:
             return OrderResult.REFUSED, "MEDIC_COMMAND is not set"
-        began = time.monotonic()
+        if shutil.which(context.command[0]) is None:
+            return OrderResult.REFUSED, "the command can't be run: it is not there, or not executable"
+        output, began = context.output or CommandOutput(), time.monotonic()
+        words = (*_limit_in_host(context.command_sec), *context.command, order.svc)
         try:
-            code, said = await run_command((*context.command, order.svc), context.command_sec)
+            code, _ = await run_command(words, context.command_sec, output=output)
         except TimeoutError:
-            return OrderResult.UNKNOWN, f"the command had not ended after {context.command_sec:g} s: killed"
+            killed = f"the command had not ended after {context.command_sec:g} s: killed"
+            return OrderResult.UNKNOWN, _join(killed, output.find_progress())
         except OSError as error:
             return OrderResult.REFUSED, f"the command can't be run: {error.strerror}"
         took = format_duration(time.monotonic() - began)
-        words = f"the command ended with {code} after {took}: {escape_text(said)[:MAX_SAID]}"
-        return OrderResult.UNKNOWN if code else OrderResult.DONE, words.removesuffix(": ")
+        ended = _join(f"the command ended with {code} after {took}", output.find_last_line())
+        return OrderResult.UNKNOWN if code else OrderResult.DONE, ended
+
+
+def _join(words: str, said: str) -> str:
+    return f"{words}: {said}" if said else words
+
+
+def _limit_in_host(within_sec: float) -> tuple[str, ...]:
+    """Return the words that have the host kill a command a little after its time; none without `timeout`.
+
+    It has a session of its own, so nothing else ends it once a medic was killed while it ran.
+    """
+    program = shutil.which("timeout")
+    return () if program is None else (program, "-s", "KILL", str(math.ceil(within_sec) + HOST_LATE_SEC))

@@ -5,8 +5,12 @@ from dataclasses import replace
 
 import pytest
 
+from services.medic.decision import LEASE_SEC
+from services.medic.facts import FleetFacts
+from services.medic.guards import MAX_RUNNING
 from services.medic.remedies import OrderResult, Remedy
 from services.medic.repair import RepairState
+from services.medic.settings import MAX_COMMAND_SEC
 from support.simulation.patient import OLD, down
 
 
@@ -115,3 +119,70 @@ def test_the_next_medic_waits_for_a_restart_that_goes_on():
     patient.restart()
     patient.look(3)
     assert patient.told()[3] == "acted"
+
+
+COMMAND_SEC = 900
+
+
+def begin_command():
+    """A medic that was killed while a command ran, which may take COMMAND_SEC."""
+    patient = down(settings={"mode": "act", "targets": {"feed": {"ladder": ["command"]}}})
+    patient.look(6, obey=False)
+    (_, order), = patient.orders  # fmt: skip
+    patient.plans.append(patient.planner.record_begin(order, COMMAND_SEC, patient.now))
+    assert patient.told()[2:] == ["intended", "running"]
+    patient.crash_medic()
+    return patient
+
+
+def test_the_next_medic_awaits_a_command_until_its_deadline_and_counts_it_once():
+    patient = begin_command()
+    patient.look(COMMAND_SEC, obey=False)
+    assert patient.told()[-1] == "running"
+    patient.look(LEASE_SEC + 1, obey=False)
+    assert patient.told()[4] == "abandoned unknown"
+    assert patient.planner.repairs["feed"].count_attempts(Remedy.COMMAND) == 2
+    assert len(patient.orders) == 2, "the second attempt, of three"
+    assert patient.orders[1][0] - patient.orders[0][0] >= COMMAND_SEC
+
+
+def test_a_command_that_has_helped_is_verified_and_none_is_begun_before_the_deadline_of_the_first():
+    patient = begin_command()
+    patient.look(50)
+    patient.restart()
+    patient.look(COMMAND_SEC - 400)
+    assert patient.told()[4:] == ["acted", "verified"], "the first one may end the service yet"
+    patient.die()
+    patient.look(300, obey=False)
+    assert patient.told()[6:] == ["relapsed"]
+    assert len(patient.orders) == 1
+    patient.look(100, obey=False)
+    assert len(patient.orders) == 2
+
+
+def test_an_outage_that_ended_by_itself_stays_open_until_the_deadline_of_its_command():
+    patient = begin_command()
+    patient.look(50)
+    patient.rise()
+    patient.look(COMMAND_SEC - 60)
+    assert "feed" in patient.planner.repairs
+    patient.look(LEASE_SEC + 20)
+    assert patient.told()[-1] == "resolved recovered"
+
+
+def test_a_clock_that_was_set_back_makes_no_deadline_later_than_any_command():
+    patient = begin_command()
+    patient.set_clock(-86_400.0)
+    patient.crash_medic()
+    patient.look(MAX_COMMAND_SEC + LEASE_SEC + 1, obey=False)
+    assert patient.told()[4] == "abandoned unknown"
+
+
+def test_no_more_commands_run_at_once_than_allowed():
+    patient = down(settings={"mode": "act", "targets": {"feed": {"ladder": ["command"]}}})
+    facts = FleetFacts({"feed": patient.facts()})
+    names = [f"other{at}" for at in range(MAX_RUNNING)]
+    for _ in range(9):
+        patient.now += 1
+        assert patient.planner.tick(facts, {}, 7, patient.now, running=names).order is None
+    assert patient.planner.tick(facts, {}, 7, patient.now + 1, running=names[1:]).order is not None

@@ -1,0 +1,103 @@
+"""Carry out orders beside the rounds of the medic, one for each service at most, and say how far they are."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from marketswarm.agent import LeaseLost
+from marketswarm.tasks import end_tasks
+from marketswarm.text import format_duration
+from services.medic.remedies import REMEDIES, OrderResult, RemedyContext, RemedyOrder
+from services.medic.remedies.command_output import CommandOutput
+from services.medic.remedies.remedy import TOO_LATE
+
+FIRST_NOTE_SEC: Final = 60.0
+"""How long after its begin the timeline first says how far an order is; each time it doubles."""
+
+
+@dataclass(slots=True)
+class RunningCommand:
+    """An order that is being carried out, or has ended and was not dropped. Times are by time.monotonic.
+
+    `epoch` is that of the lease under which it was begun, `note_after_sec` how long after `began` the
+    timeline next says how far it is.
+    """
+
+    order: RemedyOrder
+    epoch: int
+    task: asyncio.Future[tuple[OrderResult, str]]
+    output: CommandOutput
+    began: float = field(default_factory=time.monotonic)
+    note_after_sec: float = FIRST_NOTE_SEC
+
+    def describe(self) -> str:
+        """Return for how long it runs, and the last line of its output: `2m: step 3 of 9`."""
+        said = self.output.find_progress()
+        took = format_duration(time.monotonic() - self.began)
+        return f"{took}: {said}" if said else took
+
+    def find_outcome(self) -> tuple[OrderResult, str]:
+        """Return what became of an order whose task has ended, and a sentence for people.
+
+        Raises what the task has raised, but for the end of a lease before anything was begun.
+        """
+        if self.task.cancelled():
+            return OrderResult.BROKEN_OFF, f"ended after {self.describe()}"
+        try:
+            return self.task.result()
+        except LeaseLost:
+            return OrderResult.REFUSED, TOO_LATE
+
+
+class CommandRuns:
+    """Hold the orders that run; `on_end` is called when one has ended.
+
+    They outlast a term that ends because a bus is away: each is held until `drop`, once its outcome is
+    stored, or `end`.
+    """
+
+    def __init__(self, on_end: Callable[[], None]) -> None:
+        self._runs, self._on_end = dict[str, RunningCommand](), on_end
+
+    @property
+    def runs(self) -> Mapping[str, RunningCommand]:
+        """What runs for each service, or has ended and was not dropped."""
+        return self._runs
+
+    def begin(self, order: RemedyOrder, epoch: int, context: RemedyContext) -> None:
+        """Begin to carry out an order, which starts a program, under the lease `epoch`."""
+        output = CommandOutput()
+        work = REMEDIES[order.remedy].carry_out(order, replace(context, output=output))
+        task = asyncio.ensure_future(work)
+        task.add_done_callback(lambda _: self._on_end())
+        self._runs[order.svc] = RunningCommand(order, epoch, task, output)
+
+    def list_ended(self) -> list[RunningCommand]:
+        """Return the orders that have ended by themselves."""
+        return [each for each in self._runs.values() if each.task.done()]
+
+    def drop(self, run: RunningCommand) -> None:
+        """Forget an order that has ended."""
+        del self._runs[run.order.svc]
+
+    def take_notes(self) -> Iterator[tuple[RemedyOrder, str]]:
+        """Yield each order about which the timeline is to say how far it is, and a sentence for people."""
+        for run in self._runs.values():
+            if time.monotonic() - run.began >= run.note_after_sec:
+                run.note_after_sec *= 2
+                yield run.order, run.describe()
+
+    def describe(self) -> Iterator[str]:
+        """Yield for each service what runs for it, and for how long: `command of feed, 2m: step 3 of 9`."""
+        for svc, run in sorted(self._runs.items()):
+            yield f"{run.order.remedy} of {svc}, {run.describe()}"
+
+    async def end(self, is_kept: Callable[[RunningCommand], bool] = lambda _: False) -> list[RunningCommand]:
+        """Kill the commands of orders that are not kept, and forget them; return these orders."""
+        ended = [each for each in self._runs.values() if not is_kept(each)]
+        for run in ended:
+            del self._runs[run.order.svc]
+        await end_tasks(*(each.task for each in ended))
+        return ended
