@@ -16,7 +16,8 @@ case "$*" in
 *"ps --quiet --status running"*) cat "$0.running" 2>/dev/null ;;
 *"compose config"*)
     cat "$0.config" 2>/dev/null
-    printf 'networks:\\n  front:\\n    name: front\\n  marketswarm-bus:\\n    name: some-bus\\nvolumes:\\n    name: no\\n' ;;
+    printf 'networks:\\n  front:\\n    name: f\\n  marketswarm-bus:\\n'
+    printf '    name: some-bus\\nvolumes:\\n    name: no\\n' ;;
 *"network inspect"*) [ -e "$0.network" ] ;;
 *" port system-redis 6390"*) cat "$0.published" 2>/dev/null || echo 127.0.0.1:32768 ;;
 *" port "*) echo 127.0.0.1:7379 ;;
