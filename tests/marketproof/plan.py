@@ -127,6 +127,8 @@ DAILY_FEEDS: Final = tuple(
 )
 BENCHMARK: Final = "AAPL"
 """The symbol that features compare the others with: one that has a year of days."""
+LIMITS: Final = {"yahoo": {"per_second": 2}}
+"""Its own, without that of an hour of the machine's clock, in which a month is played."""
 QUOTED: Final = (("BTC/USDT", "binance"), ("ETH/USDT", "okx"))
 OBSERVED: Final = ("US.10Y", "US.2Y", "US.UNRATE", "US.CPI")
 VINTAGED: Final = ("US.UNRATE", "US.CPI")
@@ -247,7 +249,7 @@ def make_truth(plan: Plan, speed: float, *, is_whole: bool = True) -> dict[str, 
         for symbol, feed in {feed.symbol: feed for feed in plan.feeds}.items()
     ]
     sections: dict[str, dict[str, Any]] = {
-        "sources": {"endpoints": series, "settings": {"keep": keep, "load": load}},
+        "sources": {"endpoints": series, "settings": {"keep": keep, "load": load, "limits": LIMITS}},
         "bars": {
             "access_points": {"publish_to": [{"bus": "market-redis", "key": "bars:bars"}]},
             "endpoints": groups,
