@@ -14,6 +14,7 @@ from typing import Final
 from marketswarm.operator.service_reports import BackupReport, BackupState
 from services.board.fleet.snapshot import BusSnapshot
 from services.board.market.states import GateState, StoredSeries
+from services.tables.rows import BarRow
 
 LATE_BACKUP_SEC: Final = 3600.0
 """For how long a backup may be due before it is late."""
@@ -30,7 +31,7 @@ class PartStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HealthPart:
-    """A part, and why it is not ok. `name` is what exactly it is about, such as a series.
+    """A part, and why it is not ok, or old. `name` is what exactly it is about, such as a series.
 
     `age_sec` is the age of what is known, in seconds; None if nothing is.
     """
@@ -83,11 +84,12 @@ def judge_series(series: Iterable[StoredSeries], now: float) -> HealthPart:
     return HealthPart(status, _find_age(oldest.loaded_at, now), why, oldest.id)
 
 
-def judge_bar(newest: tuple[str, int] | None, now: float) -> HealthPart:
-    """Return the newest minute, of a symbol and a start (epoch ms); markets close: its age is no fault."""
+def judge_bar(newest: BarRow | None, now: float) -> HealthPart:
+    """Return the newest minute; markets close: its age is no fault."""
     if newest is None:
         return HealthPart(PartStatus.OFF, why="no minute came since the board began")
-    return HealthPart(PartStatus.OK, _find_age(newest[1] / 1000, now), name=newest[0])
+    why = "played from a recording" if newest.replay else None
+    return HealthPart(PartStatus.OK, _find_age(newest.start / 1000, now), why, newest.symbol)
 
 
 def judge_backup(report: BackupReport | None, now: float) -> HealthPart:

@@ -15,6 +15,7 @@ from services.board.operations.health import (
     judge_series,
     make_health,
 )
+from services.tables.rows import BarRow
 
 NOW = 1_800_000_000.0
 OK, OFF, DEGRADED, DOWN = PartStatus.OK, PartStatus.OFF, PartStatus.DEGRADED, PartStatus.DOWN
@@ -71,9 +72,12 @@ def test_the_series_that_is_furthest_past_its_time_is_named_and_critical_ones_co
     assert judge_series([StoredSeries(id="e", symbol="SPY", critical=True)], NOW).status is OFF
 
 
-def test_an_old_bar_is_no_fault_because_markets_close():
-    found = judge_bar(("SPY", round(1000 * (NOW - 86_400))), NOW)
-    assert (found.status, found.age_sec, found.name) == (OK, 86_400.0, "SPY")
+@pytest.mark.parametrize(("replay", "why"), [(False, None), (True, "played from a recording")])
+def test_an_old_bar_is_no_fault_because_markets_close(replay, why):
+    start = round(1000 * (NOW - 86_400))
+    bar = BarRow("SPY", "1m", start, 1, 1, 1, 1, 5, None, None, True, 0, 1, "x", None, None, replay)
+    found = judge_bar(bar, NOW)
+    assert (found.status, found.age_sec, found.name, found.why) == (OK, 86_400.0, "SPY", why)
     assert judge_bar(None, NOW).status is OFF
 
 
