@@ -164,7 +164,7 @@ def _change(found: Measured, page: Page, beater: Beater, order: Order) -> None:
     page.evaluate(LAST_FRAME)
     events: list[dict[str, Any]] = [orjson.loads(fields[b"event"]) for _, fields in entries]
     match_events(load, page.evaluate("window.turned"), events)
-    found.change_ms, found.unseen = [1000 * sec for sec in load.pixel_sec], load.unseen
+    found.change_ms, found.unseen = [1000 * sec for sec in load.pixel_sec], len(load.unseen)
 
 
 def _act(found: Measured, page: Page) -> None:

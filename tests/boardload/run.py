@@ -82,7 +82,7 @@ class Load:
     plan: Plan
     rss_mb: list[float] = field(default_factory=list)
     pixel_sec: list[float] = field(default_factory=list)
-    unseen: int = 0
+    unseen: list[str] = field(default_factory=list)
     events: int = 0
     followers: Followers | None = None
     pings: Pings | None = None
@@ -117,7 +117,8 @@ class Load:
         if any(each.resets != lives for each in seen):
             yield "a browser did not begin once with each board"
         if self.unseen:
-            yield f"{self.unseen} events of {self.events} never reached the page"
+            which = ", ".join(self.unseen[:5])
+            yield f"{len(self.unseen)} events of {self.events} never reached the page: {which}"
         if self.pings is not None:
             yield from self._find_ping_faults(self.pings, min_ping_share * self.plan.pings)
         if max(self.rss_mb) > MAX_RSS_MB:
@@ -276,7 +277,8 @@ def match_events(load: Load, turned: list[tuple[str, str, float]], events: list[
             load.pixel_sec.append(found[2] - event["ts"])
         elif svc not in changed_unseen:
             load.events += 1
-            load.unseen += 1
+            away_sec = event["ts"] - (load.back_at or event["ts"])
+            load.unseen.append(f"{svc} {state}, {away_sec:+.2f} s from when it was live again")
         changed_unseen.discard(svc)
 
 
