@@ -128,6 +128,12 @@ async def test_a_source_that_refuses_or_takes_no_more_requests_is_up_and_limits_
             await CircuitBreaker(market.bus, source_breaker_key("coinbase")).resume()
             await market.load(series, forced=True)
         assert (await market.read_source("coinbase"))["state"] == state
+    stored = await market.read_source("coinbase")
+    assert {name: stored[name] for name in ("answers", "failures", "limited")} == {
+        "answers": 2,
+        "failures": 3,
+        "limited": 1,
+    }
     await market.bus.client.hset(MARKET_SOURCES, "coinbase", b'{"state": "down", "fails": 5}')
     result = await market.load(series, forced=True)
     assert (result.findings[0].verdict, result.requests) == (SourceVerdict.LIMITED, ())
