@@ -92,16 +92,23 @@ async def run_command(
 
 
 async def read_command(
-    command: Sequence[str], within_sec: float, max_bytes: int, body: bytes = b""
+    command: Sequence[str],
+    within_sec: float,
+    max_bytes: int,
+    body: bytes = b"",
+    *,
+    folder: Path | None = None,
+    with_errors: bool = False,
 ) -> tuple[int, bytes]:
     """Run a command with `body` on its stdin; return its exit code and the last `max_bytes` of its stdout.
 
-    It inherits the variables of ENV_NAMES alone. What it writes to stderr is dropped. Raises as `run_command`
-    does.
+    It runs in `folder`, by default the present one, and inherits the variables of ENV_NAMES alone. What it
+    writes to stderr is dropped, or with `with_errors` part of the output. Raises as `run_command` does.
     """
     output = OutputTail(max_bytes)
+    stderr = asyncio.subprocess.STDOUT if with_errors else asyncio.subprocess.DEVNULL
     async with asyncio.timeout(within_sec):
-        code = await _run(command, body, None, output, stderr=asyncio.subprocess.DEVNULL)
+        code = await _run(command, body, None, output, stderr=stderr, folder=folder)
     return code, output.kept
 
 
@@ -110,7 +117,9 @@ async def _run(
     body: bytes,
     env: Mapping[str, str] | None,
     output: OutputTail,
+    *,
     stderr: int | None = None,
+    folder: Path | None = None,
 ) -> int:
     """Run a command; its stderr goes where its stdout goes unless `stderr` says otherwise."""
     loop = asyncio.get_running_loop()
@@ -128,6 +137,7 @@ async def _run(
                 stdout=stdout,
                 stderr=stdout if stderr is None else stderr,
                 env=env,
+                cwd=folder,
                 start_new_session=True,
             )
         finally:

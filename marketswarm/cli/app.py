@@ -93,6 +93,7 @@ _ARGUMENTS: Final = {
     "incident": "rss_agg.1795400736319",
     "medic report": "--days 7",
     "medic approve": "3f9a1c04",
+    "medic patch": "rss_agg.1795400736319 --check",
     "archive restore": ".marketswarm/backups/archive-20261123T033000Z.dump",
     "archive verify": ".marketswarm/backups/archive-20261123T033000Z.dump",
     "archive export": "bars --to files --symbol SPY",
@@ -188,6 +189,7 @@ _TABLE: Final = {
         ("medic report", "medic/report", "Sum up the outages of a week: what was healed, and what helped."),
         ("medic forget", "medic/forget", "Delete what the medic has learned."),
         ("medic approve", "medic/approve", "Have a proposal of the medic carried out, once."),
+        ("medic patch", "medic.diagnosis/patch", "Show the patch of a diagnosis, or test it on a copy."),
     ),
     "The market station": (
         (

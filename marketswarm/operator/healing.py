@@ -24,6 +24,8 @@ from marketswarm.packed_log import MAX_PACKED
 
 ENTRY_FIELD: Final = "entry"
 """The field of the stream that holds an entry."""
+DIAGNOSIS_FIELD: Final = "diagnosis"
+"""The field of the stream that holds a `DiagnosisRecord`, beside the entry `diagnosed` of its outage."""
 ENTRIES_KEPT: Final = 20_000
 """About how many entries the stream is trimmed to."""
 MAX_ENTRY_TEXT: Final = 300
@@ -268,6 +270,22 @@ async def read_diagnosis(bus: Bus, svc: str, incident: str) -> DiagnosisRecord |
         report_unusable(bus.name, MEDIC_STATE, name)
         return None
     return record if record is not None and record.incident == incident else None
+
+
+async def find_diagnosis(bus: Bus, incident: str) -> DiagnosisRecord | None:
+    """Return the newest diagnosis of an outage in the stream of timelines. Raises BusError.
+
+    None if no entry has one that can be used: it is trimmed off, or the second tier was never asked.
+    """
+    before = "+"
+    while page := await read_entries_before(bus, MEDIC_INCIDENTS, before.encode(), count=_PAGE):
+        for each in page:
+            raw = (each.fields or {}).get(DIAGNOSIS_FIELD.encode())
+            found = None if raw is None else DiagnosisRecord.parse(raw)
+            if found is not None and found.incident == incident:
+                return found
+        before = f"({page[-1].id.decode()}"
+    return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)

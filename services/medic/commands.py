@@ -36,6 +36,7 @@ from marketswarm.operator.healing import (
     HealingIncident,
     OutageEvidence,
     TimelineEntry,
+    find_diagnosis,
     fold_incidents,
     read_diagnosis,
     read_evidence,
@@ -407,7 +408,8 @@ async def _read_records(
     bus = fleet.bus(SYSTEM)
     if is_dry_run:  # which asks for no diagnosis
         return await read_evidence(bus, incident.id, dry_run_key(MEDIC_EVIDENCE)), None
-    return await read_evidence(bus, incident.id), await read_diagnosis(bus, incident.svc, incident.id)
+    diagnosis = await read_diagnosis(bus, incident.svc, incident.id) or await find_diagnosis(bus, incident.id)
+    return await read_evidence(bus, incident.id), diagnosis
 
 
 async def _read_status(fleet: FleetView) -> _Status:

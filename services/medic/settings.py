@@ -52,7 +52,7 @@ RemedyName = Literal[
 ]
 
 
-def _require_words(command: str | None) -> str | None:
+def require_words(command: str | None) -> str | None:
     """Return a command that is words as a shell quotes them. Raises ValueError."""
     if command is not None and not shlex.split(command):
         raise ValueError("must be a command and its arguments")
@@ -98,11 +98,11 @@ class MedicEnvironment(MonitorSettings):
     """The D-Bus of systemd: `system`, `user` or an address; without it, no unit is touched."""
     medic_systemd_unit: Annotated[str, Field(pattern=UNIT_PATTERN)] = "marketswarm@%s.service"
     """The name of a service's unit, with `%s` in place of the service."""
-    medic_command: Annotated[str | None, AfterValidator(_require_words)] = Field(None, repr=False)
+    medic_command: Annotated[str | None, AfterValidator(require_words)] = Field(None, repr=False)
     """The command, and its arguments, of the remedy `command`; no shell reads it."""
     medic_command_sec: Annotated[float, Field(gt=0, le=MAX_COMMAND_SEC, allow_inf_nan=False)] = 30.0
     """The time limit of that command, in seconds, where the truth has no `timeout_sec` for the service."""
-    medic_diagnosis_command: Annotated[str | None, AfterValidator(_require_words)] = Field(None, repr=False)
+    medic_diagnosis_command: Annotated[str | None, AfterValidator(require_words)] = Field(None, repr=False)
     """The command, and its arguments, that makes a diagnosis; no shell reads it."""
     medic_diagnosis_url: Annotated[
         Annotated[HttpUrl, AfterValidator(partial(require_encrypted_url, "https"))] | None,

@@ -23,9 +23,12 @@ from marketswarm.bus.stream_length import ARCHIVE_READERS, StreamLength
 from marketswarm.bus.transaction import BusTransaction, commit
 from marketswarm.keys import MEDIC_APPROVALS, MEDIC_EVIDENCE, MEDIC_INCIDENTS, MEDIC_STATE, dry_run_key
 from marketswarm.operator.healing import (
+    DIAGNOSIS_FIELD,
     ENTRIES_KEPT,
+    ENTRY_FIELD,
     EVIDENCE_KEPT,
     FUSE,
+    EntryKind,
     HealingApproval,
     TimelineEntry,
     fold_incidents,
@@ -200,7 +203,14 @@ class MedicStore:
         for stream, keep, entries in written:
             length = await self._lengths[stream].compute(self.bus, stream, keep) if entries else keep
             for each in entries:
-                record.add_entry(stream, {"entry": each.encode().decode()}, length, begin_anew=True)
+                fields = {ENTRY_FIELD: each.encode().decode()}
+                if (
+                    plan.diagnosis is not None
+                    and isinstance(each, TimelineEntry)
+                    and each.what is EntryKind.DIAGNOSED
+                ):
+                    fields[DIAGNOSIS_FIELD] = plan.diagnosis.encode().decode()
+                record.add_entry(stream, fields, length, begin_anew=True)
         if plan.used:
             record.write_hash(self._approvals, {}, plan.used)
         kept = {name: value for name, value in values if value}

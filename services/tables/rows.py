@@ -48,6 +48,8 @@ from services.market.records import (
 MAX_VALUES: Final = 300
 """The most indicators or features of one entry."""
 MAX_VALUES_BYTES: Final = 64 * 1024
+MAX_DIAGNOSIS_BYTES: Final = 64 * 1024
+"""The most bytes of a diagnosis with its patch, beside an entry of `medic:incidents`."""
 _MAX_REV: Final = 2**31 - 1
 _VALUE_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _ENTRY_ID: Final = re.compile(rb"(\d{1,20})-(\d{1,20})")
@@ -291,6 +293,7 @@ class IncidentEventRow(NamedTuple):
     text: str
     sec: float | None
     stream_position: int = 0
+    diagnosis: Json | None = None
 
 
 class EvidenceRow(NamedTuple):
@@ -478,7 +481,20 @@ def make_incident_event_row(entry: bytes, fields: Fields) -> tuple[IncidentEvent
     if sec is not None and not _is_number(sec, 0, _MAX_OUTAGE_SEC):
         raise EntryError("entry.sec: no duration")
     at_ms = _require_time("entry.ts", found.get("ts"))
-    return IncidentEventRow._make((entry.decode(), incident, at_ms, *others, sec, position)), None
+    diagnosis = _write_diagnosis(fields.get(b"diagnosis"), incident)
+    row = IncidentEventRow._make((entry.decode(), incident, at_ms, *others, sec, position, diagnosis))
+    return row, None
+
+
+def _write_diagnosis(raw: bytes | None, incident: str) -> str | None:
+    """Return the JSON of a diagnosis of this incident, without NUL; None without one."""
+    if raw is None:
+        return None
+    storable = raw.replace(b"\\u0000", b"\\ufffd")
+    found, written = parse_storable_object("diagnosis", storable, MAX_DIAGNOSIS_BYTES)
+    if found.get("incident") != incident:
+        raise EntryError("diagnosis.incident: another one")
+    return written
 
 
 def make_evidence_row(entry: bytes, fields: Fields) -> tuple[EvidenceRow, None]:

@@ -10,7 +10,13 @@ from datetime import timedelta
 import orjson
 import pytest
 
-from marketswarm.operator.healing import EntryKind, OutageEvidence, TimelineEntry, fold_incidents
+from marketswarm.operator.healing import (
+    DiagnosisRecord,
+    EntryKind,
+    OutageEvidence,
+    TimelineEntry,
+    fold_incidents,
+)
 from marketswarm.packed_log import pack_log
 from marketswarm.truth.parse import parse_truth
 from services.archive.backup import make_backup
@@ -18,6 +24,7 @@ from services.archive.database import Database
 from services.archive.maintenance import delete_expired
 from services.archive.restore import verify_backup
 from services.archive.writer import TypedEntry, Writer
+from services.market.fields import EntryError
 from services.medic.rule import SHIPPED, list_pairs
 from services.tables.tables import ALERT_TABLE, STREAMS
 from support.postgres import query
@@ -133,6 +140,29 @@ def test_archive_stores_what_the_medic_recorded_and_skips_what_it_did_not(tmp_pa
     assert [found["shop.x:y"][name] for name in COLUMNS[5:10]] == [
         *(0, [], True, "escalated", "escalated: exhausted"),
     ]
+
+
+def test_each_diagnosis_is_kept_with_its_incident_and_one_that_cannot_be_is_set_aside(archive_url):
+    kind, make = STREAMS["medic:incidents"]
+    entry, other = (entry_at(5, K.DIAGNOSED, text="said", **of) for of in ({}, OTHER))
+
+    def make_diagnosis(of, **more):
+        told = {"ts": NOW, "reason": "exhausted", "text": "Full.\0", **of, **more}
+        return DiagnosisRecord(**told)
+
+    found = []
+    pairs = [(entry, make_diagnosis(FEED, patch="-a\n+b")), (other, make_diagnosis(OTHER, patch="é" * 8000))]
+    for number, (said, record) in enumerate(pairs, 1):
+        ident = b"1793000000001-%d" % number
+        row, _ = make(ident, {b"entry": said.encode(), b"diagnosis": record.encode()})
+        found.append(TypedEntry("medic:incidents", ident, kind, row))
+    asyncio.run(write(archive_url, typed(HEALED + ESCALATED), found))
+    known = "SELECT incident, diagnosis ->> 'text', diagnosis ->> 'patch' FROM incident_events "
+    rows = query(archive_url, known + "WHERE diagnosis IS NOT NULL ORDER BY incident")
+    assert rows == [(FEED["incident"], "Full.�", "-a\n+b"), ("shop.x:y", "Full.�", "é" * 8000)]
+    for raw in (b"[]", make_diagnosis(OTHER).encode(), b'{"text": "%s"}' % (b"x" * 66_000)):
+        with pytest.raises(EntryError):
+            make(b"1-1", {b"entry": entry.encode(), b"diagnosis": raw})
 
 
 @pytest.mark.skipif(shutil.which("psql") is None, reason="needs psql")

@@ -16,8 +16,11 @@ import pytest
 import structlog
 
 from marketswarm.cli import app, event_loop
+from support.postgres import archive_url, postgres
 from support.rig import Server, forkserver
 from support.rig.shell import Shell
+
+__all__ = ["archive_url", "postgres"]
 
 OWN_PROCESS = ("exec", "alerts", "open")
 """Commands that end with their process: they set handlers of signals, or start another program."""

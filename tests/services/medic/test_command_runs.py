@@ -235,10 +235,11 @@ async def test_a_medic_that_is_superseded_kills_it_and_stores_nothing(scene):
 
 
 async def test_one_whose_service_left_the_truth_is_killed(scene):
-    _, pid = await scene.begin()
+    term, pid = await scene.begin()
     scene.services = []
-    await auntil(lambda: not alive(pid), what="its end")
-    await auntil(scene.list_ended, what="a line of the log")
+    await auntil(scene.list_ended, within=30, what="a line of the log")
+    assert not alive(pid)
+    assert not term.done()
     assert (await scene.list_steps())[-1] == "resolved retired"
 
 

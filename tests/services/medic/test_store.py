@@ -18,6 +18,7 @@ from marketswarm.operator.healing import (
     HealingApproval,
     OutageEvidence,
     TimelineEntry,
+    find_diagnosis,
     fold_incidents,
     read_diagnosis,
     read_evidence,
@@ -483,3 +484,19 @@ async def test_what_archive_has_not_stored_of_the_record_is_kept_up_to_twice_as_
     assert 200 <= await save(260) < 301, "an archive that is gone must not fill the bus"
     await set_position()
     assert await save(1) <= 200
+
+
+async def test_each_diagnosis_stays_with_its_outage_though_a_later_one_replaces_it(store):
+    told = {"svc": "feed", "ts": round(NOW, 3)}
+    for ident in ("feed.16000", "feed.17000"):
+        record = DiagnosisRecord(incident=ident, reason="escalated", text=f"Full {ident}.", **told)
+        entry = TimelineEntry(incident=ident, what=EntryKind.DIAGNOSED, **told)
+        assert await store.save(RepairPlan((entry,), diagnosis=record), 7)
+        later = TimelineEntry(incident=ident, what=EntryKind.DIAGNOSED, text="the next remedy", **told)
+        assert await store.save(RepairPlan((later,)), 7)
+    for ident in ("feed.16000", "feed.17000"):
+        assert (await find_diagnosis(store.bus, ident)).text == f"Full {ident}."
+    assert await find_diagnosis(store.bus, "feed.1") is None
+    fields = {"entry": entry.encode(), "diagnosis": b'{"svc": 7}'}
+    await store.bus.client.xadd(MEDIC_INCIDENTS, fields)
+    assert (await find_diagnosis(store.bus, "feed.17000")).text == "Full feed.17000.", "one that can be used"

@@ -292,7 +292,7 @@ TIMELINE = {
 def test_an_entry_of_a_timeline_is_kept_and_one_with_a_wrong_field_is_refused(wrong):
     row, symbol = make_incident_event_row(ENTRY, {b"entry": orjson.dumps(TIMELINE | {"new": [1]})})
     assert row[:5] == ("1793000040000-3", "feed.17", 1_793_000_040_250, "feed", "acted")
-    assert row[5:] == ("", "restart", "", "", None, (1_793_000_040_000 << 20) + 3)
+    assert row[5:] == ("", "restart", "", "", None, (1_793_000_040_000 << 20) + 3, None)
     assert symbol is None
     with pytest.raises(EntryError, match="entry"):
         make_incident_event_row(ENTRY, {b"entry": orjson.dumps(TIMELINE | wrong)})

@@ -1,0 +1,135 @@
+"""Implement `marketswarm medic patch`: show the patch of a diagnosis, or test it on a copy."""
+
+import os
+import shlex
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from pydantic import AfterValidator, Field, SecretStr
+
+from marketswarm.cli import event_loop, output
+from marketswarm.cli.data_folder import DATA, read_database
+from marketswarm.cli.fleet_view import ask_fleet
+from marketswarm.cli.options import Data, Json, argument
+from marketswarm.exit import Exit, Mistake
+from marketswarm.operator.healing import DiagnosisRecord, find_diagnosis
+from marketswarm.postgres.errors import PostgresAwayError
+from marketswarm.postgres.pool import open_connection
+from marketswarm.settings import CommonSettings, read_settings
+from marketswarm.text import escape_lines, escape_text
+from marketswarm.truth import SYSTEM
+from services.medic.diagnosis.patch import PatchResult, PatchVerdict, check_patch
+from services.medic.settings import require_words
+
+ANSWER_NO: Final = 1
+"""The exit code if the patch is refused, does not apply, or its test fails."""
+READ_SEC: Final = 10.0
+"""How long the database may take, in seconds."""
+_STORED: Final = (
+    "SELECT diagnosis::text FROM incident_events WHERE incident = $1 AND diagnosis IS NOT NULL "
+    "ORDER BY stream_position DESC LIMIT 1"
+)
+_WORDS: Final = {
+    PatchVerdict.PASSED: "it applies to a copy of the last commit, and the test command succeeds there",
+    PatchVerdict.FAILED: "it applies to a copy, and the test command fails there",
+    PatchVerdict.TIMED_OUT: "it applies to a copy; the test command took too long and was killed",
+    PatchVerdict.UNRUNNABLE: "it applies to a copy; the test command can't be started",
+    PatchVerdict.OUTSIDE: "it is refused: it names a path outside the repository",
+    PatchVerdict.LINK: "it is refused: it has a symbolic link or a submodule",
+    PatchVerdict.BINARY: "it is refused: it has a binary file",
+    PatchVerdict.NOT_APPLICABLE: "it does not apply to the last commit",
+    PatchVerdict.NO_COPY: "the repository can't be copied",
+}
+
+
+class PatchEnvironment(CommonSettings):
+    """The variables of the command: those of the person who types it, never of a bus or of the truth."""
+
+    database_url: SecretStr | None = None
+    medic_diagnosis_folder: Path | None = None
+    medic_patch_test: Annotated[str | None, AfterValidator(require_words)] = Field(None, repr=False)
+    """The command, and its arguments, that tests a patched copy; no shell reads it."""
+    medic_patch_test_sec: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] = 600.0
+    """The time limit of that command, in seconds."""
+
+
+def patch(
+    ident: Annotated[str, argument("ID", "The outage, as `marketswarm incidents` shows it.")],
+    check: Annotated[
+        bool, typer.Option("--check", help="Apply it to a copy of the repository, and test it there.")
+    ] = False,
+    as_json: Json = False,
+    data: Data = DATA,
+) -> None:
+    """Show the patch of an outage's diagnosis. Nothing applies it to the repository itself.
+
+    `--check` clones the last commit of MEDIC_DIAGNOSIS_FOLDER to a temporary folder, which is deleted in the
+    end, applies the patch there, and runs the command of MEDIC_PATCH_TEST there. That runs what a model
+    wrote: read the patch first. It ends with code 1 if the patch is refused, does not apply, or fails.
+    """
+    environment = read_settings(PatchEnvironment)
+    record = _find_record(ident, environment, data)
+    if not record.patch:
+        raise Exit(ANSWER_NO, f"the diagnosis of {ident} has no patch")
+    if not check:
+        output.print_result(asdict(record), map(escape_text, record.patch.split("\n")), as_json=as_json)
+        return
+    found = _check(record, environment)
+    lines = [_describe(found), *escape_lines(found.output).rstrip("\n").split("\n")]
+    output.print_result({"incident": ident, **asdict(found)}, filter(None, lines), as_json=as_json)
+    if found.verdict is not PatchVerdict.PASSED:
+        raise typer.Exit(ANSWER_NO)
+
+
+def _find_record(ident: str, environment: PatchEnvironment, data: Path) -> DiagnosisRecord:
+    """Return the diagnosis of an outage from its stream, or if that has none, from the archive.
+
+    Raises Exit.
+    """
+    found = ask_fleet(data, lambda fleet: find_diagnosis(fleet.bus(SYSTEM), ident))
+    if found is not None:
+        return found
+    missing = f"no diagnosis of {escape_text(ident)} is on record"
+    try:
+        url = environment.database_url
+        address = read_database(data)[0] if url is None else url.get_secret_value()
+        raw = event_loop.run(_read_archived(address, ident))
+    except PostgresAwayError as error:
+        raise Mistake(f"{missing} on the bus, and the archive can't be read: {error}") from None
+    except Mistake as error:
+        raise Mistake(f"{missing} on the bus, and {error.message}") from None
+    found = None if raw is None else DiagnosisRecord.parse(raw.encode())
+    if found is None:
+        raise Mistake(f"{missing}; `marketswarm incidents` lists the outages")
+    return found
+
+
+async def _read_archived(address: str, ident: str) -> str | None:
+    async with open_connection(address, READ_SEC) as connection:
+        found: str | None = await connection.fetchval(_STORED, ident)
+        return found
+
+
+def _check(record: DiagnosisRecord, environment: PatchEnvironment) -> PatchResult:
+    """Check a patch in a temporary folder, which is deleted. Raises Mistake if a variable is missing."""
+    folder, command = environment.medic_diagnosis_folder, environment.medic_patch_test
+    if folder is None:
+        raise Mistake("MEDIC_DIAGNOSIS_FOLDER is not set: the Git repository that the patch is for")
+    if command is None:
+        raise Mistake(
+            "MEDIC_PATCH_TEST is not set: the command that tests the patched copy, such as `make test`"
+        )
+    with tempfile.TemporaryDirectory(prefix="marketswarm-patch-", ignore_cleanup_errors=True) as room:
+        words = shlex.split(command)
+        limit_sec = environment.medic_patch_test_sec
+        return event_loop.run(
+            check_patch(folder, record.patch, words, limit_sec, Path(os.path.realpath(room)))
+        )
+
+
+def _describe(found: PatchResult) -> str:
+    ended = "" if not found.exit_code else f" (code {found.exit_code})"
+    return f"{_WORDS[found.verdict]}{ended}"

@@ -1,0 +1,141 @@
+"""Apply a patch of a diagnosis to a copy of a repository, and run a test command there.
+
+A model wrote the patch, and a log may have told it what to write. So the copy is a clone of the last commit
+in a temporary folder, without hooks and without a remote, and a patch is refused as a whole if it has a link,
+a submodule, a binary file, or a path that could lead out of the copy. The real repository is only read.
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from marketswarm.channels.exec import read_command
+
+GIT_SEC: Final = 120.0
+"""How long one step of Git may take, such as the clone, in seconds."""
+MAX_GIT_BYTES: Final = 64 * 1024
+"""How much of what Git writes is kept."""
+MAX_TEST_BYTES: Final = 16 * 1024
+"""How much at the end of the output of the test command is kept."""
+_SAFE: Final = (
+    "-c",
+    f"core.hooksPath={os.devnull}",
+    "-c",
+    "core.fsmonitor=false",
+    "-c",
+    "core.autocrlf=false",
+)
+_LINK: Final = re.compile(
+    r"^(?:(?:new |deleted )?file mode|(?:old|new) mode|index \S+) 1[26]0000$", re.MULTILINE
+)
+"""The mode of a symbolic link or a submodule, as Git writes it."""
+_BINARY: Final = re.compile(r"^(?:GIT binary patch$|Binary files )", re.MULTILINE)
+
+
+class PatchVerdict(StrEnum):
+    """Name what became of a patch on the copy."""
+
+    PASSED = "passed"  # it applies, and the test command ended with 0
+    FAILED = "failed"  # it applies, and the test command ended with another code
+    TIMED_OUT = "timed_out"  # it applies, and the test command was killed at its time limit
+    UNRUNNABLE = "unrunnable"  # it applies, and the test command can't be started
+    OUTSIDE = "outside"  # refused: a path is absolute, has `..`, or is of Git's own folder
+    LINK = "link"  # refused: it makes, changes or goes through a symbolic link, or a submodule
+    BINARY = "binary"  # refused: it has a binary file
+    NOT_APPLICABLE = "not_applicable"  # Git can't apply it to the last commit
+    NO_COPY = "no_copy"  # Git can't read the repository
+
+
+@dataclass(frozen=True, slots=True)
+class PatchResult:
+    """What became of a patch; `output` is the end of what Git or the test wrote, which is not trusted.
+
+    `exit_code` is that of the test command; None if it did not end by itself.
+    """
+
+    verdict: PatchVerdict
+    output: str = ""
+    exit_code: int | None = None
+
+
+async def check_patch(
+    repository: Path, patch: str, test_command: Sequence[str], test_sec: float, room: Path
+) -> PatchResult:
+    """Apply a patch to a clone of a repository's last commit in the empty folder `room`, and test it.
+
+    The test command runs what the patch wrote, as the present user, in the folder of the clone that is as
+    `repository`. It is killed with all its processes after `test_sec`. The caller deletes `room`.
+    """
+    refused = refuse_text(patch)
+    if refused is not None:
+        return PatchResult(refused)
+    code, found = await _run_git(repository, "rev-parse", "--show-toplevel", "--show-prefix")
+    top, _, prefix = found.partition("\n")
+    if code != 0 or not Path(top).is_absolute():
+        return PatchResult(PatchVerdict.NO_COPY, found)
+    clone = room / "clone"
+    options = ("--quiet", "--depth=1", "--template=", "--no-tags", "--no-recurse-submodules")
+    code, written = await _run_git(room, "clone", *options, f"file://{top}", str(clone))
+    if code != 0:
+        return PatchResult(PatchVerdict.NO_COPY, written)
+    # a test can't push to the real repository by accident
+    await _run_git(clone, "remote", "remove", "origin")
+    return await _test_patch(clone / prefix.strip("\n"), patch, test_command, test_sec)
+
+
+def refuse_text(patch: str) -> PatchVerdict | None:
+    """Return why the text of a patch is refused, before Git reads its paths; None if it is not."""
+    if _BINARY.search(patch):
+        return PatchVerdict.BINARY
+    return PatchVerdict.LINK if _LINK.search(patch) else None
+
+
+def refuse_paths(folder: Path, paths: Sequence[str]) -> PatchVerdict | None:
+    """Return why paths of a patch for a folder are refused; None if they are not."""
+    for path in map(PurePosixPath, paths):
+        parts = [part.lower() for part in path.parts]
+        if path.is_absolute() or not parts or ".." in parts or ".git" in parts:
+            return PatchVerdict.OUTSIDE
+        if any((folder / each).is_symlink() for each in (path, *path.parents)):
+            return PatchVerdict.LINK
+    return None
+
+
+async def _test_patch(folder: Path, patch: str, test_command: Sequence[str], test_sec: float) -> PatchResult:
+    """Apply a patch to a folder of a clone, and run the test command there."""
+    body = f"{patch}\n".encode()  # a stored patch has no last line end
+    code, listed = await _run_git(folder, "apply", "--numstat", "-z", "-", body=body)
+    if code != 0:
+        return PatchResult(PatchVerdict.NOT_APPLICABLE, listed)
+    rows = [row.split("\t", 2) for row in listed.split("\0") if row]
+    refused = refuse_paths(folder, [row[-1] for row in rows])
+    if refused is not None:
+        return PatchResult(refused)
+    for words in (("apply", "--check", "-"), ("apply", "-")):
+        code, written = await _run_git(folder, *words, body=body)
+        if code != 0:
+            return PatchResult(PatchVerdict.NOT_APPLICABLE, written)
+    try:
+        code, output = await read_command(
+            test_command, test_sec, MAX_TEST_BYTES, folder=folder, with_errors=True
+        )
+    except TimeoutError:
+        return PatchResult(PatchVerdict.TIMED_OUT)
+    except OSError as error:
+        return PatchResult(PatchVerdict.UNRUNNABLE, error.strerror or str(error))
+    verdict = PatchVerdict.FAILED if code else PatchVerdict.PASSED
+    return PatchResult(verdict, output.decode("utf-8", "replace"), code)
+
+
+async def _run_git(folder: Path, *words: str, body: bytes = b"") -> tuple[int, str]:
+    """Return the exit code of Git and what it wrote; code 1 if it can't be run or takes too long."""
+    command = ("git", *_SAFE, "-C", str(folder), *words)
+    try:
+        code, output = await read_command(command, GIT_SEC, MAX_GIT_BYTES, body, with_errors=True)
+    except (OSError, TimeoutError) as error:
+        return 1, f"git: {error}"
+    return code, output.decode("utf-8", "replace")

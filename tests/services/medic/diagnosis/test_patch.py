@@ -1,0 +1,143 @@
+"""A patch that a model wrote is tested on a copy; the repository itself stays as it is."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from services.medic.diagnosis.patch import PatchVerdict, check_patch, refuse_paths, refuse_text
+
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed"),
+]
+V = PatchVerdict
+GOOD = "--- a/feed.py\n+++ b/feed.py\n@@ -1,2 +1,2 @@\n one = 1\n-two = 3\n+two = 2"
+CODE = "import feed, os, sys; print('two is', feed.two); sys.exit(feed.two != 2)"
+TEST = (sys.executable, "-B", "-c", CODE)
+
+
+def make_new(path, mode="100644", text="x"):
+    head = f"diff --git a/{path} b/{path}\nnew file mode {mode}\n--- /dev/null\n+++ b/{path}\n"
+    return f"{head}@@ -0,0 +1 @@\n+{text}"
+
+
+def git(folder, *words):
+    names = ("-c", "user.name=n", "-c", "user.email=n@example.org", "-c", "commit.gpgsign=false")
+    command = ["git", "-C", str(folder), *names, *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture
+def repository(tmp_path):
+    """Return a repository with a module twice, a link out of it, and a hook that leaves a mark."""
+    top = tmp_path / "fleet"
+    (top / "shop").mkdir(parents=True)
+    (tmp_path / "outside").mkdir()
+    for folder in (top, top / "shop"):
+        (folder / "feed.py").write_text("one = 1\ntwo = 3\n")
+    (top / "way").symlink_to(tmp_path / "outside")
+    git(top, "init", "-q")
+    git(top, "add", ".")
+    git(top, "commit", "-qm", "Add a feed")
+    for name in ("post-checkout", "applypatch-msg", "post-index-change", "post-commit"):
+        hook = top / ".git" / "hooks" / name
+        hook.parent.mkdir(exist_ok=True)
+        hook.write_text(f"#!/bin/sh\ntouch {tmp_path / 'hooked'}\n")
+        hook.chmod(0o755)
+    return top
+
+
+@pytest.fixture
+def room(tmp_path):
+    (tmp_path / "room").mkdir()
+    return tmp_path / "room"
+
+
+def read_all(folder):
+    """Return the content of each file, and where each link leads, below a folder."""
+    return {
+        str(path): path.readlink() if path.is_symlink() else path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_symlink() or path.is_file()
+    }
+
+
+async def test_a_patch_is_tested_on_a_copy_and_the_repository_stays_as_it_is(repository, room, tmp_path):
+    before = read_all(repository)
+    found = await check_patch(repository, GOOD, TEST, 30, room)
+    assert (found.verdict, found.output, found.exit_code) == (V.PASSED, "two is 2\n", 0)
+    assert read_all(repository) == before
+    assert not (tmp_path / "hooked").exists()
+    assert git(room / "clone", "remote") == ""
+
+
+async def test_a_folder_within_a_repository_is_what_the_paths_of_a_patch_start_from(repository, room):
+    found = await check_patch(repository / "shop", GOOD, TEST, 30, room)
+    assert found.verdict is V.PASSED, found
+    assert "two = 3" in (room / "clone" / "feed.py").read_text()
+    assert "two = 2" in (room / "clone" / "shop" / "feed.py").read_text()
+
+
+@pytest.mark.parametrize(
+    ("code", "ended"),
+    [
+        ("import sys; print('out'); print('bad', file=sys.stderr); sys.exit(3)", (V.FAILED, 3, "bad")),
+        ("import time; time.sleep(600)", (V.TIMED_OUT, None, "")),
+        (None, (V.UNRUNNABLE, None, "No such file")),
+    ],
+)
+async def test_how_a_test_command_ends_is_the_verdict(repository, room, code, ended):
+    verdict, exit_code, output = ended
+    command = ("/no/such/command",) if code is None else (sys.executable, "-c", code)
+    limit_sec = 0.3 if verdict is V.TIMED_OUT else 30
+    found = await check_patch(repository, GOOD, command, limit_sec, room)
+    assert (found.verdict, found.exit_code) == (verdict, exit_code)
+    assert output in found.output
+
+
+@pytest.mark.parametrize(
+    ("patch", "verdicts"),
+    [
+        (make_new("../escaped"), {V.OUTSIDE, V.NOT_APPLICABLE}),
+        (make_new("../../room/escaped"), {V.OUTSIDE, V.NOT_APPLICABLE}),
+        (make_new("/escaped"), {V.OUTSIDE, V.NOT_APPLICABLE}),
+        (make_new(".git/hooks/pre-commit", "100755"), {V.OUTSIDE, V.NOT_APPLICABLE}),
+        (make_new("shop/.GIT/config"), {V.OUTSIDE, V.NOT_APPLICABLE}),
+        (make_new("way/escaped"), {V.LINK}),
+        (make_new("link", "120000", "/etc/passwd"), {V.LINK}),
+        (make_new("module", "160000", "Subproject commit 1"), {V.LINK}),
+        ("diff --git a/x b/x\nGIT binary patch\nliteral 1\nIcmZPo000310RR91\n", {V.BINARY}),
+        (GOOD.replace("two = 3", "two = 9"), {V.NOT_APPLICABLE}),
+        ("no patch at all", {V.NOT_APPLICABLE}),
+    ],
+)
+async def test_a_patch_that_is_refused_changes_nothing_anywhere_and_tests_nothing(
+    repository, room, tmp_path, patch, verdicts
+):
+    before, mark = read_all(repository), tmp_path / "tested"
+    found = await check_patch(repository, patch, ("touch", str(mark)), 30, room)
+    assert found.verdict in verdicts, found
+    assert not mark.exists()
+    assert read_all(repository) == before
+    assert list((tmp_path / "outside").iterdir()) == []
+    assert {path.name for path in room.rglob("*")} & {"escaped", "link", "module", "pre-commit"} == set()
+
+
+def test_paths_are_refused_without_git_too(tmp_path):
+    (tmp_path / "way").symlink_to("/")
+    assert refuse_paths(tmp_path, ["a/b.py", ".github/x.yaml"]) is None
+    for path in ("../x", "a/../../x", "/x", ".git/x", "a/.Git/x", ""):
+        assert refuse_paths(tmp_path, ["good.py", path]) is V.OUTSIDE, path
+    for path in ("way", "way/etc/x"):
+        assert refuse_paths(tmp_path, [path]) is V.LINK
+    assert refuse_text("Binary files a/x and b/x differ") is V.BINARY
+    assert refuse_text("diff --git a/x b/x\nold mode 100644\nnew mode 120000") is V.LINK
+    assert refuse_text("index 123..456 120000") is V.LINK
+    assert refuse_text(GOOD) is None
+
+
+async def test_a_folder_that_is_no_repository_is_no_copy(tmp_path, room):
+    (tmp_path / "plain").mkdir()
+    assert (await check_patch(tmp_path / "plain", GOOD, TEST, 30, room)).verdict is V.NO_COPY
