@@ -210,7 +210,7 @@ def test_row_63_beside_a_dry_run_the_real_medic_leads_and_heals_whichever_is_res
         scene.stop_beating("alpha")
         until(acted["medic"].exists, what="the remedy")
         until(lambda: "refused dry_run" in steps(scene, "medic:dry:incidents"), what="what it would do")
-        assert "acted" in steps(scene, "medic:incidents")
+        until(lambda: "acted" in steps(scene, "medic:incidents"), what="its outcome")
         assert "refused dry_run" not in steps(scene, "medic:incidents")
         assert not Path(acted["dry"]).exists()
         assert not {"intended", "acted"} & steps(scene, "medic:dry:incidents")
