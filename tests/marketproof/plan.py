@@ -127,8 +127,6 @@ DAILY_FEEDS: Final = tuple(
 )
 BENCHMARK: Final = "AAPL"
 """The symbol that features compare the others with: one that has a year of days."""
-LIMITS: Final = {"yahoo": {"per_second": 2}}
-"""Its own, without that of an hour of the machine's clock, in which a month is played."""
 QUOTED: Final = (("BTC/USDT", "binance"), ("ETH/USDT", "okx"))
 OBSERVED: Final = ("US.10Y", "US.2Y", "US.UNRATE", "US.CPI")
 VINTAGED: Final = ("US.UNRATE", "US.CPI")
@@ -244,12 +242,14 @@ def make_truth(plan: Plan, speed: float, *, is_whole: bool = True) -> dict[str, 
     series.append({"symbols": OBSERVED, **observed, **seldom, "history_days": OBSERVED_DAYS})
     keep = dict.fromkeys(("bars", "quotes", "observations", "actions", "downloads"), 1_000_000)
     load = {"patience_sec": 1, "timeout_sec": LOAD_SEC}
+    # those of the files are of minutes and hours of the machine's clock, in which weeks are played
+    limits = {source: {"per_second": 50} for source in sorted(plan.sources)}
     groups = [
         {"symbols": [symbol], "asset": feed.asset, "session": feed.session}
         for symbol, feed in {feed.symbol: feed for feed in plan.feeds}.items()
     ]
     sections: dict[str, dict[str, Any]] = {
-        "sources": {"endpoints": series, "settings": {"keep": keep, "load": load, "limits": LIMITS}},
+        "sources": {"endpoints": series, "settings": {"keep": keep, "load": load, "limits": limits}},
         "bars": {
             "access_points": {"publish_to": [{"bus": "market-redis", "key": "bars:bars"}]},
             "endpoints": groups,
