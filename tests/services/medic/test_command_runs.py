@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from marketswarm.agent import LeaseLost
-from marketswarm.agent.lease import clock
+from marketswarm.agent.lease import Lease, clock
 from marketswarm.bus import BusError
 from marketswarm.keys import MEDIC_STATE
 from marketswarm.operator.healing import read_timeline
@@ -86,7 +86,8 @@ class Scene:
         me = SimpleNamespace(log=self.log, settings=settings, truth=TRUTH, bus=lambda _: self.bus)
         self.medic = Medic(me, lambda: SETTINGS, Rules())
         self.medic.observer.observe = self._observe
-        self.lease = SimpleNamespace(epoch=7, expires_at=clock() + 3600)
+        self.lease = Lease("medic", 3600, self.bus, "medic", "m1")
+        self.lease.epoch, self.lease.expires_at = 7, clock() + 3600
         self.services, self.looks, self._tasks = ["feed"], 0, tasks
 
     async def _observe(self, *_args):
@@ -194,6 +195,38 @@ async def test_what_ended_while_the_bus_was_away_is_stored_by_the_next_term(scen
     assert scene.list_begun() == [pid]
 
 
+async def end_term(term):
+    term.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await term
+
+
+async def test_one_whose_lease_ends_since_the_bus_hangs_goes_on(scene):
+    term, pid = await scene.begin()
+    scene.lease.expires_at = clock()  # no answer came: the lease ends before the bus fails
+    await end_term(term)
+    assert alive(pid)
+    scene.lease.expires_at = clock() + 3600
+    (scene.folder / "go").touch()
+    scene.lead()
+    await scene.wait_for_step("acted")
+    assert scene.list_begun() == [pid]
+
+
+async def test_that_one_was_broken_off_is_stored_by_the_next_term_if_the_bus_is_away(scene):
+    term, pid = await scene.begin()
+    scene.bus.connected = False
+    scene.lease.expires_at = float("-inf")  # an answer said that it is lost
+    await end_term(term)
+    assert not alive(pid)
+    assert scene.medic.summarize() == "waits for its lease"
+    scene.bus.connected, scene.lease.expires_at = True, clock() + 3600
+    scene.lead()
+    await scene.wait_for_step("abandoned broken_off")
+    assert scene.list_begun() == [pid]
+    assert scene.list_ended() == ["feed"]
+
+
 async def test_an_outcome_that_the_bus_did_not_take_is_not_lost(scene, monkeypatch):
     term, pid = await scene.begin()
     real, failed = scene.medic._write, []  # noqa: SLF001 - only this one write is to fail
@@ -215,9 +248,7 @@ async def test_an_outcome_that_the_bus_did_not_take_is_not_lost(scene, monkeypat
 
 async def test_a_medic_that_stops_kills_it_and_stores_that_it_was_broken_off(scene):
     term, pid = await scene.begin()
-    term.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await term
+    await end_term(term)
     assert not alive(pid)
     assert (await scene.list_steps())[-1] == "abandoned broken_off"
     assert (await scene.read_repair()).runs_until is None
