@@ -53,7 +53,7 @@ LAST_WRITE_SEC: Final = 2.0
 
 
 def _is_bus_away(error: BaseException, lease: Lease) -> bool:
-    """Return True if a term ended since the bus is away: until this medic or another one leads, commands go on.
+    """Return True if a term ended since the bus is away: commands go on until a medic leads.
 
     A bus that hangs ends the lease before it raises BusError.
     """

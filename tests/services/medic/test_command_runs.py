@@ -218,7 +218,7 @@ async def test_that_one_was_broken_off_is_stored_by_the_next_term_if_the_bus_is_
     scene.bus.connected = False
     scene.lease.expires_at = float("-inf")  # an answer said that it is lost
     await end_term(term)
-    assert not alive(pid)
+    await auntil(lambda: not alive(pid), what="its end")
     assert scene.medic.summarize() == "waits for its lease"
     scene.bus.connected, scene.lease.expires_at = True, clock() + 3600
     scene.lead()
@@ -249,7 +249,7 @@ async def test_an_outcome_that_the_bus_did_not_take_is_not_lost(scene, monkeypat
 async def test_a_medic_that_stops_kills_it_and_stores_that_it_was_broken_off(scene):
     term, pid = await scene.begin()
     await end_term(term)
-    assert not alive(pid)
+    await auntil(lambda: not alive(pid), what="its end")
     assert (await scene.list_steps())[-1] == "abandoned broken_off"
     assert (await scene.read_repair()).runs_until is None
     assert scene.list_ended() == ["feed"]
@@ -260,7 +260,7 @@ async def test_a_medic_that_is_superseded_kills_it_and_stores_nothing(scene):
     await scene.bus.client.hset(MEDIC_STATE, "epoch", "8")
     with pytest.raises(LeaseLost):
         await term
-    assert not alive(pid)
+    await auntil(lambda: not alive(pid), what="its end")
     assert (await scene.list_steps())[-1] == "running"
     assert (await scene.read_repair()).runs_until is not None, "the other medic waits until the deadline"
 
@@ -269,7 +269,7 @@ async def test_one_whose_service_left_the_truth_is_killed(scene):
     term, pid = await scene.begin()
     scene.services = []
     await auntil(scene.list_ended, within=30, what="a line of the log")
-    assert not alive(pid)
+    await auntil(lambda: not alive(pid), what="its end")
     assert not term.done()
     assert (await scene.list_steps())[-1] == "resolved retired"
 
@@ -289,7 +289,7 @@ async def test_one_that_was_left_by_a_term_without_a_bus_is_killed_when_the_medi
     leading.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await leading
-    assert not alive(pid)
+    await auntil(lambda: not alive(pid), what="its end")
     assert scene.list_ended() == ["feed"]
 
 
