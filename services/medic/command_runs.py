@@ -15,23 +15,28 @@ from services.medic.remedies.remedy import TOO_LATE
 
 FIRST_NOTE_SEC: Final = 60.0
 """How long after its begin the timeline first says how far an order is; each time it doubles."""
+NOT_BEGUN: Final = "it was not begun: the bus did not say that its begin is stored"
 
 
 @dataclass(slots=True)
 class RunningCommand:
-    """An order that is being carried out, or has ended and was not dropped. Times are by time.monotonic.
+    """An order that begins, is carried out, or has ended and was not dropped. Times are by time.monotonic.
 
-    `epoch` is that of the lease under which it was begun, `note_after_sec` how long after `began` the
+    `epoch` is that of the lease under which it begins, `note_after_sec` how long after `began` the
     timeline next says how far it is, `ended` when it ended; None as long as it has not.
     """
 
     order: RemedyOrder
     epoch: int
     task: asyncio.Future[tuple[OrderResult, str]]
-    output: CommandOutput
+    output: CommandOutput = field(default_factory=CommandOutput)
     began: float = field(default_factory=time.monotonic)
     note_after_sec: float = FIRST_NOTE_SEC
     ended: float | None = None
+
+    def refuse(self) -> None:
+        """End an order that was registered, and is not begun."""
+        self.task.set_result((OrderResult.REFUSED, NOT_BEGUN))
 
     def describe(self) -> str:
         """Return for how long it runs or ran, and the last line of its output: `2m: step 3 of 9`."""
@@ -67,13 +72,17 @@ class CommandRuns:
         """What runs for each service, or has ended and was not dropped."""
         return self._runs
 
-    def begin(self, order: RemedyOrder, epoch: int, context: RemedyContext) -> None:
-        """Begin to carry out an order, which starts a program, under the lease `epoch`."""
-        output = CommandOutput()
-        work = REMEDIES[order.remedy].carry_out(order, replace(context, output=output))
-        run = RunningCommand(order, epoch, asyncio.ensure_future(work), output)
-        run.task.add_done_callback(lambda _: self._note_end(run))
+    def register(self, order: RemedyOrder, epoch: int) -> RunningCommand:
+        """Hold an order that is about to begin under the lease `epoch`, until `begin`, or its `refuse`."""
+        run = RunningCommand(order, epoch, asyncio.get_running_loop().create_future())
         self._runs[order.svc] = run
+        return run
+
+    def begin(self, run: RunningCommand, context: RemedyContext) -> None:
+        """Begin to carry out an order that was registered: it starts a program."""
+        work = REMEDIES[run.order.remedy].carry_out(run.order, replace(context, output=run.output))
+        run.task, run.began = asyncio.ensure_future(work), time.monotonic()
+        run.task.add_done_callback(lambda _: self._note_end(run))
 
     def _note_end(self, run: RunningCommand) -> None:
         run.ended = time.monotonic()

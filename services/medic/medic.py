@@ -196,9 +196,14 @@ class Medic:
         """Carry out an order, and store its outcome; only begin it, once that is stored, if it runs apart."""
         kind, context = REMEDIES[order.remedy], self._make_context(lease.expires_at, order.svc)
         if kind.runs_apart and context.command and is_in_time(context.until):
-            plan = self.planner.record_begin(order, context.command_sec, now())
-            await self._save(store, plan, lease)
-            self._commands.begin(order, lease.epoch, context)
+            run = self._commands.register(order, lease.epoch)
+            try:
+                plan = self.planner.record_begin(order, context.command_sec, now())
+                await self._save(store, plan, lease)
+            except BaseException:
+                run.refuse()  # the bus may have stored that it begins
+                raise
+            self._commands.begin(run, context)
             return
         await self._record(order, await kind.carry_out(order, context), store, lease, now)
 

@@ -183,9 +183,7 @@ class Planner:
     def is_running(self, svc: str, epoch: int) -> bool:
         """Return True if what runs apart for a service since the lease `epoch` is still its last attempt."""
         repair = self.repairs.get(svc)
-        if repair is None or repair.state is not RepairState.INTENDED:
-            return False
-        return repair.runs_until is not None and repair.epoch == epoch
+        return repair is not None and repair.state is RepairState.INTENDED and repair.epoch == epoch
 
     def record_question(self, svc: str, now: float) -> RepairPlan:
         """Record that a diagnosis of a service's outage is asked for, which is done once."""

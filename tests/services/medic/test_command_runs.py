@@ -160,7 +160,7 @@ async def test_one_whose_begin_is_not_stored_is_not_begun(scene, monkeypatch):
 
     async def write(store, plan, lease):
         if any(each.what == "running" for each in plan.entries):
-            raise LeaseLost("a newer medic has written")
+            await scene.bus.client.hset(MEDIC_STATE, "epoch", "8")
         await real(store, plan, lease)
 
     monkeypatch.setattr(scene.medic, "_write", write)
@@ -169,6 +169,33 @@ async def test_one_whose_begin_is_not_stored_is_not_begun(scene, monkeypatch):
     assert (await scene.list_steps())[-1] == "intended"
     assert scene.list_begun() == []
     assert scene.medic.summarize() == "waits for its lease"
+
+
+@pytest.mark.parametrize("is_stored", [True, False])
+@pytest.mark.parametrize("error", [BusError("system-redis", "timeout"), asyncio.CancelledError()], ids=str)
+async def test_of_one_whose_begin_may_be_stored_it_is_known_that_it_was_not_begun(
+    scene, monkeypatch, error, is_stored
+):
+    real, failed = scene.medic._write, []  # noqa: SLF001 - only this one write is to fail
+
+    async def write(store, plan, lease):
+        is_begin = not failed and any(each.what == "running" for each in plan.entries)
+        if is_begin:
+            failed.append(plan)
+        if is_stored or not is_begin:
+            await real(store, plan, lease)
+        if is_begin:
+            raise error
+
+    monkeypatch.setattr(scene.medic, "_write", write)
+    with pytest.raises(type(error)):
+        await scene.lead()
+    if isinstance(error, BusError):
+        scene.lead()
+    await scene.wait_for_step("abandoned refused")
+    assert ("running" in await scene.list_steps()) is is_stored
+    assert (await scene.read_repair()).runs_until is None
+    assert scene.list_begun() == scene.list_ended() == []
 
 
 async def test_its_progress_is_a_whole_line_that_can_be_shown_and_has_no_secret(scene):
