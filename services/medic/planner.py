@@ -149,7 +149,10 @@ class Planner:
                 here = replace(here, is_busy=here.is_busy or found.order is not None)
                 yield found
         for svc in sorted(self.repairs.keys() - here.fleet.targets.keys()):
-            yield retire(self.repairs[svc], here)
+            repair = self.repairs[svc]
+            # if it returns before the deadline, the command of another medic may stop it yet
+            if svc in here.running or not repair.may_still_run(here.now):
+                yield retire(repair, here)
 
     def record_result(self, order: RemedyOrder, result: OrderResult, text: str, now: float) -> RepairPlan:
         """Record the outcome of an order; `text` is the answer, for people.

@@ -170,6 +170,23 @@ def test_an_outage_that_ended_by_itself_stays_open_until_the_deadline_of_its_com
     assert patient.told()[-1] == "resolved recovered"
 
 
+def look_away(patient, sec):
+    """Let time pass in which the truth does not name the service."""
+    for _ in range(sec):
+        patient.now += 1
+        patient.plans.append(patient.planner.tick(FleetFacts({}), {}, 7, patient.now))
+
+
+def test_a_service_that_leaves_the_truth_for_a_while_is_not_healed_before_the_deadline_of_its_command():
+    patient = begin_command()
+    look_away(patient, 30)
+    patient.look(COMMAND_SEC - 60, obey=False)
+    assert patient.told()[-1] == "running"
+    assert len(patient.orders) == 1
+    look_away(patient, 100)
+    assert patient.told()[-1] == "resolved retired"
+
+
 def test_a_clock_that_was_set_back_makes_no_deadline_later_than_any_command():
     patient = begin_command()
     patient.set_clock(-86_400.0)
