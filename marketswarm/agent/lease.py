@@ -121,7 +121,7 @@ class Lease:
 
     @property
     def has_lapsed(self) -> bool:
-        """Return True if its time has passed without an answer: its bus hangs, or this process stood still."""
+        """Return True if its time passed without an answer: its bus hangs, or this process stood still."""
         return _NEVER < self.expires_at <= clock()
 
     def next_request_sec(self, chance: float) -> float:
