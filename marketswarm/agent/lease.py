@@ -119,6 +119,11 @@ class Lease:
         """
         return clock() < self.expires_at
 
+    @property
+    def has_lapsed(self) -> bool:
+        """Return True if its time passed without an answer: its bus hangs, or this process stood still."""
+        return _NEVER < self.expires_at <= clock()
+
     def next_request_sec(self, chance: float) -> float:
         """Return the seconds until the next request for a lease that another process holds.
 

@@ -15,27 +15,33 @@ from services.medic.remedies.remedy import TOO_LATE
 
 FIRST_NOTE_SEC: Final = 60.0
 """How long after its begin the timeline first says how far an order is; each time it doubles."""
+NOT_BEGUN: Final = "it was not begun: the bus did not say that its begin is stored"
 
 
 @dataclass(slots=True)
 class RunningCommand:
-    """An order that is being carried out, or has ended and was not dropped. Times are by time.monotonic.
+    """An order that begins, is carried out, or has ended and was not dropped. Times are by time.monotonic.
 
-    `epoch` is that of the lease under which it was begun, `note_after_sec` how long after `began` the
-    timeline next says how far it is.
+    `epoch` is that of the lease under which it begins, `note_after_sec` how long after `began` the
+    timeline next says how far it is, `ended` when it ended; None as long as it has not.
     """
 
     order: RemedyOrder
     epoch: int
     task: asyncio.Future[tuple[OrderResult, str]]
-    output: CommandOutput
+    output: CommandOutput = field(default_factory=CommandOutput)
     began: float = field(default_factory=time.monotonic)
     note_after_sec: float = FIRST_NOTE_SEC
+    ended: float | None = None
+
+    def refuse(self) -> None:
+        """End an order that was registered, and is not begun."""
+        self.task.set_result((OrderResult.REFUSED, NOT_BEGUN))
 
     def describe(self) -> str:
-        """Return for how long it runs, and the last line of its output: `2m: step 3 of 9`."""
+        """Return for how long it runs or ran, and the last line of its output: `2m: step 3 of 9`."""
         said = self.output.find_progress()
-        took = format_duration(time.monotonic() - self.began)
+        took = format_duration((time.monotonic() if self.ended is None else self.ended) - self.began)
         return f"{took}: {said}" if said else took
 
     def find_outcome(self) -> tuple[OrderResult, str]:
@@ -52,13 +58,13 @@ class RunningCommand:
 
 
 class CommandRuns:
-    """Hold the orders that run; `on_end` is called when one has ended.
+    """Hold the orders that run; `on_end` is called once with each that has ended.
 
     They outlast a term that ends because a bus is away: each is held until `drop`, once its outcome is
-    stored, or `end`.
+    stored.
     """
 
-    def __init__(self, on_end: Callable[[], None]) -> None:
+    def __init__(self, on_end: Callable[[RunningCommand], None]) -> None:
         self._runs, self._on_end = dict[str, RunningCommand](), on_end
 
     @property
@@ -66,16 +72,24 @@ class CommandRuns:
         """What runs for each service, or has ended and was not dropped."""
         return self._runs
 
-    def begin(self, order: RemedyOrder, epoch: int, context: RemedyContext) -> None:
-        """Begin to carry out an order, which starts a program, under the lease `epoch`."""
-        output = CommandOutput()
-        work = REMEDIES[order.remedy].carry_out(order, replace(context, output=output))
-        task = asyncio.ensure_future(work)
-        task.add_done_callback(lambda _: self._on_end())
-        self._runs[order.svc] = RunningCommand(order, epoch, task, output)
+    def register(self, order: RemedyOrder, epoch: int) -> RunningCommand:
+        """Hold an order that is about to begin under the lease `epoch`, until `begin`, or its `refuse`."""
+        run = RunningCommand(order, epoch, asyncio.get_running_loop().create_future())
+        self._runs[order.svc] = run
+        return run
+
+    def begin(self, run: RunningCommand, context: RemedyContext) -> None:
+        """Begin to carry out an order that was registered: it starts a program."""
+        work = REMEDIES[run.order.remedy].carry_out(run.order, replace(context, output=run.output))
+        run.task, run.began = asyncio.ensure_future(work), time.monotonic()
+        run.task.add_done_callback(lambda _: self._note_end(run))
+
+    def _note_end(self, run: RunningCommand) -> None:
+        run.ended = time.monotonic()
+        self._on_end(run)
 
     def list_ended(self) -> list[RunningCommand]:
-        """Return the orders that have ended by themselves."""
+        """Return the orders that have ended, by themselves or by `end`."""
         return [each for each in self._runs.values() if each.task.done()]
 
     def drop(self, run: RunningCommand) -> None:
@@ -92,12 +106,14 @@ class CommandRuns:
     def describe(self) -> Iterator[str]:
         """Yield for each service what runs for it, and for how long: `command of feed, 2m: step 3 of 9`."""
         for svc, run in sorted(self._runs.items()):
-            yield f"{run.order.remedy} of {svc}, {run.describe()}"
+            if not run.task.done():
+                yield f"{run.order.remedy} of {svc}, {run.describe()}"
 
     async def end(self, is_kept: Callable[[RunningCommand], bool] = lambda _: False) -> list[RunningCommand]:
-        """Kill the commands of orders that are not kept, and forget them; return these orders."""
+        """Kill the commands of orders that are not kept; return these orders, and those that had ended.
+
+        They are held until `drop`: that they were broken off may have to be stored by a later term.
+        """
         ended = [each for each in self._runs.values() if not is_kept(each)]
-        for run in ended:
-            del self._runs[run.order.svc]
         await end_tasks(*(each.task for each in ended))
         return ended

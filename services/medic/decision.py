@@ -54,6 +54,8 @@ def decide(repair: Repair, target: TargetFacts, here: Situation) -> RepairStep:
 
     Where the repair becomes `open`, the next remedy is chosen at once.
     """
+    if repair.runs_until is not None and not repair.may_still_run(here.now):
+        repair = repair.forget_run()  # the next medic must not await it again
     found = RepairStep(repair).then(_note_restarts, target, here).then(note_people, target, here.now)
     found = found.then(_advance, target, here)
     is_reopened = found.repair.state is RepairState.OPEN and repair.state is not RepairState.OPEN

@@ -52,6 +52,14 @@ LAST_WRITE_SEC: Final = 2.0
 """How long a medic that stops tries to store that it ended a command."""
 
 
+def _is_bus_away(error: BaseException, lease: Lease) -> bool:
+    """Return True if a term ended since the bus is away: commands go on until a medic leads.
+
+    A bus that hangs ends the lease before it raises BusError.
+    """
+    return isinstance(error, BusError) or (isinstance(error, asyncio.CancelledError) and lease.has_lapsed)
+
+
 class Medic:
     """Heal the fleet while this process leads; `wake` ends the rest between two rounds.
 
@@ -94,7 +102,7 @@ class Medic:
         self._disagreement, self._told_until = "", float("-inf")
         self._due = asyncio.Event()
         self._looked_at = time.monotonic()
-        self._commands = CommandRuns(self.wake)
+        self._commands = CommandRuns(self._note_ended)
 
     def wake(self) -> None:
         self._due.set()
@@ -128,10 +136,9 @@ class Medic:
                 await self.time_round(store, lease, now)
                 self.report_work(now())
                 await self.rest()
-        except BusError:
-            raise  # until the bus is back, and this medic or another one leads, commands go on
-        except BaseException:
-            await self._break_off(store, lease, now)
+        except BaseException as error:
+            if not _is_bus_away(error, lease):
+                await self._break_off(store, lease, now)
             raise
         finally:
             self.is_leading = False
@@ -189,9 +196,14 @@ class Medic:
         """Carry out an order, and store its outcome; only begin it, once that is stored, if it runs apart."""
         kind, context = REMEDIES[order.remedy], self._make_context(lease.expires_at, order.svc)
         if kind.runs_apart and context.command and is_in_time(context.until):
-            plan = self.planner.record_begin(order, context.command_sec, now())
-            await self._save(store, plan, lease)
-            self._commands.begin(order, lease.epoch, context)
+            run = self._commands.register(order, lease.epoch)
+            try:
+                plan = self.planner.record_begin(order, context.command_sec, now())
+                await self._save(store, plan, lease)
+            except BaseException:
+                run.refuse()  # the bus may have stored that it begins
+                raise
+            self._commands.begin(run, context)
             return
         await self._record(order, await kind.carry_out(order, context), store, lease, now)
 
@@ -214,32 +226,38 @@ class Medic:
         given up meanwhile.
         """
         for run in await self._commands.end(lambda run: self.planner.is_running(run.order.svc, run.epoch)):
-            self._log_ended(run)
+            self._commands.drop(run)
         for run in self._commands.list_ended():
-            await self._record(run.order, run.find_outcome(), store, lease, now)
-            self._commands.drop(run)  # an outcome that could not be stored is stored in the next term
+            await self._record_run(run, store, lease, now)
         for order, text in self._commands.take_notes():
             await self._save(store, self.planner.record_progress(order, text, now()), lease)
+
+    async def _record_run(
+        self, run: RunningCommand, store: MedicStore, lease: Lease, now: Callable[[], float]
+    ) -> None:
+        """Store what became of a command; what could not be stored is stored in the next term."""
+        await self._record(run.order, run.find_outcome(), store, lease, now)
+        self._commands.drop(run)
 
     async def _break_off(self, store: MedicStore, lease: Lease, now: Callable[[], float]) -> None:
         """Kill the commands that run, and store that they were broken off, unless a newer medic has written.
 
-        If that can't be stored, the next medic waits until the deadline of each.
+        If that can't be stored, this medic does so once it leads again; another one waits until the deadline
+        of each.
         """
-        ended = await self.end_commands()
+        ended = await self._commands.end()
         with contextlib.suppress(BusError, LeaseLost, TimeoutError):
             async with asyncio.timeout(LAST_WRITE_SEC):
                 for run in ended:
-                    await self._record(run.order, run.find_outcome(), store, lease, now)
+                    await self._record_run(run, store, lease, now)
 
-    async def end_commands(self) -> list[RunningCommand]:
-        """Kill the commands that run, also after a term; return them."""
-        ended = await self._commands.end()
-        for run in ended:
-            self._log_ended(run)
-        return ended
+    async def end_commands(self) -> None:
+        """Kill the commands that run, also after a term."""
+        await self._commands.end()
 
-    def _log_ended(self, run: RunningCommand) -> None:
+    def _note_ended(self, run: RunningCommand) -> None:
+        """Have the outcome of a command stored soon; log one that was killed."""
+        self.wake()
         if run.task.cancelled():
             self._me.log.warning("medic.command_ended", svc=run.order.svc, text=run.find_outcome()[1])
 

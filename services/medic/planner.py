@@ -18,12 +18,15 @@ from services.medic.facts import FleetFacts
 from services.medic.guards import Fuse, Situation
 from services.medic.refusal import Refusal
 from services.medic.remedies import OrderResult, Remedy, RemedyOrder
+from services.medic.remedies.restart import HOST_LATE_SEC
 from services.medic.repair import Repair, RepairState, RepairStep, find_proposal
 from services.medic.rules.observed_time import ObservedSpans
 from services.medic.settings import MAX_COMMAND_SEC, HealingSettings
 
 _OBSERVED: Final = (RepairState.WAITING, RepairState.SETTLING, RepairState.STABILIZING)
 """The states whose time counts only while the target is observed."""
+LATE_SEC: Final = HOST_LATE_SEC + 1
+"""How much later than its time the host may end a remedy that runs apart; it counts whole seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +74,10 @@ class Planner:
     def resume(self, repairs: Iterable[Repair], fuse: Fuse, now: float) -> None:
         """Go on with the repairs that another medic stored.
 
-        How much time has passed since is not known: the clock may have been set. So each window and each
-        cooldown restarts, the fuse counts the last remedy as one of now, and a time after `now` is limited
-        to it. A question without an answer ended with that medic, so it may be asked again. The record may
-        have grown, so it is to be loaded again.
+        How much time has passed since is not known: the clock may have been set. So each window, each
+        cooldown and the time of a remedy that may still run restart, the fuse counts the last remedy as
+        one of now, and a time after `now` is limited to it. A question without an answer ended with that
+        medic, so it may be asked again. The record may have grown, so it is to be loaded again.
         """
         self._resumed_at, self.experience = now, Experience()
         repairs = list(repairs)
@@ -82,7 +85,7 @@ class Planner:
         self._fleet_down_at = now if is_down else float("-inf")
         asked = (each if each.advice is not None else replace(each, asked_at=None) for each in repairs)
         self.fuse = fuse.shift_to(now)
-        self._begin_windows(asked, now)
+        self._begin_windows((_restart_run(each, now) for each in asked), now)
 
     def _begin_windows(self, repairs: Iterable[Repair], now: float) -> None:
         """Begin each window again: what was not observed proves nothing."""
@@ -91,11 +94,7 @@ class Planner:
             attempts = tuple(replace(one, at=min(one.at, now)) for one in each.attempts)
             window_sec = find_window_sec(each, each.state, self._get_settings())
             until = now + (window_sec or 0.0) if each.state in _OBSERVED else each.until
-            runs_until = each.runs_until and min(each.runs_until, now + MAX_COMMAND_SEC + LEASE_SEC)
-            since = min(each.since, now)
-            begun[each.svc] = replace(
-                each, since=since, attempts=attempts, until=until, runs_until=runs_until
-            )
+            begun[each.svc] = replace(each, since=min(each.since, now), attempts=attempts, until=until)
         self.repairs = begun
 
     def tick(
@@ -149,7 +148,10 @@ class Planner:
                 here = replace(here, is_busy=here.is_busy or found.order is not None)
                 yield found
         for svc in sorted(self.repairs.keys() - here.fleet.targets.keys()):
-            yield retire(self.repairs[svc], here)
+            repair = self.repairs[svc]
+            # if it returns before the deadline, the command of another medic may stop it yet
+            if svc in here.running or not repair.may_still_run(here.now):
+                yield retire(repair, here)
 
     def record_result(self, order: RemedyOrder, result: OrderResult, text: str, now: float) -> RepairPlan:
         """Record the outcome of an order; `text` is the answer, for people.
@@ -158,7 +160,7 @@ class Planner:
         """
         if order.svc not in self.repairs:
             return RepairPlan()
-        repair = replace(self.repairs[order.svc], runs_until=None)
+        repair = self.repairs[order.svc].forget_run()
         ordered = RepairStep(repair, order=order)
         if ordered.find_contradiction() is None:
             return self._follow(conclude(repair, result, text, self._describe(FleetFacts(), now)))
@@ -169,8 +171,9 @@ class Planner:
 
         It is stored before the order is carried out: a medic that finds it knows that an attempt was made.
         """
-        runs_until = now + within_sec + LEASE_SEC  # it may begin, and be ended, a little later
-        begun = RepairStep(replace(self.repairs[order.svc], runs_until=runs_until))
+        runs_sec = within_sec + LATE_SEC
+        runs_until = now + runs_sec + LEASE_SEC  # it may begin a little later
+        begun = RepairStep(replace(self.repairs[order.svc], runs_until=runs_until, runs_sec=runs_sec))
         text = f"for {format_duration(within_sec)} at most"
         return self._follow(begun.note(EntryKind.RUNNING, now, remedy=order.remedy, text=text))
 
@@ -183,9 +186,7 @@ class Planner:
     def is_running(self, svc: str, epoch: int) -> bool:
         """Return True if what runs apart for a service since the lease `epoch` is still its last attempt."""
         repair = self.repairs.get(svc)
-        if repair is None or repair.state is not RepairState.INTENDED:
-            return False
-        return repair.runs_until is not None and repair.epoch == epoch
+        return repair is not None and repair.state is RepairState.INTENDED and repair.epoch == epoch
 
     def record_question(self, svc: str, now: float) -> RepairPlan:
         """Record that a diagnosis of a service's outage is asked for, which is done once."""
@@ -237,6 +238,17 @@ class Planner:
             self.fuse if self.fuse != fuse else None,
             contradictions={each.repair.svc: each.dropped for each in found if each.dropped},
         )
+
+
+def _restart_run(repair: Repair, now: float) -> Repair:
+    """Return a repair whose remedy that may still run has all of its time again, bounded as any has it.
+
+    By the deadline alone, a clock that was set ahead would end it at once.
+    """
+    if repair.runs_until is None:
+        return repair
+    left_sec = repair.runs_until - now if repair.runs_sec is None else repair.runs_sec + LEASE_SEC
+    return replace(repair, runs_until=now + min(left_sec, MAX_COMMAND_SEC + LATE_SEC + LEASE_SEC))
 
 
 def _hold(found: RepairStep, before: RepairStep) -> RepairStep:

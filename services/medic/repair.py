@@ -186,7 +186,8 @@ class Repair:
     were when it was left to people last; None if it never was. `noted` is what the entries about people say
     by now, `told` counts these entries. By what was learned, `passed_over` are remedies that are not tried in
     this outage, and `preferred` comes before cheaper ones. `runs_until` is when a remedy is over at the
-    latest that was begun apart from the rounds, and whose end no medic saw, whatever became of the outage.
+    latest that was begun apart from the rounds, and whose end no medic saw, whatever became of the outage;
+    `runs_sec` is how long it may run in all, in seconds, which older releases did not store.
     """
 
     incident: Ident
@@ -217,6 +218,7 @@ class Repair:
     passed_over: Annotated[tuple[Remedy, ...], Field(max_length=20)] = ()
     preferred: Remedy | None = None
     runs_until: EpochSec | None = None
+    runs_sec: Annotated[float, Field(ge=0, le=MAX_DURATION_SEC)] | None = None
 
     @property
     def is_escalated(self) -> bool:
@@ -256,6 +258,10 @@ class Repair:
     def may_still_run(self, now: float) -> bool:
         """Return True if a remedy was begun apart from the rounds, and is not known to be over."""
         return self.runs_until is not None and now < self.runs_until
+
+    def forget_run(self) -> "Repair":
+        """Return the repair without the remedy that was begun apart from the rounds: it is over."""
+        return replace(self, runs_until=None, runs_sec=None)
 
     def is_over(self, now: float) -> bool:
         """Return True if the time of the present state has passed."""

@@ -101,7 +101,7 @@ async def test_one_that_another_took_is_lost_and_says_who_has_it(bus):
     await bus.client.delete("lease:nightly")
     assert await other.acquire()
     assert await mine.renew_until_lost() == "rss_agg def has it"
-    assert not mine.held
+    assert (mine.held, mine.has_lapsed) == (False, False)
 
 
 async def test_one_that_is_gone_is_lost_though_nobody_has_it(bus):
@@ -116,10 +116,11 @@ async def test_it_ends_by_our_clock_while_the_bus_is_away_and_not_before(bus):
     mine = lease(bus, life_sec=150.0)
     begun_at = time.monotonic()
     await mine.acquire()
+    assert (mine.held, mine.has_lapsed) == (True, False)
     bus.connected = False
     assert await mine.renew_until_lost() == "system-redis refused"
     assert 149.9 < time.monotonic() - begun_at < 160
-    assert not mine.held
+    assert (mine.held, mine.has_lapsed) == (False, True)
     bus.connected = True
 
 

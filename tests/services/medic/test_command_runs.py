@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from marketswarm.agent import LeaseLost
-from marketswarm.agent.lease import clock
+from marketswarm.agent.lease import Lease, clock
 from marketswarm.bus import BusError
 from marketswarm.keys import MEDIC_STATE
 from marketswarm.operator.healing import read_timeline
@@ -86,7 +86,8 @@ class Scene:
         me = SimpleNamespace(log=self.log, settings=settings, truth=TRUTH, bus=lambda _: self.bus)
         self.medic = Medic(me, lambda: SETTINGS, Rules())
         self.medic.observer.observe = self._observe
-        self.lease = SimpleNamespace(epoch=7, expires_at=clock() + 3600)
+        self.lease = Lease("medic", 3600, self.bus, "medic", "m1")
+        self.lease.epoch, self.lease.expires_at = 7, clock() + 3600
         self.services, self.looks, self._tasks = ["feed"], 0, tasks
 
     async def _observe(self, *_args):
@@ -159,7 +160,7 @@ async def test_one_whose_begin_is_not_stored_is_not_begun(scene, monkeypatch):
 
     async def write(store, plan, lease):
         if any(each.what == "running" for each in plan.entries):
-            raise LeaseLost("a newer medic has written")
+            await scene.bus.client.hset(MEDIC_STATE, "epoch", "8")
         await real(store, plan, lease)
 
     monkeypatch.setattr(scene.medic, "_write", write)
@@ -168,6 +169,33 @@ async def test_one_whose_begin_is_not_stored_is_not_begun(scene, monkeypatch):
     assert (await scene.list_steps())[-1] == "intended"
     assert scene.list_begun() == []
     assert scene.medic.summarize() == "waits for its lease"
+
+
+@pytest.mark.parametrize("is_stored", [True, False])
+@pytest.mark.parametrize("error", [BusError("system-redis", "timeout"), asyncio.CancelledError()], ids=str)
+async def test_of_one_whose_begin_may_be_stored_it_is_known_that_it_was_not_begun(
+    scene, monkeypatch, error, is_stored
+):
+    real, failed = scene.medic._write, []  # noqa: SLF001 - only this one write is to fail
+
+    async def write(store, plan, lease):
+        is_begin = not failed and any(each.what == "running" for each in plan.entries)
+        if is_begin:
+            failed.append(plan)
+        if is_stored or not is_begin:
+            await real(store, plan, lease)
+        if is_begin:
+            raise error
+
+    monkeypatch.setattr(scene.medic, "_write", write)
+    with pytest.raises(type(error)):
+        await scene.lead()
+    if isinstance(error, BusError):
+        scene.lead()
+    await scene.wait_for_step("abandoned refused")
+    assert ("running" in await scene.list_steps()) is is_stored
+    assert (await scene.read_repair()).runs_until is None
+    assert scene.list_begun() == scene.list_ended() == []
 
 
 async def test_its_progress_is_a_whole_line_that_can_be_shown_and_has_no_secret(scene):
@@ -194,6 +222,38 @@ async def test_what_ended_while_the_bus_was_away_is_stored_by_the_next_term(scen
     assert scene.list_begun() == [pid]
 
 
+async def end_term(term):
+    term.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await term
+
+
+async def test_one_whose_lease_ends_since_the_bus_hangs_goes_on(scene):
+    term, pid = await scene.begin()
+    scene.lease.expires_at = clock()  # no answer came: the lease ends before the bus fails
+    await end_term(term)
+    assert alive(pid)
+    scene.lease.expires_at = clock() + 3600
+    (scene.folder / "go").touch()
+    scene.lead()
+    await scene.wait_for_step("acted")
+    assert scene.list_begun() == [pid]
+
+
+async def test_that_one_was_broken_off_is_stored_by_the_next_term_if_the_bus_is_away(scene):
+    term, pid = await scene.begin()
+    scene.bus.connected = False
+    scene.lease.expires_at = float("-inf")  # an answer said that it is lost
+    await end_term(term)
+    await auntil(lambda: not alive(pid), what="its end")
+    assert scene.medic.summarize() == "waits for its lease"
+    scene.bus.connected, scene.lease.expires_at = True, clock() + 3600
+    scene.lead()
+    await scene.wait_for_step("abandoned broken_off")
+    assert scene.list_begun() == [pid]
+    assert scene.list_ended() == ["feed"]
+
+
 async def test_an_outcome_that_the_bus_did_not_take_is_not_lost(scene, monkeypatch):
     term, pid = await scene.begin()
     real, failed = scene.medic._write, []  # noqa: SLF001 - only this one write is to fail
@@ -215,10 +275,8 @@ async def test_an_outcome_that_the_bus_did_not_take_is_not_lost(scene, monkeypat
 
 async def test_a_medic_that_stops_kills_it_and_stores_that_it_was_broken_off(scene):
     term, pid = await scene.begin()
-    term.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await term
-    assert not alive(pid)
+    await end_term(term)
+    await auntil(lambda: not alive(pid), what="its end")
     assert (await scene.list_steps())[-1] == "abandoned broken_off"
     assert (await scene.read_repair()).runs_until is None
     assert scene.list_ended() == ["feed"]
@@ -229,7 +287,7 @@ async def test_a_medic_that_is_superseded_kills_it_and_stores_nothing(scene):
     await scene.bus.client.hset(MEDIC_STATE, "epoch", "8")
     with pytest.raises(LeaseLost):
         await term
-    assert not alive(pid)
+    await auntil(lambda: not alive(pid), what="its end")
     assert (await scene.list_steps())[-1] == "running"
     assert (await scene.read_repair()).runs_until is not None, "the other medic waits until the deadline"
 
@@ -238,7 +296,7 @@ async def test_one_whose_service_left_the_truth_is_killed(scene):
     term, pid = await scene.begin()
     scene.services = []
     await auntil(scene.list_ended, within=30, what="a line of the log")
-    assert not alive(pid)
+    await auntil(lambda: not alive(pid), what="its end")
     assert not term.done()
     assert (await scene.list_steps())[-1] == "resolved retired"
 
@@ -258,7 +316,7 @@ async def test_one_that_was_left_by_a_term_without_a_bus_is_killed_when_the_medi
     leading.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await leading
-    assert not alive(pid)
+    await auntil(lambda: not alive(pid), what="its end")
     assert scene.list_ended() == ["feed"]
 
 

@@ -9,6 +9,7 @@ from services.medic.decision import LEASE_SEC
 from services.medic.facts import FleetFacts
 from services.medic.guards import MAX_RUNNING
 from services.medic.remedies import OrderResult, Remedy
+from services.medic.remedies.restart import HOST_LATE_SEC
 from services.medic.repair import RepairState
 from services.medic.settings import MAX_COMMAND_SEC
 from support.simulation.patient import OLD, down
@@ -139,7 +140,7 @@ def test_the_next_medic_awaits_a_command_until_its_deadline_and_counts_it_once()
     patient = begin_command()
     patient.look(COMMAND_SEC, obey=False)
     assert patient.told()[-1] == "running"
-    patient.look(LEASE_SEC + 1, obey=False)
+    patient.look(HOST_LATE_SEC + LEASE_SEC + 2, obey=False)
     assert patient.told()[4] == "abandoned unknown"
     assert patient.planner.repairs["feed"].count_attempts(Remedy.COMMAND) == 2
     assert len(patient.orders) == 2, "the second attempt, of three"
@@ -168,6 +169,57 @@ def test_an_outage_that_ended_by_itself_stays_open_until_the_deadline_of_its_com
     assert "feed" in patient.planner.repairs
     patient.look(LEASE_SEC + 20)
     assert patient.told()[-1] == "resolved recovered"
+
+
+@pytest.mark.parametrize("step_sec", [-86_400.0, 86_400.0])
+def test_a_command_is_awaited_for_all_its_time_though_the_clock_was_set(step_sec):
+    patient = begin_command()
+    patient.set_clock(step_sec)
+    patient.crash_medic()
+    patient.look(COMMAND_SEC + HOST_LATE_SEC, obey=False)
+    assert patient.told()[-1] == "running"
+    patient.look(LEASE_SEC + 3, obey=False)
+    assert patient.told()[4] == "abandoned unknown"
+
+
+def test_a_command_whose_deadline_a_medic_saw_pass_is_not_awaited_by_the_next_one():
+    patient = begin_command()
+    patient.settings["mode"] = "observe"
+    patient.look(COMMAND_SEC + LEASE_SEC + HOST_LATE_SEC + 2, obey=False)
+    assert patient.told()[4] == "abandoned unknown"
+    patient.settings["mode"] = "act"
+    patient.crash_medic()
+    patient.look(320, obey=False)
+    assert len(patient.orders) == 2, "after a cooldown"
+
+
+def test_a_deadline_without_its_length_is_kept():
+    patient = begin_command()
+    repair = patient.planner.repairs["feed"]
+    patient.planner.repairs["feed"] = replace(repair, runs_sec=None)
+    patient.look(COMMAND_SEC - 100, obey=False)
+    patient.crash_medic()
+    patient.look(100, obey=False)
+    assert patient.told()[-1] == "running"
+    patient.look(LEASE_SEC + HOST_LATE_SEC + 2, obey=False)
+    assert patient.told()[4] == "abandoned unknown"
+
+
+def look_away(patient, sec):
+    """Let time pass in which the truth does not name the service."""
+    for _ in range(sec):
+        patient.now += 1
+        patient.plans.append(patient.planner.tick(FleetFacts({}), {}, 7, patient.now))
+
+
+def test_a_service_that_leaves_the_truth_for_a_while_is_not_healed_before_the_deadline_of_its_command():
+    patient = begin_command()
+    look_away(patient, 30)
+    patient.look(COMMAND_SEC - 60, obey=False)
+    assert patient.told()[-1] == "running"
+    assert len(patient.orders) == 1
+    look_away(patient, 100)
+    assert patient.told()[-1] == "resolved retired"
 
 
 def test_a_clock_that_was_set_back_makes_no_deadline_later_than_any_command():
