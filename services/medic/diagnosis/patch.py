@@ -84,7 +84,7 @@ async def check_patch(
         return PatchResult(PatchVerdict.NO_COPY, written)
     # a test can't push to the real repository by accident
     await _run_git(clone, "remote", "remove", "origin")
-    return await _test_patch(clone / prefix.strip("\n"), patch, test_command, test_sec)
+    return await _test_patch(clone, prefix.strip("\n/"), patch, test_command, test_sec)
 
 
 def refuse_text(patch: str) -> PatchVerdict | None:
@@ -94,34 +94,27 @@ def refuse_text(patch: str) -> PatchVerdict | None:
     return PatchVerdict.LINK if _LINK.search(patch) else None
 
 
-def refuse_paths(folder: Path, paths: Sequence[str]) -> PatchVerdict | None:
-    """Return why paths of a patch for a folder are refused; None if they are not."""
+def refuse_paths(top: Path, paths: Sequence[str]) -> PatchVerdict | None:
+    """Return why paths of a patch, from the top of a clone, are refused; None if they are not."""
     for path in map(PurePosixPath, paths):
         parts = [part.lower() for part in path.parts]
         if path.is_absolute() or not parts or ".." in parts or ".git" in parts:
             return PatchVerdict.OUTSIDE
-        if any((folder / each).is_symlink() for each in (path, *path.parents)):
+        if any((top / each).is_symlink() for each in (path, *path.parents)):
             return PatchVerdict.LINK
     return None
 
 
-async def _test_patch(folder: Path, patch: str, test_command: Sequence[str], test_sec: float) -> PatchResult:
-    """Apply a patch to a folder of a clone, and run the test command there."""
-    body = f"{patch}\n".encode()  # a stored patch has no last line end
-    code, listed = await _run_git(folder, "apply", "--numstat", "-z", "-", body=body)
-    if code != 0:
-        return PatchResult(PatchVerdict.NOT_APPLICABLE, listed)
-    rows = [row.split("\t", 2) for row in listed.split("\0") if row]
-    refused = refuse_paths(folder, [row[-1] for row in rows])
+async def _test_patch(
+    clone: Path, prefix: str, patch: str, test_command: Sequence[str], test_sec: float
+) -> PatchResult:
+    """Apply a patch to the folder `prefix` of a clone, and run the test command there."""
+    refused = await _apply(clone, prefix, f"{patch}\n".encode())  # a stored patch has no last line end
     if refused is not None:
-        return PatchResult(refused)
-    for words in (("apply", "--check", "-"), ("apply", "-")):
-        code, written = await _run_git(folder, *words, body=body)
-        if code != 0:
-            return PatchResult(PatchVerdict.NOT_APPLICABLE, written)
+        return refused
     try:
         code, output = await read_command(
-            test_command, test_sec, MAX_TEST_BYTES, folder=folder, with_errors=True
+            test_command, test_sec, MAX_TEST_BYTES, folder=clone / prefix, with_errors=True
         )
     except TimeoutError:
         return PatchResult(PatchVerdict.TIMED_OUT)
@@ -129,6 +122,21 @@ async def _test_patch(folder: Path, patch: str, test_command: Sequence[str], tes
         return PatchResult(PatchVerdict.UNRUNNABLE, error.strerror or str(error))
     verdict = PatchVerdict.FAILED if code else PatchVerdict.PASSED
     return PatchResult(verdict, output.decode("utf-8", "replace"), code)
+
+
+async def _apply(clone: Path, prefix: str, patch: bytes) -> PatchResult | None:
+    """Apply a patch for the folder `prefix` of a clone; return why it is refused, None if it is not."""
+    # below the top Git would take the paths from the top, and leave out what is not below the present folder
+    apply = ("apply", "--whitespace=nowarn", *([f"--directory={prefix}"] if prefix else ()))
+    code, listed = await _run_git(clone, *apply, "--numstat", "-z", "-", body=patch)
+    rows = [row.split("\t", 2) for row in listed.split("\0") if row]
+    if code != 0 or not rows:
+        return PatchResult(PatchVerdict.NOT_APPLICABLE, listed or "it names no file")
+    refused = refuse_paths(clone, [row[-1] for row in rows])
+    if refused is not None:
+        return PatchResult(refused)
+    code, written = await _run_git(clone, *apply, "--index", "-", body=patch)
+    return None if code == 0 else PatchResult(PatchVerdict.NOT_APPLICABLE, written)
 
 
 async def _run_git(folder: Path, *words: str, body: bytes = b"") -> tuple[int, str]:

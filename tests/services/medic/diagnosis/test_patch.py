@@ -73,11 +73,33 @@ async def test_a_patch_is_tested_on_a_copy_and_the_repository_stays_as_it_is(rep
     assert git(room / "clone", "remote") == ""
 
 
-async def test_a_folder_within_a_repository_is_what_the_paths_of_a_patch_start_from(repository, room):
-    found = await check_patch(repository / "shop", GOOD, TEST, 30, room)
+@pytest.mark.parametrize("head", ["", "diff --git a/feed.py b/feed.py\n"])
+async def test_a_folder_within_a_repository_is_what_the_paths_of_a_patch_start_from(repository, room, head):
+    found = await check_patch(repository / "shop", head + GOOD, TEST, 30, room)
     assert found.verdict is V.PASSED, found
     assert "two = 3" in (room / "clone" / "feed.py").read_text()
     assert "two = 2" in (room / "clone" / "shop" / "feed.py").read_text()
+
+
+@pytest.mark.parametrize(
+    "patch",
+    [
+        make_new("../escaped"),
+        make_new("way/escaped"),
+        "diff --git a/shop/feed.py b/shop/feed.py\n" + GOOD.replace("feed", "shop/feed"),
+        "diff --git a/feed.py b/feed.py\nold mode 100644\nnew mode 100644\n",
+    ],
+)
+async def test_what_is_not_of_that_folder_or_changes_nothing_is_never_passed(
+    repository, room, tmp_path, patch
+):
+    (repository / "shop" / "way").symlink_to(tmp_path / "outside")
+    git(repository, "add", ".")
+    git(repository, "commit", "-qm", "Add a way")
+    found = await check_patch(repository / "shop", patch, ("touch", str(tmp_path / "tested")), 30, room)
+    assert found.verdict in (V.OUTSIDE, V.LINK, V.NOT_APPLICABLE), found
+    assert not (tmp_path / "tested").exists()
+    assert list((tmp_path / "outside").iterdir()) == []
 
 
 @pytest.mark.parametrize(
