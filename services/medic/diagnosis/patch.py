@@ -1,8 +1,9 @@
 """Apply a patch of a diagnosis to a copy of a repository, and run a test command there.
 
 A model wrote the patch, and a log may have told it what to write. So the copy is a clone of the last commit
-in a temporary folder, without hooks and without a remote, and a patch is refused as a whole if it has a link,
-a submodule, a binary file, or a path that could lead out of the copy. The real repository is only read.
+in a temporary folder, without hooks and without a remote. A patch is refused as a whole if it has a binary
+file or a path that could lead out of the copy, or if Git makes a link or a submodule of it. The real
+repository is only read.
 """
 
 import os
@@ -29,11 +30,10 @@ _SAFE: Final = (
     "-c",
     "core.autocrlf=false",
 )
-_LINK: Final = re.compile(
-    r"^(?:(?:new |deleted )?file mode|(?:old|new) mode|index \S+) 1[26]0000$", re.MULTILINE
-)
-"""The mode of a symbolic link or a submodule, as Git writes it."""
-_BINARY: Final = re.compile(r"^(?:GIT binary patch$|Binary files )", re.MULTILINE)
+_CHANGE: Final = re.compile(r":(\d{6}) (\d{6}) [0-9a-f]+ [0-9a-f]+ [A-Z]\d*")
+"""What `git diff --raw` says before a path: the old mode of the file, the new one, and more."""
+_LINKS: Final = frozenset({"120000", "160000"})
+"""The modes of a symbolic link and of a submodule."""
 
 
 class PatchVerdict(StrEnum):
@@ -70,9 +70,6 @@ async def check_patch(
     The test command runs what the patch wrote, as the present user, in the folder of the clone that is as
     `repository`. It is killed with all its processes after `test_sec`. The caller deletes `room`.
     """
-    refused = refuse_text(patch)
-    if refused is not None:
-        return PatchResult(refused)
     code, found = await _run_git(repository, "rev-parse", "--show-toplevel", "--show-prefix")
     top, _, prefix = found.partition("\n")
     if code != 0 or not Path(top).is_absolute():
@@ -85,13 +82,6 @@ async def check_patch(
     # a test can't push to the real repository by accident
     await _run_git(clone, "remote", "remove", "origin")
     return await _test_patch(clone, prefix.strip("\n/"), patch, test_command, test_sec)
-
-
-def refuse_text(patch: str) -> PatchVerdict | None:
-    """Return why the text of a patch is refused, before Git reads its paths; None if it is not."""
-    if _BINARY.search(patch):
-        return PatchVerdict.BINARY
-    return PatchVerdict.LINK if _LINK.search(patch) else None
 
 
 def refuse_paths(top: Path, paths: Sequence[str]) -> PatchVerdict | None:
@@ -132,11 +122,28 @@ async def _apply(clone: Path, prefix: str, patch: bytes) -> PatchResult | None:
     rows = [row.split("\t", 2) for row in listed.split("\0") if row]
     if code != 0 or not rows:
         return PatchResult(PatchVerdict.NOT_APPLICABLE, listed or "it names no file")
-    refused = refuse_paths(clone, [row[-1] for row in rows])
+    is_binary = any(row[0] == "-" for row in rows)  # Git counts no lines of it
+    refused = PatchVerdict.BINARY if is_binary else refuse_paths(clone, [row[-1] for row in rows])
     if refused is not None:
         return PatchResult(refused)
     code, written = await _run_git(clone, *apply, "--index", "-", body=patch)
-    return None if code == 0 else PatchResult(PatchVerdict.NOT_APPLICABLE, written)
+    return await _judge_changes(clone) if code == 0 else PatchResult(PatchVerdict.NOT_APPLICABLE, written)
+
+
+async def _judge_changes(clone: Path) -> PatchResult | None:
+    """Return why what was applied is refused; None if it is not.
+
+    A mode can be written in many ways. So what Git made of the patch is judged, before anything runs it.
+    """
+    options = ("--raw", "-z", "--no-renames", "--no-abbrev", "--ignore-submodules=none", "HEAD")
+    code, listed = await _run_git(clone, "diff", "--cached", *options)
+    fields = listed.split("\0")[:-1]
+    modes = [_CHANGE.fullmatch(each) for each in fields[::2]]
+    if any(each is not None and not _LINKS.isdisjoint(each.groups()) for each in modes):
+        return PatchResult(PatchVerdict.LINK)
+    if code != 0 or None in modes or len(fields) % 2:
+        return PatchResult(PatchVerdict.NOT_APPLICABLE, listed)
+    return None if fields else PatchResult(PatchVerdict.NOT_APPLICABLE, "it changes nothing")
 
 
 async def _run_git(folder: Path, *words: str, body: bytes = b"") -> tuple[int, str]:
