@@ -37,6 +37,7 @@ _WORDS: Final = {
     PatchVerdict.FAILED: "it applies to a copy, and the test command fails there",
     PatchVerdict.TIMED_OUT: "it applies to a copy; the test command took too long and was killed",
     PatchVerdict.UNRUNNABLE: "it applies to a copy; the test command can't be started",
+    PatchVerdict.ALTERED: "it is refused: something was removed from it when it was stored, such as a secret",
     PatchVerdict.OUTSIDE: "it is refused: it names a path outside the repository",
     PatchVerdict.LINK: "it is refused: it has a symbolic link or a submodule",
     PatchVerdict.BINARY: "it is refused: it has a binary file",
@@ -75,9 +76,11 @@ def patch(
     if not record.patch:
         raise Exit(ANSWER_NO, f"the diagnosis of {ident} has no patch")
     if not check:
+        if record.altered:
+            output.print_aside("something was removed from this patch when it was stored, such as a secret")
         output.print_result(asdict(record), map(escape_text, record.patch.split("\n")), as_json=as_json)
         return
-    found = _check(record, environment)
+    found = PatchResult(PatchVerdict.ALTERED) if record.altered else _check(record, environment)
     lines = [_describe(found), *escape_lines(found.output).rstrip("\n").split("\n")]
     output.print_result({"incident": ident, **asdict(found)}, filter(None, lines), as_json=as_json)
     if found.verdict is not PatchVerdict.PASSED:

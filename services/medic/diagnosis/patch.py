@@ -43,6 +43,7 @@ class PatchVerdict(StrEnum):
     FAILED = "failed"  # it applies, and the test command ended with another code
     TIMED_OUT = "timed_out"  # it applies, and the test command was killed at its time limit
     UNRUNNABLE = "unrunnable"  # it applies, and the test command can't be started
+    ALTERED = "altered"  # refused: something was removed from it when it was stored
     OUTSIDE = "outside"  # refused: a path is absolute, has `..`, or is of Git's own folder
     LINK = "link"  # refused: it makes, changes or goes through a symbolic link, or a submodule
     BINARY = "binary"  # refused: it has a binary file

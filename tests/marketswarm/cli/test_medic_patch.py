@@ -32,10 +32,10 @@ GOOD = "--- a/size.py\n+++ b/size.py\n@@ -1 +1 @@\n-size = 1\n+size = 2"
 TEST = f"{sys.executable} -B -c 'import size, sys; print(size.size); sys.exit(size.size != 2)'"
 
 
-def make_fields(patch, ident=IDENT):
+def make_fields(patch, ident=IDENT, **more):
     told = {"incident": ident, "ts": time.time(), "svc": "mesh"}
     entry = TimelineEntry(what=EntryKind.DIAGNOSED, **told)
-    record = DiagnosisRecord(**told, reason="exhausted", text="Too small.", patch=patch)
+    record = DiagnosisRecord(**told, reason="exhausted", text="Too small.", patch=patch, **more)
     return {ENTRY_FIELD: entry.encode(), DIAGNOSIS_FIELD: record.encode()}
 
 
@@ -47,8 +47,9 @@ def system(shell, buses):
     return buses[0]
 
 
-def record_on_bus(system, patch):
-    system.cmd("XADD", MEDIC_INCIDENTS, "*", *(part for pair in make_fields(patch).items() for part in pair))
+def record_on_bus(system, patch, **more):
+    fields = make_fields(patch, **more)
+    system.cmd("XADD", MEDIC_INCIDENTS, "*", *(part for pair in fields.items() for part in pair))
 
 
 def record_in_archive(url, *patches, ident=IDENT):
@@ -115,6 +116,21 @@ def test_a_patch_is_tested_on_a_copy_and_its_failure_is_the_exit_code(shell, sys
     assert (found["verdict"], found["exit_code"], found["output"]) == ("failed", 1, "3\n")
     assert (repository / "size.py").read_text() == "size = 1\n"
     assert sorted(each.name for each in repository.iterdir()) == [".git", "size.py"]
+
+
+def test_a_patch_from_which_something_was_removed_is_shown_as_such_and_not_tested(
+    shell, system, repository, tmp_path
+):
+    record_on_bus(system, GOOD, altered=True)
+    shown = shell("medic", "patch", IDENT)
+    assert (shown.returncode, shown.stdout) == (0, GOOD + "\n")
+    assert "something was removed from this patch when it was stored" in shown.stderr
+    command = f"touch {tmp_path / 'tested'}"
+    env = {"MEDIC_DIAGNOSIS_FOLDER": str(repository), "MEDIC_PATCH_TEST": command}
+    ended = shell("medic", "patch", IDENT, "--check", **env)
+    assert ended.returncode == 1
+    assert ended.stdout.startswith("it is refused: something was removed from it")
+    assert not (tmp_path / "tested").exists()
 
 
 def test_without_a_repository_a_test_or_a_patch_nothing_is_tested(shell, system, repository):
