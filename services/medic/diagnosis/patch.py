@@ -8,13 +8,14 @@ repository is only read.
 
 import os
 import re
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path, PurePosixPath
 from typing import Final
 
-from marketswarm.channels.exec import read_command
+from marketswarm.channels.exec import limit_in_host, read_command
 
 GIT_SEC: Final = 120.0
 """How long one step of Git may take, such as the clone, in seconds."""
@@ -69,7 +70,8 @@ async def check_patch(
     """Apply a patch to a clone of a repository's last commit in the empty folder `room`, and test it.
 
     The test command runs what the patch wrote, as the present user, in the folder of the clone that is as
-    `repository`. It is killed with all its processes after `test_sec`. The caller deletes `room`.
+    `repository`. It is killed with its process group after `test_sec`, or if the caller is cancelled; what it
+    leaves behind of that group is killed, too. The caller deletes `room`.
     """
     code, found = await _run_git(repository, "rev-parse", "--show-toplevel", "--show-prefix")
     top, _, prefix = found.partition("\n")
@@ -103,9 +105,13 @@ async def _test_patch(
     refused = await _apply(clone, prefix, f"{patch}\n".encode())  # a stored patch has no last line end
     if refused is not None:
         return refused
+    folder, program = clone / prefix, test_command[0]
+    if shutil.which(str(folder / program) if "/" in program else program) is None:
+        return PatchResult(PatchVerdict.UNRUNNABLE, f"No such file, or not executable: {program}")
+    words = (*limit_in_host(test_sec), *test_command)
     try:
         code, output = await read_command(
-            test_command, test_sec, MAX_TEST_BYTES, folder=clone / prefix, with_errors=True
+            words, test_sec, MAX_TEST_BYTES, folder=folder, with_errors=True, ends_group=True
         )
     except TimeoutError:
         return PatchResult(PatchVerdict.TIMED_OUT)

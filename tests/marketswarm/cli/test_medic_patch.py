@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -20,7 +21,9 @@ from marketswarm.operator.healing import (
 from services.archive.database import Database
 from services.archive.writer import TypedEntry, Writer
 from services.tables.tables import STREAMS
+from support.rig.process import alive
 from support.rig.shell import SERVICES
+from support.waiting import until
 
 pytestmark = [
     pytest.mark.live,
@@ -131,6 +134,43 @@ def test_a_patch_from_which_something_was_removed_is_shown_as_such_and_not_teste
     assert ended.returncode == 1
     assert ended.stdout.startswith("it is refused: something was removed from it")
     assert not (tmp_path / "tested").exists()
+
+
+def start_check(shell, tmp_path, repository, limit_sec):
+    """Begin to test a patch by a command that sleeps; return it, the file for the pid, and TMPDIR."""
+    pids, temporary = tmp_path / "pids", tmp_path / "temporary"
+    temporary.mkdir()
+    command = f"sh -c 'sleep 600 & echo $! >{pids}.new; mv {pids}.new {pids}; wait'"
+    shell.env |= {
+        "MEDIC_DIAGNOSIS_FOLDER": str(repository),
+        "MEDIC_PATCH_TEST": command,
+        "MEDIC_PATCH_TEST_SEC": str(limit_sec),
+        "TMPDIR": str(temporary),
+    }
+    return shell.start("medic", "patch", IDENT, "--check"), pids, temporary
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_test_command_and_deletes_the_copy(shell, system, repository, tmp_path, number):
+    record_on_bus(system, GOOD)
+    starting, pids, temporary = start_check(shell, tmp_path, repository, 500)
+    with starting as process:
+        until(pids.exists, what="the test command")
+        process.send_signal(number)
+        assert process.wait(30) == 128 + number
+    until(lambda: not alive(int(pids.read_text())), what="the end of the test command")
+    assert list(temporary.iterdir()) == []
+
+
+def test_the_host_ends_the_test_command_of_a_check_that_was_killed(shell, system, repository, tmp_path):
+    record_on_bus(system, GOOD)
+    starting, pids, temporary = start_check(shell, tmp_path, repository, 4)
+    with starting as process:
+        until(pids.exists, what="the test command")
+        process.kill()
+        process.wait(30)
+    assert list(temporary.iterdir()), "killed before its own time limit"
+    until(lambda: not alive(int(pids.read_text())), what="the end of the test command")
 
 
 def test_without_a_repository_a_test_or_a_patch_nothing_is_tested(shell, system, repository):

@@ -7,6 +7,8 @@ import sys
 import pytest
 
 from services.medic.diagnosis.patch import PatchVerdict, check_patch, refuse_paths
+from support.rig.process import alive
+from support.waiting import auntil
 
 pytestmark = [
     pytest.mark.live,
@@ -129,6 +131,23 @@ async def test_how_a_test_command_ends_is_the_verdict(repository, room, code, en
     found = await check_patch(repository, GOOD, command, limit_sec, room)
     assert (found.verdict, found.exit_code) == (verdict, exit_code)
     assert output in found.output
+
+
+async def test_what_a_test_leaves_behind_is_ended_with_it(repository, room, tmp_path):
+    pids = tmp_path / "pids"
+    command = ("sh", "-c", f"sleep 600 & echo $! >{pids}; echo done")
+    found = await check_patch(repository, GOOD, command, 30, room)
+    assert (found.verdict, found.output) == (V.PASSED, "done\n")
+    await auntil(lambda: not alive(int(pids.read_text())), what="its end")
+
+
+async def test_a_test_command_may_be_a_program_of_the_copy(repository, room):
+    program = repository / "check"
+    program.write_text("#!/bin/sh\nexit 0\n")
+    program.chmod(0o755)
+    git(repository, "add", ".")
+    git(repository, "commit", "-qm", "Add a check")
+    assert (await check_patch(repository, GOOD, ("./check",), 30, room)).verdict is V.PASSED
 
 
 @pytest.mark.parametrize(
