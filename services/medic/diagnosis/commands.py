@@ -158,3 +158,8 @@ async def _check_in_copy(
             raise
         what = f"{got[0].name} ended the check: its test is killed, its copy deleted"
         raise Exit(128 + got[0], what) from None
+
+
+def _describe(found: PatchResult) -> str:
+    ended = "" if not found.exit_code else f" (code {found.exit_code})"
+    return f"{_WORDS[found.verdict]}{ended}"
