@@ -1,9 +1,7 @@
 """Implement `marketswarm medic patch`: show the patch of a diagnosis, or test it on a copy."""
 
-import asyncio
 import os
 import shlex
-import signal
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -119,7 +117,10 @@ async def _read_archived(address: str, ident: str) -> str | None:
 
 
 def _check(record: DiagnosisRecord, environment: PatchEnvironment) -> PatchResult:
-    """Check a patch in a temporary folder, which is deleted. Raises Mistake if a variable is missing."""
+    """Check a patch in a temporary folder, which is deleted. Raises Mistake if a variable is missing.
+
+    Raises Exit if SIGTERM or SIGHUP ended it; the test is killed, and the folder deleted, before that.
+    """
     folder, command = environment.medic_diagnosis_folder, environment.medic_patch_test
     if folder is None:
         raise Mistake("MEDIC_DIAGNOSIS_FOLDER is not set: the Git repository that the patch is for")
@@ -128,36 +129,19 @@ def _check(record: DiagnosisRecord, environment: PatchEnvironment) -> PatchResul
             "MEDIC_PATCH_TEST is not set: the command that tests the patched copy, such as `make test`"
         )
     where, limit_sec = os.path.realpath(tempfile.gettempdir()), environment.medic_patch_test_sec
-    return event_loop.run(_check_in_copy(folder, record.patch, shlex.split(command), limit_sec, where))
+    return event_loop.run_until_signal(
+        _check_in_copy(folder, record.patch, shlex.split(command), limit_sec, where)
+    )
 
 
 async def _check_in_copy(
     folder: Path, patch: str, command: list[str], limit_sec: float, where: str
 ) -> PatchResult:
-    """Check a patch in a new folder of `where`, which is deleted, also when SIGTERM or SIGHUP ends the check.
-
-    Raises Exit for such a signal; one that is ignored stays ignored.
-    """
-    task, got = asyncio.current_task(), list[signal.Signals]()
-
-    def end(number: signal.Signals) -> None:
-        got.append(number)
-        if task is not None:
-            task.cancel()
-
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:
-            asyncio.get_running_loop().add_signal_handler(number, end, number)
-    try:
-        with tempfile.TemporaryDirectory(
-            prefix="marketswarm-patch-", dir=where, ignore_cleanup_errors=True
-        ) as room:
-            return await check_patch(folder, patch, command, limit_sec, Path(room))
-    except asyncio.CancelledError:
-        if not got:
-            raise
-        what = f"{got[0].name} ended the check: its test is killed, its copy deleted"
-        raise Exit(128 + got[0], what) from None
+    """Check a patch in a new folder of `where`, which is deleted, also if the caller is cancelled."""
+    with tempfile.TemporaryDirectory(
+        prefix="marketswarm-patch-", dir=where, ignore_cleanup_errors=True
+    ) as room:
+        return await check_patch(folder, patch, command, limit_sec, Path(room))
 
 
 def _describe(found: PatchResult) -> str:
