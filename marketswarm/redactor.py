@@ -107,6 +107,16 @@ class Redactor:
             found.append(self._redact_block(block))
         return "\n".join(reversed(found))
 
+    def redact_code(self, text: str, is_late: Callable[[], bool] = lambda: False) -> str:
+        """Return a text as it stands if nothing is to be removed from it, otherwise what `redact` returns.
+
+        So a secret is found that only shows in what escapes or several lines make, and code that has none
+        still is that code.
+        """
+        found = self.redact(text, is_late=is_late)
+        is_searched = len(text) <= MAX_TEXT and all(len(line) <= MAX_LINE for line in text.split("\n"))
+        return text if is_searched and REMOVED not in found and LEFT_OUT not in found else found
+
     def _redact_block(self, text: str) -> str:
         text = self._remove_known(_SPLIT.sub(_remove_split, self._remove_known_over_lines(text)))
         folded = fold_case(text)

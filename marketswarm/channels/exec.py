@@ -7,8 +7,10 @@ long, and no process that it leaves behind delays us.
 
 import asyncio
 import errno
+import math
 import os
 import shlex
+import shutil
 import signal
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -36,6 +38,8 @@ SHOWN_AT_MOST: Final = 200
 """How long the last line of the output in the log may be."""
 NOT_RUNNABLE: Final = frozenset({126, 127})
 """Exit codes of a command that could not be run, and can't be run by another attempt."""
+HOST_LATE_SEC: Final = 2
+"""How much later than we ourselves the host ends a command that `limit_in_host` limits, in seconds."""
 _SHORT_OF_RESOURCES: Final = OUT_OF_RESOURCES | {errno.EAGAIN}
 """Errors of a host that is short of resources for now; other errors to start a command persist."""
 
@@ -91,6 +95,15 @@ async def run_command(
     return code, output.last()
 
 
+def limit_in_host(within_sec: float) -> tuple[str, ...]:
+    """Return the words that have the host kill a command a little after its time; none without `timeout`.
+
+    A command has a session of its own, so nothing else ends it once we were killed while it ran.
+    """
+    program = shutil.which("timeout")
+    return () if program is None else (program, "-s", "KILL", str(math.ceil(within_sec) + HOST_LATE_SEC))
+
+
 async def read_command(
     command: Sequence[str],
     within_sec: float,
@@ -99,16 +112,18 @@ async def read_command(
     *,
     folder: Path | None = None,
     with_errors: bool = False,
+    ends_group: bool = False,
 ) -> tuple[int, bytes]:
     """Run a command with `body` on its stdin; return its exit code and the last `max_bytes` of its stdout.
 
     It runs in `folder`, by default the present one, and inherits the variables of ENV_NAMES alone. What it
-    writes to stderr is dropped, or with `with_errors` part of the output. Raises as `run_command` does.
+    writes to stderr is dropped, or with `with_errors` part of the output. With `ends_group`, the processes of
+    its group that it leaves behind are killed, too. Raises as `run_command` does.
     """
     output = OutputTail(max_bytes)
     stderr = asyncio.subprocess.STDOUT if with_errors else asyncio.subprocess.DEVNULL
     async with asyncio.timeout(within_sec):
-        code = await _run(command, body, None, output, stderr=stderr, folder=folder)
+        code = await _run(command, body, None, output, stderr=stderr, folder=folder, ends_group=ends_group)
     return code, output.kept
 
 
@@ -120,6 +135,7 @@ async def _run(
     *,
     stderr: int | None = None,
     folder: Path | None = None,
+    ends_group: bool = False,
 ) -> int:
     """Run a command; its stderr goes where its stdout goes unless `stderr` says otherwise."""
     loop = asyncio.get_running_loop()
@@ -145,23 +161,26 @@ async def _run(
             os.close(stdout)
         writing.write(body)
         writing.write_eof()
-        return await _wait_for_end(process, output, is_read=stderr is not None)
+        return await _wait_for_end(process, output, is_read=stderr is not None, ends_group=ends_group)
     finally:
         reading.close()
         # input that the command did not read is dropped
         (writing.abort if writing.get_write_buffer_size() else writing.close)()
 
 
-async def _wait_for_end(process: asyncio.subprocess.Process, output: OutputTail, *, is_read: bool) -> int:
-    """Wait for a process and return its exit code; when cancelled, kill its process group.
+async def _wait_for_end(
+    process: asyncio.subprocess.Process, output: OutputTail, *, is_read: bool, ends_group: bool
+) -> int:
+    """Wait for a process and return its exit code; when cancelled, or `ends_group`, kill its process group.
 
     After a failure, or if its output `is_read`, also wait for the rest of it, OUTPUT_WAIT_SEC at most.
     """
     try:
         code = await process.wait()
     finally:
-        if process.returncode is None:
-            with suppress(ProcessLookupError):
+        if ends_group or process.returncode is None:
+            # a group keeps the number of its first process while it has any
+            with suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
             await process.wait()
     if code or is_read:

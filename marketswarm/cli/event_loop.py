@@ -6,11 +6,14 @@ and the interpreter would wait for at their end.
 
 import asyncio
 import os
+import signal
 import sys
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, NoReturn, TypeVar
+
+from marketswarm.exit import Exit
 
 T = TypeVar("T")
 
@@ -25,6 +28,35 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     with asyncio.Runner() as runner:
         runner.get_loop().set_default_executor(_Executor(thread_name_prefix=_THREAD_NAME))
         return runner.run(main)
+
+
+def run_until_signal(main: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine as `run` does, in the main thread; SIGTERM and SIGHUP cancel it, so that it cleans up.
+
+    A signal that is ignored stays ignored.
+
+    Raises:
+        Exit: with 128 and the number of the signal, as shells have it, once the coroutine has ended.
+    """
+    return run(_cancel_on_signal(main))
+
+
+async def _cancel_on_signal(main: Coroutine[Any, Any, T]) -> T:
+    task, got = asyncio.ensure_future(main), list[signal.Signals]()
+
+    def cancel(number: signal.Signals) -> None:
+        got.append(number)
+        task.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            asyncio.get_running_loop().add_signal_handler(number, cancel, number)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if not got:
+            raise
+        raise Exit(128 + got[0], f"ended by {got[0].name}") from None
 
 
 def end_process(code: int) -> NoReturn:

@@ -240,7 +240,8 @@ class DiagnosisRecord(JsonRecord):
     """A diagnosis of the outage `incident` of a service, made at `ts` (epoch seconds).
 
     `reason` is the word for why it was asked for. `remedies` are words that the planner knows; `patch` is a
-    text for people, which nothing applies. Raises ValueError when a field is out of bounds.
+    text for people, which nothing applies; it is `altered` if something was removed from what was answered,
+    such as a secret. Raises ValueError when a field is out of bounds.
     """
 
     svc: Name
@@ -250,6 +251,7 @@ class DiagnosisRecord(JsonRecord):
     text: Annotated[str, Field(min_length=1, max_length=MAX_DIAGNOSIS)]
     remedies: Annotated[tuple[Word, ...], Field(max_length=MAX_REMEDIES, strict=False)] = ()
     patch: Annotated[str, Field(max_length=MAX_PATCH)] = ""
+    altered: bool = False
 
 
 def make_diagnosis_field(svc: str) -> str:

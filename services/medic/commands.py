@@ -508,7 +508,8 @@ def format_diagnosis(record: DiagnosisRecord | None) -> list[str]:
         f"- advised: {_escape_cell(advised)}",
     ]
     if record.patch:
-        lines += ["- a patch, which nothing applies:", ""]
+        altered = ", and from which something was removed" if record.altered else ""
+        lines += [f"- a patch, which nothing applies{altered}:", ""]
         lines += [f"      {escape_text(line)}" for line in record.patch.splitlines()]
     return lines
 

@@ -7,6 +7,7 @@ remedies of known types for the one target, and a patch as text.
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
+from unicodedata import category
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
@@ -113,11 +114,15 @@ def describe_target(target: TargetFacts) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class DiagnosisAnswer:
-    """A diagnosis, the remedies that it advises for its target, in order, and a patch that is only shown."""
+    """A diagnosis, the remedies that it advises for its target, in order, and a patch that is only shown.
+
+    The patch `is_altered` if it had characters that could steer a terminal: it is not what was answered.
+    """
 
     text: str
     remedies: tuple[Remedy, ...]
     patch: str
+    is_altered: bool = False
 
 
 class _Part(BaseModel):
@@ -155,9 +160,16 @@ def parse_answer(raw: bytes, svc: str, known: Collection[Remedy]) -> DiagnosisAn
     if not any(map(str.isalnum, text)):
         raise BadAnswerError("empty")
     remedies = tuple(dict.fromkeys(names[each.remedy] for each in found.remedies))
-    return DiagnosisAnswer(text, remedies, _make_plain(found.patch))
+    answered = found.patch.removesuffix("\n") if found.patch.strip() else ""
+    patch = "".join(char if _is_plain(char) else " " for char in answered)
+    return DiagnosisAnswer(text, remedies, patch, is_altered=patch != answered)
 
 
 def _make_plain(text: str) -> str:
-    """Return a text of printable lines; a tab of a patch becomes spaces."""
+    """Return a text of printable lines; a tab becomes spaces."""
     return replace_surrogates(printable_lines(text.replace("\t", "    "))).strip("\n")
+
+
+def _is_plain(char: str) -> bool:
+    """Return whether a character of a patch steers no terminal: spaces of all widths and tabs may stay."""
+    return char.isprintable() or char in "\n\t" or category(char) == "Zs"

@@ -37,6 +37,7 @@ _WORDS: Final = {
     PatchVerdict.FAILED: "it applies to a copy, and the test command fails there",
     PatchVerdict.TIMED_OUT: "it applies to a copy; the test command took too long and was killed",
     PatchVerdict.UNRUNNABLE: "it applies to a copy; the test command can't be started",
+    PatchVerdict.ALTERED: "it is refused: something was removed from it when it was stored, such as a secret",
     PatchVerdict.OUTSIDE: "it is refused: it names a path outside the repository",
     PatchVerdict.LINK: "it is refused: it has a symbolic link or a submodule",
     PatchVerdict.BINARY: "it is refused: it has a binary file",
@@ -75,9 +76,11 @@ def patch(
     if not record.patch:
         raise Exit(ANSWER_NO, f"the diagnosis of {ident} has no patch")
     if not check:
+        if record.altered:
+            output.print_aside("something was removed from this patch when it was stored, such as a secret")
         output.print_result(asdict(record), map(escape_text, record.patch.split("\n")), as_json=as_json)
         return
-    found = _check(record, environment)
+    found = PatchResult(PatchVerdict.ALTERED) if record.altered else _check(record, environment)
     lines = [_describe(found), *escape_lines(found.output).rstrip("\n").split("\n")]
     output.print_result({"incident": ident, **asdict(found)}, filter(None, lines), as_json=as_json)
     if found.verdict is not PatchVerdict.PASSED:
@@ -114,7 +117,10 @@ async def _read_archived(address: str, ident: str) -> str | None:
 
 
 def _check(record: DiagnosisRecord, environment: PatchEnvironment) -> PatchResult:
-    """Check a patch in a temporary folder, which is deleted. Raises Mistake if a variable is missing."""
+    """Check a patch in a temporary folder, which is deleted. Raises Mistake if a variable is missing.
+
+    Raises Exit if SIGTERM or SIGHUP ended it; the test is killed, and the folder deleted, before that.
+    """
     folder, command = environment.medic_diagnosis_folder, environment.medic_patch_test
     if folder is None:
         raise Mistake("MEDIC_DIAGNOSIS_FOLDER is not set: the Git repository that the patch is for")
@@ -122,12 +128,20 @@ def _check(record: DiagnosisRecord, environment: PatchEnvironment) -> PatchResul
         raise Mistake(
             "MEDIC_PATCH_TEST is not set: the command that tests the patched copy, such as `make test`"
         )
-    with tempfile.TemporaryDirectory(prefix="marketswarm-patch-", ignore_cleanup_errors=True) as room:
-        words = shlex.split(command)
-        limit_sec = environment.medic_patch_test_sec
-        return event_loop.run(
-            check_patch(folder, record.patch, words, limit_sec, Path(os.path.realpath(room)))
-        )
+    where, limit_sec = os.path.realpath(tempfile.gettempdir()), environment.medic_patch_test_sec
+    return event_loop.run_until_signal(
+        _check_in_copy(folder, record.patch, shlex.split(command), limit_sec, where)
+    )
+
+
+async def _check_in_copy(
+    folder: Path, patch: str, command: list[str], limit_sec: float, where: str
+) -> PatchResult:
+    """Check a patch in a new folder of `where`, which is deleted, also if the caller is cancelled."""
+    with tempfile.TemporaryDirectory(
+        prefix="marketswarm-patch-", dir=where, ignore_cleanup_errors=True
+    ) as room:
+        return await check_patch(folder, patch, command, limit_sec, Path(room))
 
 
 def _describe(found: PatchResult) -> str:

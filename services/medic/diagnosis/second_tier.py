@@ -175,16 +175,18 @@ class SecondTier:
 
     def _build_record(self, answer: DiagnosisAnswer, repair: Repair, reason: str) -> DiagnosisRecord:
         """Return an answer as it is stored. Raises BadAnswerError if it is too long for that."""
-        redact = self._begin_to_redact()
+        is_late = self._begin_to_redact()
+        patch = self._redactor.redact_code(answer.patch, is_late)
         try:
             record = DiagnosisRecord(
                 svc=repair.svc,
                 incident=repair.incident,
                 ts=time.time(),
                 reason=reason,
-                text=redact(answer.text),
+                text=self._redactor.redact(answer.text, is_late=is_late),
                 remedies=tuple(map(str, answer.remedies)),
-                patch=redact(answer.patch),
+                patch=patch,
+                altered=answer.is_altered or patch != answer.patch,
             )
         except ValueError:  # what was removed can be shorter than the word in its place
             raise BadAnswerError("too_long") from None
@@ -223,13 +225,14 @@ class SecondTier:
             commits=await read_commits(folder),
         )
         # beside the event loop: the lease is renewed on it
-        make = partial(make_bundle, known=self._list_known(repair), redact=self._begin_to_redact())
+        redact = partial(self._redactor.redact, is_late=self._begin_to_redact())
+        make = partial(make_bundle, known=self._list_known(repair), redact=redact)
         return await asyncio.to_thread(make, repair, reason, facts, evidence)
 
-    def _begin_to_redact(self) -> Callable[..., str]:
-        """Return what removes secrets from a text, until REDACT_SEC are over from now on."""
+    def _begin_to_redact(self) -> Callable[[], bool]:
+        """Return what says whether REDACT_SEC are over from now on."""
         until = time.monotonic() + REDACT_SEC
-        return partial(self._redactor.redact, is_late=lambda: time.monotonic() >= until)
+        return lambda: time.monotonic() >= until
 
     async def _read_changes(self) -> list[str]:
         """Return the difference of the last two truths, a line each."""

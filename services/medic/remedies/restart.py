@@ -1,13 +1,11 @@
 """Replace the process of a target: by what runs it, or by a command."""
 
-import math
 import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
 
-from marketswarm.channels.exec import run_command
+from marketswarm.channels.exec import limit_in_host, run_command
 from marketswarm.text import format_duration
 from services.medic.facts import RestartOwner, TargetFacts
 from services.medic.owners.container import parse_identity
@@ -15,9 +13,6 @@ from services.medic.owners.owner import NoOwnerError
 from services.medic.refusal import Refusal
 from services.medic.remedies.command_output import CommandOutput
 from services.medic.remedies.remedy import OrderResult, RemedyContext, RemedyOrder, RemedyType
-
-HOST_LATE_SEC: Final = 2
-"""How much later than the medic itself the host ends a command, in seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +113,7 @@ class RunCommand(Restart):
         if shutil.which(context.command[0]) is None:
             return OrderResult.REFUSED, "the command can't be run: it is not there, or not executable"
         output, began = context.output or CommandOutput(), time.monotonic()
-        words = (*_limit_in_host(context.command_sec), *context.command, order.svc)
+        words = (*limit_in_host(context.command_sec), *context.command, order.svc)
         try:
             code, _ = await run_command(words, context.command_sec, output=output)
         except TimeoutError:
@@ -133,12 +128,3 @@ class RunCommand(Restart):
 
 def _join(words: str, said: str) -> str:
     return f"{words}: {said}" if said else words
-
-
-def _limit_in_host(within_sec: float) -> tuple[str, ...]:
-    """Return the words that have the host kill a command a little after its time; none without `timeout`.
-
-    It has a session of its own, so nothing else ends it once a medic was killed while it ran.
-    """
-    program = shutil.which("timeout")
-    return () if program is None else (program, "-s", "KILL", str(math.ceil(within_sec) + HOST_LATE_SEC))

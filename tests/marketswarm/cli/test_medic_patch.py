@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -20,7 +21,9 @@ from marketswarm.operator.healing import (
 from services.archive.database import Database
 from services.archive.writer import TypedEntry, Writer
 from services.tables.tables import STREAMS
+from support.rig.process import alive
 from support.rig.shell import SERVICES
+from support.waiting import until
 
 pytestmark = [
     pytest.mark.live,
@@ -32,10 +35,10 @@ GOOD = "--- a/size.py\n+++ b/size.py\n@@ -1 +1 @@\n-size = 1\n+size = 2"
 TEST = f"{sys.executable} -B -c 'import size, sys; print(size.size); sys.exit(size.size != 2)'"
 
 
-def make_fields(patch, ident=IDENT):
+def make_fields(patch, ident=IDENT, **more):
     told = {"incident": ident, "ts": time.time(), "svc": "mesh"}
     entry = TimelineEntry(what=EntryKind.DIAGNOSED, **told)
-    record = DiagnosisRecord(**told, reason="exhausted", text="Too small.", patch=patch)
+    record = DiagnosisRecord(**told, reason="exhausted", text="Too small.", patch=patch, **more)
     return {ENTRY_FIELD: entry.encode(), DIAGNOSIS_FIELD: record.encode()}
 
 
@@ -47,8 +50,9 @@ def system(shell, buses):
     return buses[0]
 
 
-def record_on_bus(system, patch):
-    system.cmd("XADD", MEDIC_INCIDENTS, "*", *(part for pair in make_fields(patch).items() for part in pair))
+def record_on_bus(system, patch, **more):
+    fields = make_fields(patch, **more)
+    system.cmd("XADD", MEDIC_INCIDENTS, "*", *(part for pair in fields.items() for part in pair))
 
 
 def record_in_archive(url, *patches, ident=IDENT):
@@ -115,6 +119,58 @@ def test_a_patch_is_tested_on_a_copy_and_its_failure_is_the_exit_code(shell, sys
     assert (found["verdict"], found["exit_code"], found["output"]) == ("failed", 1, "3\n")
     assert (repository / "size.py").read_text() == "size = 1\n"
     assert sorted(each.name for each in repository.iterdir()) == [".git", "size.py"]
+
+
+def test_a_patch_from_which_something_was_removed_is_shown_as_such_and_not_tested(
+    shell, system, repository, tmp_path
+):
+    record_on_bus(system, GOOD, altered=True)
+    shown = shell("medic", "patch", IDENT)
+    assert (shown.returncode, shown.stdout) == (0, GOOD + "\n")
+    assert "something was removed from this patch when it was stored" in shown.stderr
+    command = f"touch {tmp_path / 'tested'}"
+    env = {"MEDIC_DIAGNOSIS_FOLDER": str(repository), "MEDIC_PATCH_TEST": command}
+    ended = shell("medic", "patch", IDENT, "--check", **env)
+    assert ended.returncode == 1
+    assert ended.stdout.startswith("it is refused: something was removed from it")
+    assert not (tmp_path / "tested").exists()
+
+
+def start_check(shell, tmp_path, repository, limit_sec):
+    """Begin to test a patch by a command that sleeps; return it, the file for the pid, and TMPDIR."""
+    pids, temporary = tmp_path / "pids", tmp_path / "temporary"
+    temporary.mkdir()
+    command = f"sh -c 'sleep 600 & echo $! >{pids}.new; mv {pids}.new {pids}; wait'"
+    shell.env |= {
+        "MEDIC_DIAGNOSIS_FOLDER": str(repository),
+        "MEDIC_PATCH_TEST": command,
+        "MEDIC_PATCH_TEST_SEC": str(limit_sec),
+        "TMPDIR": str(temporary),
+    }
+    return shell.start("medic", "patch", IDENT, "--check"), pids, temporary
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_test_command_and_deletes_the_copy(shell, system, repository, tmp_path, number):
+    record_on_bus(system, GOOD)
+    starting, pids, temporary = start_check(shell, tmp_path, repository, 500)
+    with starting as process:
+        until(pids.exists, what="the test command")
+        process.send_signal(number)
+        assert process.wait(30) == 128 + number
+    until(lambda: not alive(int(pids.read_text())), what="the end of the test command")
+    assert list(temporary.iterdir()) == []
+
+
+def test_the_host_ends_the_test_command_of_a_check_that_was_killed(shell, system, repository, tmp_path):
+    record_on_bus(system, GOOD)
+    starting, pids, temporary = start_check(shell, tmp_path, repository, 4)
+    with starting as process:
+        until(pids.exists, what="the test command")
+        process.kill()
+        process.wait(30)
+    assert list(temporary.iterdir()), "killed before its own time limit"
+    until(lambda: not alive(int(pids.read_text())), what="the end of the test command")
 
 
 def test_without_a_repository_a_test_or_a_patch_nothing_is_tested(shell, system, repository):

@@ -54,6 +54,8 @@ def test_a_diagnosis_and_its_patch_are_blocks_of_code():
         "      -a",
         "      +b",
     ]
+    altered = format_diagnosis(DiagnosisRecord(svc="a", incident="a.1", ts=1.0, **told, altered=True))
+    assert altered[9] == "- a patch, which nothing applies, and from which something was removed:"
 
 
 def test_evidence_is_a_list_and_the_log_a_block_of_code():

@@ -24,7 +24,7 @@ def test_an_answer_has_a_diagnosis_remedies_of_the_target_and_a_patch():
     )
     found = parse_answer(raw, "feed", KNOWN)
     assert (found.text, found.remedies, found.patch) == (
-        "The disk is full.", (Remedy.RESTART, Remedy.WAIT), "-a\n+b    c",
+        "The disk is full.", (Remedy.RESTART, Remedy.WAIT), "-a\n+b\tc",
     )  # fmt: skip
 
 
@@ -60,3 +60,18 @@ def test_anything_else_is_refused_with_a_reason(reason, raw):
 def test_no_text_of_an_answer_steers_a_terminal():
     found = parse_answer(answer(diagnosis="a\x1b[2J\u202eb", patch="+\x9b c"), "feed", KNOWN)
     assert (found.text, found.patch) == ("a [2J b", "+  c")
+
+
+@pytest.mark.parametrize(
+    ("patch", "kept", "is_altered"),
+    [
+        ("-a\n+\tb\n \n\n", "-a\n+\tb\n \n", False),
+        ("\n-\ta \\\n+b\u00a0c\n", "\n-\ta \\\n+b\u00a0c", False),
+        ("-a\r\n+b\r\n", "-a \n+b ", True),
+        ("-a\f\n+\x1b[2J\u202e\u2028\x07", "-a \n+ [2J   ", True),
+        (" \n", "", False),
+    ],
+)
+def test_a_patch_stays_as_it_is_but_for_what_steers_a_terminal_and_that_is_said(patch, kept, is_altered):
+    found = parse_answer(answer(patch=patch), "feed", KNOWN)
+    assert (found.patch, found.is_altered) == (kept, is_altered)

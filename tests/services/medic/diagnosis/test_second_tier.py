@@ -103,6 +103,33 @@ async def test_a_bundle_goes_to_the_endpoint_with_the_key_and_without_secrets(mo
     assert [event for event, _ in lines] == ["medic.diagnosis_asked"]
 
 
+FAITHFUL = '--- a/x\n+++ b/x\n@@ -1,2 +1,2 @@\n-\tprint("a\\n") \\\n+\tprint("\\u0041\\\\") \\\n \n'
+"""A patch with escapes, tabs, and lines that end in a backslash."""
+
+
+@pytest.mark.parametrize(
+    ("patch", "stored", "is_altered"),
+    [
+        (FAITHFUL, FAITHFUL.removesuffix("\n"), False),
+        ("+password=hunter2\n+\tb", "+password=[removed]\n+\tb", True),
+        ("+a = 'k-12\\u0033456'", "+a = '[removed]'", True),
+        ("+" + "x " * 1500, None, True),
+        ("+a\r", "+a ", True),
+    ],
+)
+async def test_a_patch_is_stored_as_it_is_or_it_is_said_that_something_was_removed(
+    monkeypatch, patch, stored, is_altered
+):
+    with Receiver() as model:
+        model.always = completion(orjson.dumps({**GOOD, "patch": patch}).decode())
+        url = f"http://127.0.0.1:{model.port}/v1"
+        tier, _ = make_tier(monkeypatch, medic_diagnosis_url=url, medic_diagnosis_key=SecretStr("k-123456"))
+        found = await ask(tier, escalated())
+        await tier.end()
+    assert found.altered is is_altered
+    assert stored is None or found.patch == stored
+
+
 async def test_what_is_no_answer_is_refused_counted_and_logged_once(monkeypatch):
     with Receiver() as model:
         tier, lines = make_tier(monkeypatch, medic_diagnosis_url=f"http://127.0.0.1:{model.port}/v1")
