@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Final
 
+from marketswarm.channels.exec import HOST_LATE_SEC
 from marketswarm.operator.healing import FUSE, DiagnosisRecord, EntryKind, OutageEvidence, TimelineEntry
 from marketswarm.text import format_duration
 from services.medic.decision import LEASE_SEC, advise, conclude, decide, find_window_sec, open_repair, retire
@@ -18,7 +19,6 @@ from services.medic.facts import FleetFacts
 from services.medic.guards import Fuse, Situation
 from services.medic.refusal import Refusal
 from services.medic.remedies import OrderResult, Remedy, RemedyOrder
-from services.medic.remedies.restart import HOST_LATE_SEC
 from services.medic.repair import Repair, RepairState, RepairStep, find_proposal
 from services.medic.rules.observed_time import ObservedSpans
 from services.medic.settings import MAX_COMMAND_SEC, HealingSettings

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 
+from marketswarm.channels.exec import HOST_LATE_SEC
 from services.medic.decision import LEASE_SEC
 from services.medic.facts import FleetFacts
 from services.medic.guards import MAX_RUNNING
 from services.medic.remedies import OrderResult, Remedy
-from services.medic.remedies.restart import HOST_LATE_SEC
 from services.medic.repair import RepairState
 from services.medic.settings import MAX_COMMAND_SEC
 from support.simulation.patient import OLD, down
