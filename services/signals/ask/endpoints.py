@@ -96,7 +96,7 @@ class ChatSettings(CallSettings):
     """The last day, in UTC, of what the model was trained on. Played over days up to this one, it is not
     asked: it may know what came after. Example: `"2025-07-01"`."""
 
-    @cached_property
+    @property
     def known_until_ms(self) -> float | None:
         """The end of the day of `cutoff`, in epoch milliseconds; None without one."""
         if self.cutoff is None:
