@@ -43,6 +43,16 @@ def list_loaded_symbols(sources: Service) -> dict[str, LoadedSymbol]:
     return found
 
 
+def list_bar_sources(sources: Service) -> dict[str, tuple[str, ...]]:
+    """Return by symbol the names of the sources that a section of sources asks for its bars, each once."""
+    found: dict[str, dict[str, None]] = {}
+    for entry in sources.endpoints:
+        if isinstance(entry, dict) and entry.get("kind", RecordKind.BARS) == RecordKind.BARS:
+            for symbol in list_entry_symbols(entry):
+                found.setdefault(symbol, {}).update(dict.fromkeys(_list_texts(entry.get("from"))))
+    return {symbol: tuple(names) for symbol, names in found.items()}
+
+
 def list_checked_symbols(truth: Truth) -> dict[str, LoadedSymbol]:
     """Return the symbols that bars has by a truth: those of its groups, and those that sources loads."""
     sources, bars = truth.services.get("sources"), truth.services.get("bars")

@@ -18,7 +18,7 @@ from marketswarm.truth.errors import Place
 from services.market.fields import SYMBOL
 from services.market.records import AssetClass, Timeframe
 from services.market.sessions import ROUND_THE_CLOCK, find_default_session
-from services.market.universe import LoadedSymbol, list_checked_symbols
+from services.market.universe import LoadedSymbol, list_bar_sources, list_checked_symbols
 from services.signals.ask.endpoints import (
     VOTER,
     AskSettings,
@@ -272,7 +272,10 @@ class SignalsSettings(ServiceConfig):
         return self
 
     def find_truth_warnings(self, truth: Truth) -> Iterator[tuple[Place, str]]:
-        """Yield warnings: symbols that bars does not have, and more calls in a cycle than MOST_CALLS."""
+        """Yield warnings: symbols that bars does not have, and more calls in a cycle than MOST_CALLS.
+
+        So is a voter that is held to a source which no series of a symbol's bars names.
+        """
         known = list_checked_symbols(truth)
         if unknown := [symbol for symbol in self.settings.symbols if symbol not in known]:
             yield ("settings", "symbols"), f"bars has no {format_names(unknown)}"
@@ -282,6 +285,30 @@ class SignalsSettings(ServiceConfig):
         if (calls := sum(each.calls_per_cycle for each in called)) > MOST_CALLS:
             words = f"the voters that are asked may take {calls} calls a cycle, more than {MOST_CALLS}"
             yield ("endpoints",), f"calls_per_cycle: {words}"
+        yield from self._find_unseen(truth)
+
+    def _find_unseen(self, truth: Truth) -> Iterator[tuple[Place, str]]:
+        """Yield a warning for each voter that is held to a source whose bars it never sees."""
+        sources = truth.services.get("sources")
+        if sources is None:
+            return  # another program brings all bars
+        named, symbols = list_bar_sources(sources), list(find_symbols(self, truth))
+        for place, source in self._list_held():
+            missing = [symbol for symbol in symbols if source not in named.get(symbol, (source,))]
+            if missing:
+                yield place, f"no series of sources loads bars of {format_names(missing)} from {source}"
+
+    def _list_held(self) -> list[tuple[Place, str]]:
+        """Return each source that a voter is held to, in force or in the shadow, with its place."""
+        shadow = self.settings.shadow
+        held: list[tuple[Place, str | None]] = [
+            (("endpoints", number, "source"), each.source)
+            for number, each in enumerate(self.endpoints)
+            if isinstance(each, BarsVoterEntry)
+        ]
+        for number, other in enumerate(() if shadow is None else shadow.voters):
+            held.append((("settings", "shadow", "voters", number, "source"), other.source))
+        return [(place, source) for place, source in held if source is not None]
 
     @property
     def rules(self) -> ConsensusRules:

@@ -138,6 +138,21 @@ def test_symbols_that_bars_does_not_have_are_a_warning():
     assert warn({})[0].startswith("services.signals.settings.symbols: bars has no symbols")
 
 
+def test_a_voter_of_a_source_that_no_series_loads_is_a_warning_by_path():
+    def warn(source, *loaded):
+        voter = {"voter": "one", "rule": "trend", "source": source, "weight": 1}
+        sources = {"endpoints": [{"symbol": "SPY", "from": loaded}, {"symbol": "QQQ", "from": ["massive"]}]}
+        truth = make_truth(TREND, voter, others={"bars": {}, "sources": sources})
+        config = require_config(SignalsSettings, "signals", truth.services["signals"])
+        return [str(each) for each in list_warnings(config, "signals", truth)]
+
+    assert warn("massive", "yahoo", "massive") == []
+    assert warn("massive", "yahoo") == [
+        "services.signals.endpoints[1].source: no series of sources loads bars of SPY from massive"
+    ]
+    assert "loads bars of QQQ, SPY from massiv" in warn("massiv", "massive")[0]
+
+
 def test_more_than_fifteen_calls_a_cycle_are_a_warning():
     def warn(*calls):
         chats = [CHAT | {"voter": f"v{at}", "calls_per_cycle": each} for at, each in enumerate(calls)]
