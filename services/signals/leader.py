@@ -185,7 +185,7 @@ class SignalLeader:
             market.advance(now_ms)
             self._sessions.begin_at_splits(market, symbols)
             closed = self._sessions.find_closed(market, symbols, now_ms)
-            again = {*again, *market.moved}
+            again |= frozenset(market.moved)
             plan = plan_tick(market, self._states, rules.thrift, closed, now_ms, again=again)
             asked = await self._voters.ask(market, plan, now_ms, began + settings.settings.wait_sec)
             by_rules, errors = vote_by_rules(market, plan, rules)

@@ -97,7 +97,8 @@ def list_named_bars(place: Mapping[str, Any]) -> dict[str | None, NamedBars]:
 
 def _read_bars(said: Mapping[str, Any]) -> NamedBars:
     names = ("timeframe", "source", "first", "last", "count", "digest")
-    return NamedBars(*(said[name] for name in names), said.get("separate") is True)
+    named = NamedBars(*(said[name] for name in names))
+    return named._replace(is_separate=said.get("separate") is True)
 
 
 def recompute_place(
