@@ -12,8 +12,17 @@ import redis
 from marketswarm.access.passwords import DATABASE_SIGNALS
 from marketswarm.agent.service_config import require_config
 from marketswarm.truth import parse_truth
+from services.market.actions import find_day
 from services.market.entries import encode_entry
-from services.market.records import MINUTE_MS, AssetClass, Bar, Provenance
+from services.market.records import (
+    DAY_MS,
+    MINUTE_MS,
+    ActionKind,
+    AssetClass,
+    Bar,
+    CorporateAction,
+    Provenance,
+)
 from services.market.separate import join_source
 from services.signals.leader import make_rules
 from services.signals.proofs.explain import read_inputs
@@ -211,3 +220,31 @@ def test_bars_of_another_source_and_a_reseed_that_loads_none_of_it_for_itself(sc
         "a voter of kraken alone",
         lambda votes: directions(votes) == {"all": 0, "kraken": 1, "coinbase": None, "gemini": None},
     )
+
+
+def test_a_split_of_the_symbol_is_one_of_the_bars_of_each_source(scene):
+    """Without it the fall to a quarter would be a jump, and go to the quarantine."""
+    seed(scene.buses, truth(), 1)
+    today_ms = int(time.time() * 1000) // DAY_MS * DAY_MS
+    days = [today_ms - number * DAY_MS for number in range(30, 0, -1)]
+    bars = [
+        Bar(SYMBOL, "1d", start, close, close + 1, close - 1, close)
+        for start, close in zip(days, [400.0] * 25 + [100.0] * 5, strict=True)
+    ]
+    split = CorporateAction(SYMBOL, ActionKind.SPLIT, find_day(days[25]), ratio=4.0)
+    scene.client.xadd("market:actions", encode_entry(split, AssetClass.STOCKS, Provenance("test")))
+    scene.module("services.bars")
+
+    def publish(several):
+        scene.publish(several, "kraken", join_source(SYMBOL, "kraken"))
+        known = {str(bar.start_ms) for bar in several}
+
+        def read():
+            entries = [each for _, each in scene.client.xrange("bars:source_bars")]
+            return known <= {each["start"] for each in entries if each["timeframe"] == "1d"}
+
+        until(read, 30, lambda: f"{len(several)} days; {scene.client.xrange('market:quarantine')}")
+
+    publish(bars[:25])  # the split is known when these are
+    publish(bars[25:])
+    assert scene.client.xlen("market:quarantine") == 0
