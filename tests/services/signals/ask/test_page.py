@@ -46,8 +46,7 @@ async def test_the_program_that_is_shown_votes(shown_program):
 
 def test_the_voters_that_are_shown_are_settings_and_the_question_is_one():
     fleet, http, question, chat, cut_off = (orjson.loads(each) for each in blocks(PAGE, "json"))
-    bars = {"services": {**fleet["services"], "bars": {}}}
-    assert service_config.load_with_sections(orjson.dumps(bars)).warnings == ()
+    assert service_config.load_with_sections(orjson.dumps(fleet)).warnings == ()
     assert HttpSettings.model_validate(http).url == "http://127.0.0.1:9000/vote"
     assert ChatSettings.model_validate(chat).model == "grok-4"
     assert ChatSettings.model_validate(cut_off).cutoff is not None
