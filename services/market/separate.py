@@ -23,6 +23,11 @@ def split_source(name: str) -> tuple[str, str | None]:
     return symbol, source if found else None
 
 
+def is_separate(fields: Fields) -> bool:
+    """Return True for an entry whose `sym` has a source; whether both are right is for `read_separate`."""
+    return SEPARATOR.encode() in fields.get(b"sym", b"")
+
+
 def read_separate(fields: Fields) -> tuple[Fields, str, str]:
     """Return an entry with its plain symbol in `sym`, that symbol and the source of which its bars are.
 

@@ -91,8 +91,9 @@ class MarketReader:
             if followers is self._followers:
                 now_ms = time.time_ns() // 1_000_000
                 for follower, (entries, _) in zip(reading, pages, strict=True):
+                    place = followers.index(follower)
                     for entry in entries:
-                        self._take(followers.index(follower), entry.fields, now_ms)
+                        self._take(place, entry.fields, now_ms)
                 is_behind = any(len(entries) >= BATCH for entries, _ in pages)
                 is_whole = len(reading) == len(followers) and not is_behind
                 self.is_complete = self.is_complete or is_whole

@@ -19,6 +19,7 @@ from marketswarm.text import parse_digits
 from services.market.entries import parse_bar
 from services.market.fields import EntryError
 from services.market.records import Bar
+from services.market.separate import is_separate, read_separate
 from services.vexy_ai.notes import Fields, Lexicon, make_note, note_identity
 from services.vexy_ai.settings import StreamKind
 
@@ -36,7 +37,7 @@ class UnusableError(Exception):
 def observe_bar(fields: Fields) -> tuple[Bar, bytes]:
     """Return a bar, and its start and prices as a JSON object. Raises UnusableError."""
     try:
-        bar = parse_bar(fields)
+        bar = parse_bar(read_separate(fields)[0] if is_separate(fields) else fields)
     except EntryError as error:
         raise UnusableError(f"not a bar: {error}") from None
     found = {"start": bar.start_ms, "open": bar.open, "high": bar.high, "low": bar.low, "close": bar.close}
@@ -172,14 +173,16 @@ class Record:
 def make_record(stream: InputStream, entry: bytes, fields: Fields, lexicon: Lexicon, wall: float) -> Record:
     """Return the record of an entry; `wall` is now, in epoch seconds. Raises UnusableError.
 
-    A bar that is history, played from a recording or not a minute gets a record of kind `none`.
+    A bar that is history, played from a recording, not a minute or of one source for itself gets a record of
+    kind `none`.
     """
     match stream.kind:
         case StreamKind.BARS:
             bar, kept = observe_bar(fields)
             # windows count minutes of today
             is_minute = fields.get(b"timeframe", b"1m") == b"1m" and fields.get(b"replay") != b"1"
-            is_counted = is_minute and not is_history(bar, fields.get(b"source"), wall)
+            is_news = is_minute and not is_separate(fields)
+            is_counted = is_news and not is_history(bar, fields.get(b"source"), wall)
             return Record(entry, "bar" if is_counted else "none", bar.symbol, kept)
         case StreamKind.PROBES:
             return Record(entry, "probe", *parse_probe(fields))

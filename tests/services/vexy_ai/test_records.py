@@ -153,6 +153,13 @@ def test_a_bar_that_is_no_minute_or_was_recorded_comes_to_nothing():
     assert made(StreamKind.BARS, NEW_BAR | {b"timeframe": b"1m", b"replay": b"0"}).kind == "bar"
 
 
+def test_a_bar_of_one_source_for_itself_comes_to_nothing_and_to_no_dead_letter():
+    own = NEW_BAR | {b"sym": b"A@massive", b"source": b"massive"}
+    assert made(StreamKind.BARS, own).kind == "none"
+    with pytest.raises(UnusableError, match="source: not that of its sym"):
+        made(StreamKind.BARS, own | {b"source": b"yahoo"})
+
+
 def test_what_is_none_of_its_kind_is_unusable_but_any_item_is_an_item():
     for kind in (StreamKind.BARS, StreamKind.PROBES):
         with pytest.raises(UnusableError):
