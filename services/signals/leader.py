@@ -185,6 +185,7 @@ class SignalLeader:
             market.advance(now_ms)
             self._sessions.begin_at_splits(market, symbols)
             closed = self._sessions.find_closed(market, symbols, now_ms)
+            again |= frozenset(market.moved)
             plan = plan_tick(market, self._states, rules.thrift, closed, now_ms, again=again)
             asked = await self._voters.ask(market, plan, now_ms, began + settings.settings.wait_sec)
             by_rules, errors = vote_by_rules(market, plan, rules)
@@ -201,6 +202,7 @@ class SignalLeader:
             )
             self._metrics.decided_seconds.observe(time.monotonic() - began)
             await self._commit(decision, settings, revision)
+            market.settle(plan.due)
             self._on_tick(decision, market, plan, votes)
         took_sec = time.monotonic() - began
         self._metrics.count_tick(decision.tick, decision.counts, len(plan.due), took_sec)

@@ -32,7 +32,7 @@ SIGNAL_TABLES: Final = (
     *("signal_checkpoints", "signal_cosignatures"),
 )
 """The tables of signals: their rows are added by it alone, and never changed."""
-EXPLAINING_TABLES: Final = ("bars", "symbols")
+EXPLAINING_TABLES: Final = ("bars", "source_bars", "symbols")
 """The tables of archive of which signals recomputes a place."""
 OUTCOMES: Final = ("signal", "unchanged", "closed", "abstained", "failed")
 SIDES: Final = ("long", "short", "flat")

@@ -16,6 +16,12 @@ SELECT (extract(epoch FROM start) * 1000)::bigint, open, high, low, close, volum
 WHERE symbol = $1 AND timeframe = $2 AND start BETWEEN $3 AND $4 AND final
 ORDER BY start
 """
+_SOURCE_BARS: Final = """
+SELECT (extract(epoch FROM start) * 1000)::bigint, open, high, low, close, volume, source, replay
+FROM source_bars
+WHERE symbol = $1 AND timeframe = $2 AND start BETWEEN $3 AND $4 AND final AND source = $5
+ORDER BY start
+"""
 _ENTRY: Final = "SELECT entry FROM signal_log WHERE n = $1"
 
 
@@ -42,7 +48,10 @@ async def read_inputs(database: SignalDatabase, ident: str) -> SignalInputs | No
 
 
 async def _read_bars(connection: Any, symbol: str, named: NamedBars) -> list[StoredBar]:
-    """Return the bars of a window, of any source."""
-    span = to_datetime(named.first_ms), to_datetime(named.last_ms)
-    rows = await connection.fetch(_BARS, symbol, named.timeframe, *span)
+    """Return the bars of a window, of any source; of its own alone where they were loaded for themselves."""
+    asked = symbol, named.timeframe, to_datetime(named.first_ms), to_datetime(named.last_ms)
+    if named.is_separate:
+        rows = await connection.fetch(_SOURCE_BARS, *asked, named.source)
+    else:
+        rows = await connection.fetch(_BARS, *asked)
     return [StoredBar(*row) for row in rows]

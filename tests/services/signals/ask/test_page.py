@@ -6,6 +6,7 @@ import sys
 import orjson
 import pytest
 
+from marketswarm.agent import service_config
 from marketswarm.testing import MemoryBus
 from services.signals.ask.endpoints import ChatSettings, HttpSettings
 from services.signals.ask.questions import encode_question
@@ -44,7 +45,8 @@ async def test_the_program_that_is_shown_votes(shown_program):
 
 
 def test_the_voters_that_are_shown_are_settings_and_the_question_is_one():
-    http, question, chat, cut_off = (orjson.loads(each) for each in blocks(PAGE, "json"))
+    fleet, http, question, chat, cut_off = (orjson.loads(each) for each in blocks(PAGE, "json"))
+    assert service_config.load_with_sections(orjson.dumps(fleet)).warnings == ()
     assert HttpSettings.model_validate(http).url == "http://127.0.0.1:9000/vote"
     assert ChatSettings.model_validate(chat).model == "grok-4"
     assert ChatSettings.model_validate(cut_off).cutoff is not None
