@@ -6,7 +6,7 @@ PostgreSQL is away no tick is decided. What was not decided is written as a gap,
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from enum import StrEnum
 from typing import Any, Final
 
@@ -45,6 +45,8 @@ LOST_CYCLES: Final = 2
 """If more than so many cycles passed since the last tick, the ticks between are a gap."""
 PART: Final = "ticks"
 
+TickFollower = Callable[[TickDecision, MarketBars, TickPlan, GivenVotes], None]
+
 
 class GapReason(StrEnum):
     """Why ticks were not decided."""
@@ -63,7 +65,7 @@ class SignalLeader:
 
     Args:
         beside: what to run while this process leads, and to cancel then.
-        on_tick: called with each tick that is committed, and the votes that it was decided by.
+        on_tick: each is called with each tick that is committed, and the votes that it was decided by.
     """
 
     def __init__(
@@ -77,7 +79,7 @@ class SignalLeader:
         writer: SignalWriter,
         stored: AuditReader,
         beside: Callable[[], Coroutine[Any, Any, None]] | None = None,
-        on_tick: Callable[[TickDecision, MarketBars, TickPlan, GivenVotes], None] = lambda *_: None,
+        on_tick: Sequence[TickFollower] = (),
     ) -> None:
         self._me, self._settings_now, self._reader = me, settings_now, reader
         self._writer, self._stored, self._voters = writer, stored, voters
@@ -201,7 +203,8 @@ class SignalLeader:
             )
             self._metrics.decided_seconds.observe(time.monotonic() - began)
             await self._commit(decision, settings, revision)
-            self._on_tick(decision, market, plan, votes)
+            for follow in self._on_tick:
+                follow(decision, market, plan, votes)
         took_sec = time.monotonic() - began
         self._metrics.count_tick(decision.tick, decision.counts, len(plan.due), took_sec)
         self._degrade_slow(describe_slow(took_sec, settings.settings.cycle_sec))

@@ -1,7 +1,7 @@
 """Observe the ticks of the process that leads: its alerts, a revision in the shadow, and how old its log is.
 
     observer = SignalObserver(me, settings_now, metrics, SignalAlerts.start(me), has_witness)
-    leader = SignalLeader(..., on_tick=observer.follow_tick)     # each tick that is committed
+    leader = SignalLeader(..., on_tick=(observer.follow_tick,))  # each tick that is committed
     signer = make_signer(..., report=observer.note_signing)      # each attempt to sign and have cosigned
     me.task(observer.run(), name="observer")
 

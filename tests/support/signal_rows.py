@@ -115,6 +115,16 @@ async def seed_signals(url: str, ticks: Sequence[Tick], *, cosigned: int = 0, fi
         await connection.close()
 
 
+async def word_signal(url: str, tick: int, symbol: str, text: str, model: str = "grok-4") -> None:
+    """Store how a model worded a signal, as it is: the text may be anything."""
+    connection = await asyncpg.connect(url)
+    try:
+        sql = "insert into signal_wordings values ($1, $2, now(), $3, $4)"
+        await connection.execute(sql, tick, symbol, model, text)
+    finally:
+        await connection.close()
+
+
 async def write_places(connection: Any, rows: Sequence[SignalRow]) -> None:
     """Write the places of the newest tick as they are: a content need not fit its hash."""
     for row in rows:

@@ -11,7 +11,7 @@ from services.board.market.market import Market
 from services.board.market.topics import TopicKind
 from services.board.signals.live import LiveSignals, parse_entry
 from services.board.signals.reader import SignalReader
-from services.board.signals.views import SignalSum, SignalView, TickOrigin, list_weights, weigh_place
+from services.board.signals.views import SignalSum, SignalView, WholeSignal, list_weights, weigh_place
 from services.tables.signal_shadow import MAX_REPORT_BYTES, ShadowReport, parse_shadow
 from services.tables.signals import SIGNALS, SignalCursor, SignalQuery, find_signal_log
 
@@ -62,7 +62,7 @@ class SignalBoard:
         views = await self.reader.read_page(query, as_of_ms)
         return views[0] if views else None
 
-    async def find_signal(self, ident: str) -> tuple[SignalView, TickOrigin]:
+    async def find_signal(self, ident: str) -> WholeSignal:
         """Return a signal by its id. Raises DatabaseAwayError, and RefusedError (404) if there is none."""
         return require_found(await self.reader.read_signal(ident), "signal")
 

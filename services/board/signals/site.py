@@ -25,6 +25,7 @@ from services.board.signals.signals import SignalBoard, find_cursor
 from services.board.signals.views import PAPER, SignalSum, SignalView, TickOrigin, sort_newest
 from services.tables.signal_places import SideWord
 from services.tables.signal_shadow import ShadowReport
+from services.tables.signal_wordings import Wording
 from services.tables.signals import LogState, SignalQuery, parse_signal_id
 
 PATH: Final = "/market/signals"
@@ -76,6 +77,7 @@ class SignalPage(FramedPage):
     view: SignalView
     weighed: SignalSum | None
     made_by: TickOrigin
+    wording: Wording | None
     paper: ClassVar = PAPER
 
     @property
@@ -142,10 +144,10 @@ def _add_table(site: APIRouter, board: FleetBoard, signals: SignalBoard, pages: 
 def _add_one(site: APIRouter, board: FleetBoard, signals: SignalBoard) -> None:
     @site.get(f"{PATH}/{{ident}}", dependencies=[refuse_past(NO_PAST_SIGNAL)])
     async def show_signal(ident: str, request: Request) -> Response:
-        found = await signals.find_signal(require_found(parse_signal_id(ident), "signal"))
-        frame = await board.make_session_frame(request, found[0].found.symbol, NAV)
-        notice = make_notice(signals.market, None)
-        page = SignalPage(frame, notice, found[0], signals.weigh(found[0]), found[1])
+        whole = await signals.find_signal(require_found(parse_signal_id(ident), "signal"))
+        frame = await board.make_session_frame(request, whole.view.found.symbol, NAV)
+        notice, weighed = make_notice(signals.market, None), signals.weigh(whole.view)
+        page = SignalPage(frame, notice, whole.view, weighed, whole.made_by, whole.wording)
         return board.templates.answer(page)
 
 

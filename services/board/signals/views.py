@@ -6,7 +6,7 @@ from decimal import Decimal
 from enum import StrEnum
 from fractions import Fraction
 from math import lcm
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -25,6 +25,7 @@ from services.signals.consensus.consensus import (
 )
 from services.tables.rows import ColumnType
 from services.tables.signal_places import MAX_WORDS, PlacedVote, SignalPlace, parse_place
+from services.tables.signal_wordings import Wording
 from services.tables.signals import FoundSignal, PublishedSignal, Witnessed, find_signal_id
 
 PAPER: Final = "paper, no advice"
@@ -110,6 +111,14 @@ class SignalView:
     @property
     def source(self) -> str | None:
         return None if self.place is None or self.place.bars is None else self.place.bars.source
+
+
+class WholeSignal(NamedTuple):
+    """A signal with what its tick says of itself, and how a model worded its reason (None: not at all)."""
+
+    view: SignalView
+    made_by: TickOrigin
+    wording: Wording | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,20 +240,21 @@ def _list_common(one: FoundSignal | PublishedSignal, place: SignalPlace | None, 
     return (one.id, one.tick, one.at, one.symbol, *decided, price, voted, voters, why, source, one.replay)
 
 
-def describe_signal(
-    view: SignalView, made_by: TickOrigin, weighed: SignalSum | None, now_ms: int
-) -> dict[str, Any]:
-    """Return all that is known of one signal; `made_by` is what its tick says of itself."""
+def describe_signal(whole: WholeSignal, weighed: SignalSum | None, now_ms: int) -> dict[str, Any]:
+    """Return all that is known of one signal."""
+    view = whole.view
     found, place = view.found, view.place
     about: dict[str, Any] = dict(zip(LISTED_COLUMNS, list_cells(view), strict=True))
     about["place"] = found.place
     about["as_of"] = None if place is None else place.as_of
     about["before"] = None if place is None else place.before
+    about["sentence"] = None if place is None else place.sentence
+    about["wording"] = None if whole.wording is None else whole.wording._asdict()
     about["effective"] = None if place is None else place.effective
     about["votes"] = [] if weighed is None else [_describe_vote(one) for one in weighed.votes]
     about["sum"] = None if weighed is None else _describe_sum(weighed)
     about["bars"] = None if place is None or place.bars is None else place.bars.model_dump()
-    about["made_by"] = made_by.model_dump()
+    about["made_by"] = whole.made_by.model_dump()
     about["checkpoint"] = None
     if view.witnessed is not None:
         about["checkpoint"] = {"size": view.witnessed.size, "witness": view.witnessed.witness}
