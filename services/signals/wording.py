@@ -95,10 +95,9 @@ class SignalWording:
         asked: AskMetrics,
         *,
         store: WordingStore,
-        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._me, self._settings_now, self._keys = me, settings_now, keys
-        self._asked, self._store, self._monotonic = asked, store, monotonic
+        self._asked, self._store = asked, store
         self._waiting: asyncio.Queue[_ChangedSignal] = asyncio.Queue(MAX_WAITING)
         self._model: _AskedModel | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -179,7 +178,7 @@ class SignalWording:
     async def _word(self, model: _AskedModel, changed: _ChangedSignal, *, is_trial: bool) -> None:
         """Ask the model about a signal, and store and publish what it says."""
         self._asked.calls_total[WORDING] += 1
-        began, failure, pause_sec, text = self._monotonic(), "", None, ""
+        began, failure, pause_sec, text = time.monotonic(), "", None, ""
         has_failed: bool | None = False
         outcome = WordingOutcome.WORDED
         try:
@@ -192,8 +191,8 @@ class SignalWording:
             failure, pause_sec = error.reason, error.pause_sec
             refusal, has_failed = judge_failure(error)
             outcome = _name_outcome(refusal)
-        self._asked.count_call(WORDING, self._monotonic() - began, failure or ("" if text else outcome))
-        model.asked.log_change(failure, self._monotonic())
+        self._asked.count_call(WORDING, time.monotonic() - began, failure or ("" if text else outcome))
+        model.asked.log_change(failure, time.monotonic())
         try:
             await model.asked.settle(pause_sec, has_failed=has_failed, is_trial=is_trial)
         except BusError as error:

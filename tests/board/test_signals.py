@@ -18,13 +18,14 @@ import services.board.signals
 from marketswarm.cli.board_reading import read_board
 from marketswarm.cli.findings import Level, judge_board
 from marketswarm.fleet.log_witness import OWN_WITNESS
-from marketswarm.keys import SIGNALS_LOG, SIGNALS_SHADOW
+from marketswarm.keys import SIGNALS_LOG, SIGNALS_SHADOW, SIGNALS_WITNESS
 from services.board.fleet.probe_pictures import FILTERS as PROBE_FILTERS
 from services.board.fleet.words import FILTERS
 from services.board.market.pictures import FILTERS as MARKET_FILTERS
 from services.board.market.price_cells import make_cells
 from services.board.operations.signal_health import CHECKPOINT, GAP, SIGNAL_PARTS, TICK, WITNESS
 from services.board.signals.words import FILTERS as SIGNAL_FILTERS
+from services.tables.signal_witness import WitnessReport
 from support.market_board import open_market, publishes, run_apart
 from support.postgres import Postgres
 from support.rig.browser import PHONE, find_violations, needs_chromium
@@ -96,6 +97,21 @@ def test_the_health_has_the_ends_of_the_log_and_doctor_reads_them(market, tmp_pa
     levels = {each.about: each.level for each in judge_board(asyncio.run(read_board(tmp_path)))}
     read = [levels[about] for about in ("signals", "checkpoint", "witness", "gap")]
     assert read == [Level.WRONG, Level.RIGHT, Level.RIGHT, Level.RIGHT]
+
+
+def test_a_witness_that_refuses_is_a_red_line_whoever_named_it(market):
+    """The truth of this fleet names none, so signals alone knows that there is one."""
+
+    def read():
+        part = market.get("/health").json()["parts"][WITNESS]
+        return part["status"], part["why"]
+
+    market.client.set(SIGNALS_WITNESS, WitnessReport(named=True, reason="bad_proof", refused=True).encode())
+    try:
+        until(lambda: read() == ("degraded", "the witness refuses: bad_proof"), what="the health to say it")
+    finally:
+        market.client.delete(SIGNALS_WITNESS)
+    until(lambda: read() == ("ok", None), what="the health to forget it")
 
 
 def ask(market, path="", **params):

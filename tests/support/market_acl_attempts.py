@@ -174,6 +174,7 @@ MARKET_DONE = {
         HSET signals:account:grok:0123456789abcdef a 1
         INCR signals:budget:grok
         SET signals:shadow {}
+        SET signals:witness {}
         XADD signals:wordings MAXLEN ~ 1000 * a b
     """,
     (SYSTEM, "healer"): """
@@ -206,6 +207,7 @@ MARKET_DONE = {
         XREAD STREAMS signals:log 0
         XREVRANGE signals:log + -
         GETRANGE signals:shadow 0 65536
+        GETRANGE signals:witness 0 1024
         SET quotes:SPY {}
     """,
 }
