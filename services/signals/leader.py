@@ -27,6 +27,7 @@ from services.signals.cycle.decide import (
 )
 from services.signals.cycle.market import MarketBars
 from services.signals.cycle.states import SignalStates, ThriftRules, TickPlan, plan_tick, restore_state
+from services.signals.cycle.tick_rules import encode_rules
 from services.signals.log.entries import make_tick
 from services.signals.market_reader import MarketReader
 from services.signals.metrics import SignalsMetrics
@@ -202,7 +203,7 @@ class SignalLeader:
                 correlations=self._common.correlate(),
             )
             self._metrics.decided_seconds.observe(time.monotonic() - began)
-            await self._commit(decision, settings, revision)
+            await self._commit(decision, settings, revision, encode_rules(rules))
             for follow in self._on_tick:
                 follow(decision, market, plan, votes)
         took_sec = time.monotonic() - began
@@ -212,7 +213,9 @@ class SignalLeader:
         await self._publish(lease, decision)
         return True
 
-    async def _commit(self, decision: TickDecision, settings: SignalsSettings, revision: int | None) -> None:
+    async def _commit(
+        self, decision: TickDecision, settings: SignalsSettings, revision: int | None, rules: bytes
+    ) -> None:
         """Store a tick, and keep what changed with it. It may be stored even if this raises."""
         entry = make_tick(
             self._writer.size,
@@ -222,9 +225,10 @@ class SignalLeader:
             code=__version__,
             truth="unknown" if revision is None else str(revision),
             consensus=settings.settings.consensus,
+            rules=rules,
         )
         await self._writer.write_tick(
-            TickToWrite(decision.tick, decision.at_ms, entry, decision.places.symbols, decision.rows)
+            TickToWrite(decision.tick, decision.at_ms, entry, decision.places.symbols, decision.rows, rules)
         )
         self._states.update(decision.states)
         self._common.add(decision.opinions)

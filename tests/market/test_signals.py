@@ -207,6 +207,11 @@ def test_a_reseed_counts_from_the_next_tick_on(scene):
     assert set(orjson.loads(scene.rows()[-1][-1])["votes"]) == {"trend", "volume"}
     assert orjson.loads(scene.ticks()[-1][3])["truth"] == "2"
     scene.assert_whole()
+    stored = dict(query(scene.database_url, "select encode(digest, 'hex'), rules from signal_rules"))
+    first, last = (orjson.loads(stored[orjson.loads(scene.ticks()[n][3])["rules"]]) for n in (0, -1))
+    assert set(first["weights"]) == set(VOTERS)
+    assert last["weights"] == {"trend": "1.000000000000", "volume": "1.000000000000"}
+    assert len(stored) == 2, "each is stored once"
 
 
 def test_the_other_instance_goes_on_when_the_leader_is_killed(scene):

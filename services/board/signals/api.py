@@ -102,7 +102,7 @@ async def _answer_signal(board: SignalBoard, ident: str) -> EncodedAnswer:
 
 async def _describe(board: SignalBoard, ident: str) -> dict[str, Any]:
     whole = await board.find_signal(ident)
-    return describe_signal(whole, board.weigh(whole.view), round(1000 * time.time()))
+    return describe_signal(whole, board.weigh(whole), round(1000 * time.time()))
 
 
 def _answer_page(

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from services.board.market.archive_reader import ArchiveReader
 from services.board.signals.views import SignalView, TickOrigin, WholeSignal, make_view
 from services.tables.rows import Cells
+from services.tables.signal_rules import SELECT_RULES, StoredRules, parse_stored_rules
 from services.tables.signal_wordings import SELECT_WORDING, Wording
 from services.tables.signals import (
     FIRST_COSIGNATURES,
@@ -45,9 +46,17 @@ class SignalReader:
                 return None
             found = views[0].found
             entries = await self._archive.fetch(LOG_ENTRY, found.n)
+            made_by = _parse_origin(entries)
+            rules = await self._read_rules(made_by.rules)
             worded = await self._archive.fetch(SELECT_WORDING, found.tick, found.symbol)
         wording = Wording(*worded[0]).escape() if worded else None
-        return WholeSignal(views[0], _parse_origin(entries), wording)
+        return WholeSignal(views[0], made_by, wording, rules)
+
+    async def _read_rules(self, digest: str | None) -> StoredRules | None:
+        if digest is None:
+            return None
+        rows = await self._archive.fetch(SELECT_RULES, digest)
+        return parse_stored_rules(rows[0][0] if rows else None, digest)
 
     async def read_log_state(self) -> LogState:
         return LogState(*(await self._archive.fetch(LOG_STATE))[0])

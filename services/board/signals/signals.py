@@ -32,11 +32,11 @@ class SignalBoard:
         """Whether the truth has the service that publishes signals."""
         return find_signal_log(self._truth_now()) is not None
 
-    def weigh(self, view: SignalView) -> SignalSum | None:
+    def weigh(self, whole: WholeSignal) -> SignalSum | None:
         """Return the sum of a signal's votes; None if its place can't be read."""
-        section = self._truth_now().services.get(SIGNALS)
+        section, place = self._truth_now().services.get(SIGNALS), whole.view.place
         weights = {} if section is None else list_weights(section.endpoints)
-        return None if view.place is None else weigh_place(view.place, weights)
+        return None if place is None else weigh_place(place, weights, whole.rules)
 
     async def find_shadow(self) -> ShadowReport | None:
         """Return what a revision in the shadow would have decided; None if none is known."""

@@ -22,10 +22,9 @@ from services.board.market.tables import format_time
 from services.board.market.topics import TopicKind, name_topic
 from services.board.signals.query import Cursor, bound_query
 from services.board.signals.signals import SignalBoard, find_cursor
-from services.board.signals.views import PAPER, SignalSum, SignalView, TickOrigin, sort_newest
+from services.board.signals.views import PAPER, SignalSum, SignalView, TickOrigin, WholeSignal, sort_newest
 from services.tables.signal_places import SideWord
 from services.tables.signal_shadow import ShadowReport
-from services.tables.signal_wordings import Wording
 from services.tables.signals import LogState, SignalQuery, parse_signal_id
 
 PATH: Final = "/market/signals"
@@ -74,11 +73,17 @@ class SignalPage(FramedPage):
 
     template: ClassVar = "market_signal.html"
     tab: ClassVar = PATH
-    view: SignalView
+    whole: WholeSignal
     weighed: SignalSum | None
-    made_by: TickOrigin
-    wording: Wording | None
     paper: ClassVar = PAPER
+
+    @property
+    def view(self) -> SignalView:
+        return self.whole.view
+
+    @property
+    def made_by(self) -> TickOrigin:
+        return self.whole.made_by
 
     @property
     def proves_from(self) -> str:
@@ -146,8 +151,8 @@ def _add_one(site: APIRouter, board: FleetBoard, signals: SignalBoard) -> None:
     async def show_signal(ident: str, request: Request) -> Response:
         whole = await signals.find_signal(require_found(parse_signal_id(ident), "signal"))
         frame = await board.make_session_frame(request, whole.view.found.symbol, NAV)
-        notice, weighed = make_notice(signals.market, None), signals.weigh(whole.view)
-        page = SignalPage(frame, notice, whole.view, weighed, whole.made_by, whole.wording)
+        notice, weighed = make_notice(signals.market, None), signals.weigh(whole)
+        page = SignalPage(frame, notice, whole, weighed)
         return board.templates.answer(page)
 
 
