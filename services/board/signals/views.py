@@ -204,9 +204,9 @@ def weigh_place(
     weights_of = origin if any(name not in own for name in opinions) else WeightsOrigin.PLACE
     if not is_known:
         return SignalSum(votes, weights_of)
-    rules = ConsensusRules({name: int(each * scale) for name, each in weights.items() if each > 0})
+    weighed_by = ConsensusRules({name: int(each * scale) for name, each in weights.items() if each > 0})
     said: dict[str, int | Abstention] = {**opinions}
-    found = weigh_votes(rules, said)
+    found = weigh_votes(weighed_by, said)
     score = found.score or 0
     return SignalSum(
         tuple(_add_share(one, opinions, found) for one in votes),
