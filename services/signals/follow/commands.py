@@ -159,9 +159,12 @@ def describe_wording_event(one: WordedSignal) -> dict[str, Any]:
 
 
 def format_wording_line(one: dict[str, Any], zone: tzinfo | None = None, *, now: float) -> str:
-    """Return the line for a wording: `12:51:02 · SPY long: the mean … (worded by grok-4)`."""
+    """Return the line for a wording: `12:51:02 · SPY long: the mean … (worded by grok-4)`.
+
+    Its texts are printable since they were read.
+    """
     at = f"{format_date(one['ts'], now, zone)}{format_time(one['ts'], zone)}"
-    return escape_text(f"{at} · {one['symbol']} {one['side']}: {_format_wording(one)}")
+    return f"{at} · {one['symbol']} {one['side']}: {_format_wording(one)}"
 
 
 def _format_wording(one: dict[str, Any]) -> str:

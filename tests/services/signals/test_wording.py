@@ -173,7 +173,9 @@ async def test_a_tick_waits_for_nothing_and_what_is_in_flight_ends_with_the_proc
             scene.tick("SPY")
             scene.tick("QQQ", tick=2)
             assert scene.counts == {}
-            await auntil(lambda: slow.seen)
+            await scene.until(1)
+            assert scene.counts == {"limited": 1}, "one may wait for an answer at the same time"
+            await auntil(lambda: scene.asked.calls_total[WORDING] == 1)
         assert scene.store.kept == {}
 
 
