@@ -122,6 +122,7 @@ async def test_a_signal_that_changed_its_side_is_worded_stored_and_published(mod
         told = orjson.loads(body["messages"][1]["content"])
         assert set(told) == {"symbol", "side", "before", "score", "conflict", "votes"}
         assert scene.asked.calls_total[WORDING] == 1
+        assert scene.asked.hit_share is None, "it is no question about a vote"
 
 
 async def test_without_the_setting_and_without_a_change_nothing_is_asked(model):
