@@ -15,11 +15,15 @@ from services.market.entries import encode_entry
 from services.market.records import MINUTE_MS, ActionKind, AssetClass, Bar, CorporateAction, Provenance
 from services.signals.consensus.consensus import format_number
 from services.signals.cycle.correlations import CommonVotes, list_opinions, name_pairs
+from services.signals.key_file import make_key_file
+from services.signals.log.note import SignatureKind
 from services.signals.store.database import SignalDatabase
+from services.tables.signal_witness import WitnessReport, parse_witness_report
 from services.tables.signal_wordings import parse_wording_fields
 from services.tables.signals import parse_signal_fields
 from support.fixtures import opened
 from support.postgres import query
+from support.rig.process import free_port
 from support.rig.receiver import Answer, Receiver
 from support.scenes.agent import Scene, seed
 from support.scenes.votes import complete
@@ -239,6 +243,25 @@ def test_a_model_words_what_changed_and_its_log_is_the_same_whatever_it_says(sce
     assert {(one.tick, one.symbol) for one in entries} >= {row[:2] for row in worded}
     assert {one.id for one in entries} <= {row[5] for row in scene.rows()}
     scene.assert_whole()
+
+
+def test_a_witness_that_only_the_environment_names_is_known_on_the_bus(scene, tmp_path):
+    make_key_file(tmp_path / "log.key", "test/signals", SignatureKind.ED25519)
+    witness = make_key_file(tmp_path / "witness.key", "test/witness", SignatureKind.COSIGNATURE)
+    scene.env |= {
+        "SIGNALS_LOG_KEY_FILE": str(tmp_path / "log.key"),
+        "SIGNALS_WITNESS_URL": f"http://127.0.0.1:{free_port()}",
+        "SIGNALS_WITNESS_KEY": str(witness),
+    }
+    seed(scene.buses, truth(origin="test/signals", checkpoint_sec=1), 1)
+    scene.publish(40)
+    scene.module("services.signals")
+    silent = WitnessReport(named=True, reason="away")
+
+    def read():
+        return parse_witness_report(scene.client.get("signals:witness"))
+
+    until(lambda: read() == silent, 60, lambda: f"a silent witness, not {read()}; {scene.programs}")
 
 
 def test_the_other_instance_goes_on_when_the_leader_is_killed(scene):
