@@ -19,7 +19,7 @@ from marketswarm.operator.healing import DiagnosisRecord, find_diagnosis
 from marketswarm.postgres.errors import PostgresAwayError
 from marketswarm.postgres.pool import open_connection
 from marketswarm.settings import CommonSettings, read_settings
-from marketswarm.text import escape_lines, escape_text
+from marketswarm.text import escape_lines, escape_source, escape_text
 from marketswarm.truth import SYSTEM
 from services.medic.diagnosis.patch import PatchResult, PatchVerdict, check_patch
 from services.medic.settings import require_words
@@ -44,6 +44,12 @@ _WORDS: Final = {
     PatchVerdict.NOT_APPLICABLE: "it does not apply to the last commit",
     PatchVerdict.NO_COPY: "the repository can't be copied",
 }
+
+
+_ESCAPED: Final = (
+    "this patch has characters that could steer a terminal; they are shown as escapes, so it is not to be "
+    "applied as it is printed: --json has it as it was stored"
+)
 
 
 class PatchEnvironment(CommonSettings):
@@ -76,15 +82,25 @@ def patch(
     if not record.patch:
         raise Exit(ANSWER_NO, f"the diagnosis of {ident} has no patch")
     if not check:
-        if record.altered:
-            output.print_aside("something was removed from this patch when it was stored, such as a secret")
-        output.print_result(asdict(record), map(escape_text, record.patch.split("\n")), as_json=as_json)
+        _show(record, as_json=as_json)
         return
     found = PatchResult(PatchVerdict.ALTERED) if record.altered else _check(record, environment)
     lines = [_describe(found), *escape_lines(found.output).rstrip("\n").split("\n")]
     output.print_result({"incident": ident, **asdict(found)}, filter(None, lines), as_json=as_json)
     if found.verdict is not PatchVerdict.PASSED:
         raise typer.Exit(ANSWER_NO)
+
+
+def _show(record: DiagnosisRecord, *, as_json: bool) -> None:
+    """Print a patch as `git apply` takes it, or its record as JSON; say beside it what is not as it was."""
+    if record.altered:
+        output.print_aside("something was removed from this patch when it was stored, such as a secret")
+    if as_json:
+        output.print_json(asdict(record))
+        return
+    if escape_source(record.patch) != record.patch:
+        output.print_aside(_ESCAPED)
+    output.print_source(record.patch)
 
 
 def _find_record(ident: str, environment: PatchEnvironment, data: Path) -> DiagnosisRecord:
