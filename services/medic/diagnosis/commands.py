@@ -26,11 +26,12 @@ from services.medic.settings import require_words
 
 ANSWER_NO: Final = 1
 """The exit code if the patch is refused, does not apply, or its test fails."""
+MAX_BACK: Final = 1000
 READ_SEC: Final = 10.0
 """How long the database may take, in seconds."""
 _STORED: Final = (
     "SELECT diagnosis::text FROM incident_events WHERE incident = $1 AND diagnosis IS NOT NULL "
-    "ORDER BY stream_position DESC LIMIT 1"
+    "ORDER BY stream_position DESC OFFSET $2 LIMIT 1"
 )
 _WORDS: Final = {
     PatchVerdict.PASSED: "it applies to a copy of the last commit, and the test command succeeds there",
@@ -68,6 +69,9 @@ def patch(
     check: Annotated[
         bool, typer.Option("--check", help="Apply it to a copy of the repository, and test it there.")
     ] = False,
+    back: Annotated[
+        int, typer.Option("--back", min=0, max=MAX_BACK, help="An earlier one: so many before the newest.")
+    ] = 0,
     as_json: Json = False,
     data: Data = DATA,
 ) -> None:
@@ -78,7 +82,7 @@ def patch(
     wrote: read the patch first. It ends with code 1 if the patch is refused, does not apply, or fails.
     """
     environment = read_settings(PatchEnvironment)
-    record = _find_record(ident, environment, data)
+    record = _find_record(ident, back, environment, data)
     if not record.patch:
         raise Exit(ANSWER_NO, f"the diagnosis of {ident} has no patch")
     if not check:
@@ -103,19 +107,22 @@ def _show(record: DiagnosisRecord, *, as_json: bool) -> None:
     output.print_source(record.patch)
 
 
-def _find_record(ident: str, environment: PatchEnvironment, data: Path) -> DiagnosisRecord:
-    """Return the diagnosis of an outage from its stream, or if that has none, from the archive.
+def _find_record(ident: str, back: int, environment: PatchEnvironment, data: Path) -> DiagnosisRecord:
+    """Return a diagnosis of an outage from its stream, or if that has none, from the archive.
+
+    It is the one that is `back` before the newest one.
 
     Raises Exit.
     """
-    found = ask_fleet(data, lambda fleet: find_diagnosis(fleet.bus(SYSTEM), ident))
+    found = ask_fleet(data, lambda fleet: find_diagnosis(fleet.bus(SYSTEM), ident, back))
     if found is not None:
         return found
-    missing = f"no diagnosis of {escape_text(ident)} is on record"
+    number = f" {back} before the newest" if back else ""
+    missing = f"no diagnosis of {escape_text(ident)}{number} is on record"
     try:
         url = environment.database_url
         address = read_database(data)[0] if url is None else url.get_secret_value()
-        raw = event_loop.run(_read_archived(address, ident))
+        raw = event_loop.run(_read_archived(address, ident, back))
     except PostgresAwayError as error:
         raise Mistake(f"{missing} on the bus, and the archive can't be read: {error}") from None
     except Mistake as error:
@@ -126,9 +133,9 @@ def _find_record(ident: str, environment: PatchEnvironment, data: Path) -> Diagn
     return found
 
 
-async def _read_archived(address: str, ident: str) -> str | None:
+async def _read_archived(address: str, ident: str, back: int) -> str | None:
     async with open_connection(address, READ_SEC) as connection:
-        found: str | None = await connection.fetchval(_STORED, ident)
+        found: str | None = await connection.fetchval(_STORED, ident, back)
         return found
 
 
