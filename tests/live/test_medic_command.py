@@ -162,7 +162,7 @@ def test_a_command_that_ends_while_its_bus_hangs_is_recorded_once_the_bus_is_bac
     scene.news.is_up = False  # a beat to a bus that hangs would fail the test
     scene.fleet.system.freeze()
     try:
-        until(lambda: scene.medic.logs("medic.waiting"), what="the medic to miss its bus")
+        until(lambda: scene.medic.logs("lease.lost"), what="the end of the lease")
         assert alive(pid)
         (scene.folder / "go").touch()
         until(lambda: not alive(pid), what="the end of the command")
