@@ -163,11 +163,10 @@ async def _run(
         finally:
             os.close(stdin)
             os.close(stdout)
-        if on_start is not None:
-            on_start(process.pid)
         writing.write(body)
         writing.write_eof()
-        return await _wait_for_end(process, output, is_read=stderr is not None, ends_group=ends_group)
+        is_read = stderr is not None
+        return await _wait_for_end(process, output, is_read=is_read, ends_group=ends_group, on_start=on_start)
     finally:
         reading.close()
         # input that the command did not read is dropped
@@ -175,13 +174,22 @@ async def _run(
 
 
 async def _wait_for_end(
-    process: asyncio.subprocess.Process, output: OutputTail, *, is_read: bool, ends_group: bool
+    process: asyncio.subprocess.Process,
+    output: OutputTail,
+    *,
+    is_read: bool,
+    ends_group: bool,
+    on_start: Callable[[int], None] | None,
 ) -> int:
-    """Wait for a process and return its exit code; when cancelled, or `ends_group`, kill its process group.
+    """Call `on_start` with the pid of a process, wait for it, and return its exit code.
+
+    When this is cancelled, or `ends_group`, kill its process group.
 
     After a failure, or if its output `is_read`, also wait for the rest of it, OUTPUT_WAIT_SEC at most.
     """
     try:
+        if on_start is not None:
+            on_start(process.pid)
         code = await process.wait()
     finally:
         if ends_group or process.returncode is None:

@@ -1,8 +1,8 @@
 """The truth of a market station whose medic may act, `examples/healing-market.json`, in a real fleet.
 
-Its ladders are of remedies, and of no owner. Here `marketswarm up` restarts the processes, and with containers
-the engine does, by the same last rung (`tests/compose/test_market.py`). The rungs before that are for services
-that beat `degraded`: for an agent that stands still the restart is left, whichever ladder it has.
+Its ladders are of remedies, and of no owner. Here `marketswarm up` restarts the processes, and with
+containers the engine does, by the same last rung (`tests/compose/test_market.py`). The rungs before that are
+for services that beat `degraded`: to an agent that stands still the restart is left, whatever its ladder is.
 """
 
 import json

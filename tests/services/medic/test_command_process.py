@@ -18,6 +18,7 @@ from services.medic.command_process import identify_group
 line = ["sh", "-c", "sleep 600 & echo $!; wait"]
 with subprocess.Popen(line, start_new_session=True, stdout=subprocess.PIPE, text=True) as command:
     print(identify_group(command.pid), command.stdout.readline(), flush=True)
+    command.wait()
     time.sleep(600)
 """
 
@@ -65,7 +66,8 @@ def test_a_command_has_ended_once_its_medic_and_all_of_its_group_have(medic):
 
 def test_a_medic_that_still_runs_may_know_how_its_command_ended(medic):
     os.killpg(medic.group, signal.SIGKILL)
-    until(lambda: not Path(f"/proc/{medic.child}").exists(), what="the end of the command")
+    gone = lambda pid: not Path(f"/proc/{pid}").exists()  # noqa: E731 - asked again and again
+    until(lambda: gone(medic.group) and gone(medic.child), what="the end of the command")
     assert not has_group_ended(medic.identity)
 
 
