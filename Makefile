@@ -91,7 +91,7 @@ nightly: ## what takes longer than .ci/run may: variants, explored properties, t
 	@exec bash .ci/nightly
 
 variants: environment ## the tests that only make nightly runs: ARGS="-k clock" or ARGS=tests/faults for some
-	@$(pytest) -n $$(( 2 * $$(getconf _NPROCESSORS_ONLN) )) --dist worksteal --nightly -m nightly --ignore=tests/compose --ignore=tests/board $(ARGS)
+	@$(pytest) -n $$(getconf _NPROCESSORS_ONLN) --dist worksteal --nightly -m nightly --ignore=tests/compose --ignore=tests/board $(ARGS)
 
 coverage: environment ## what share of the product's lines and branches tests run, and the page of it in htmlcov/: ARGS=tests/notifier for a part
 	@$(bin)/coverage erase

@@ -12,6 +12,8 @@ from typing import Any, Final, NamedTuple
 
 SLOWER: Final = 1.2
 """A ratio that grew by more than this factor is a slowdown."""
+SLOWER_ELSEWHERE: Final = 2.0
+"""The same beside figures of another machine, whose ratios differ by what its processor is good at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,18 +146,18 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def find_slowdowns(
-    bench: str, figures: Mapping[str, Figure], before: Result, now: Result
+    bench: str, figures: Mapping[str, Figure], before: Result, now: Result, factor: float = SLOWER
 ) -> Iterator[Slowdown]:
     """Yield the figures that got slower.
 
     Noise only makes a repeat slower, so the best repeats are compared: the best one of now is more than
-    SLOWER times the best one before, and beyond all that were measured before.
+    `factor` times the best one before, and beyond all that were measured before.
     """
     for name, figure in figures.items():
         if not (old := before.figures.get(name)) or not (new := now.figures.get(name)):
             continue
         was, found = figure.spread(old), figure.spread(new)
-        if found.low <= max(was.high, SLOWER * was.low):
+        if found.low <= max(was.high, factor * was.low):
             continue
         if figure.slack and min(pair.value for pair in new) - min(pair.value for pair in old) < figure.slack:
             continue

@@ -49,10 +49,13 @@ LOG_LINES: Final = 5
 OTHER_FILES: Final = 200  # open files besides: connections to buses and to PostgreSQL, and logs
 BACKLOG: Final = 512
 SEND_BUFFER_BYTES: Final = 256 * 1024  # what the kernel keeps for a client that does not read, twice
+DRAIN_SEC: Final = 5.0  # how long a client may still send what was refused, until it has read why
+MAX_DRAINED_BYTES: Final = 8 * 1024 * 1024  # of that
 _TOO_LARGE: Final = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-type: text/plain; charset=utf-8\r\n"
     b"content-length: 0\r\nconnection: close\r\n\r\n"
 )
+_BODILESS: Final = frozenset({"GET", "HEAD"})
 _RESET: Final = struct.pack("ii", 1, 0)  # linger, for no time
 
 
@@ -99,6 +102,15 @@ class _Deadline:
             self.timer = None
 
 
+class _AnswerTransport:
+    """A connection, for the answer to a request with a body; `close` may wait for the rest of that body."""
+
+    __slots__ = ("close", "is_closing", "write")
+
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+        self.write, self.is_closing, self.close = transport.write, transport.is_closing, close
+
+
 class GuardedProtocol(HttpToolsProtocol):
     """A connection that is aborted when its client is too slow in sending or in reading.
 
@@ -111,6 +123,7 @@ class GuardedProtocol(HttpToolsProtocol):
     _field_bytes = 0  # of its address and its headers so far
     _idle_until: float | None = None  # the loop's time at which a connection without a request is closed
     _idle_check: asyncio.TimerHandle | None = None
+    _drained_bytes: int | None = None  # read and dropped since the last answer; None before it
 
     def __init__(self, *args: Any, find_bound: Callable[[], int], **more: Any) -> None:
         super().__init__(*args, **more)
@@ -127,6 +140,11 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Handle bytes; the time for a request begins with its first byte, and ends when it is complete."""
+        if self._drained_bytes is not None:
+            self._drained_bytes += len(data)
+            if self._drained_bytes > MAX_DRAINED_BYTES:
+                self._abort()
+            return
         was_in_head = self._in_head
         self.limit_concurrency = self._find_bound()
         super().data_received(data)
@@ -160,6 +178,9 @@ class GuardedProtocol(HttpToolsProtocol):
             self._abort()
             raise RequestTooLargeError
         super().on_headers_complete()
+        cycle = self.cycle  # of an earlier request, or none, if this one asks for a WebSocket
+        if cycle is not None and cycle.scope is self.scope and cycle.scope["method"] not in _BODILESS:
+            cycle.transport = _AnswerTransport(self.transport, self._close_after_body)  # type: ignore[assignment]  # it has what a cycle uses
         # the task that answers begins in the next turn of the loop, and finds this in its scope
         self.scope["extensions"] = {WHOLE_ANSWER: partial(self._send_whole_answer, self.cycle)}  # type: ignore[dict-item]  # uvicorn's type knows extensions without functions
 
@@ -179,8 +200,24 @@ class GuardedProtocol(HttpToolsProtocol):
         self.transport.write(b"".join(pieces))
         cycle.message_event.set()
         if not cycle.keep_alive:
-            self.transport.close()
+            cycle.transport.close()
         cycle.on_response()
+
+    def _close_after_body(self) -> None:
+        """Close the connection; if its client still sends, read and drop that first, within DRAIN_SEC.
+
+        Closed with bytes unread, the kernel resets the connection, and the client may lose the answer that
+        says why its request was refused.
+        """
+        if self._is_complete or self.transport.is_closing():
+            self.transport.close()
+            return
+        self._drained_bytes = 0
+        self._slow_request.end()
+        self._slow_request.begin(DRAIN_SEC, self._abort)
+        self.flow.resume_reading()
+        if self.transport.can_write_eof():  # not over TLS
+            self.transport.write_eof()
 
     def handle_websocket_upgrade(self) -> None:
         self._is_complete = True
@@ -197,6 +234,9 @@ class GuardedProtocol(HttpToolsProtocol):
 
         One timer serves all requests of a connection, since a timer for each costs more than the rest.
         """
+        if self._drained_bytes is not None:
+            self.server_state.total_requests += 1
+            return
         if self.pipeline or self.transport.is_closing():
             super().on_response_complete()
             return

@@ -46,7 +46,7 @@ from services.board.market.names import UnknownNameError
 from services.board.market.query import QueryError
 from services.board.market.site import make_market_site
 from services.board.operations.api import make_health_site, make_operations
-from services.board.operations.api_page import make_page_of_api
+from services.board.operations.api_page import find_group, make_page_of_api
 from services.board.operations.archived_diagnoses import ArchivedDiagnoses
 from services.board.operations.caches import CacheBoard
 from services.board.operations.overview import HealthOverview
@@ -87,17 +87,24 @@ _EVERYWHERE: Final = {
     "431": "The headers are too long",
     "503": "The board has nothing to show yet, or a bus does not answer",
 }
+_BEARER: Final = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "A token of `marketswarm token create`",
+}
+_NEEDED: Final = [{"token": list[str]()}]
+_ALLOWED: Final = [dict[str, list[str]](), *_NEEDED]  # clients on this machine read without one
 _WITH_PARAMETERS: Final = {"404": "There is no such thing", "422": "A value is wrong; `detail` names it"}
 _OWN: Final = ("HTTPValidationError", "ValidationError")
 """The names of FastAPI's own schemas of an answer to a wrong value."""
 
 
 class _App(FastAPI):
-    """The application, whose OpenAPI document has the board's own failures."""
+    """The application, whose OpenAPI document has the board's own failures and tokens."""
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
-            self.openapi_schema = describe_failures(super().openapi())
+            self.openapi_schema = describe_access(describe_failures(super().openapi()))
         return self.openapi_schema
 
 
@@ -278,6 +285,24 @@ def describe_failures(document: dict[str, Any]) -> dict[str, Any]:
     schemas = {name: each for name, each in components.get("schemas", {}).items() if name not in _OWN}
     schemas["Failure"] = _FAILURE
     return {**document, "paths": paths, "components": {**components, "schemas": schemas}}
+
+
+def describe_access(document: dict[str, Any]) -> dict[str, Any]:
+    """Return an OpenAPI document that says where a token is needed, with its operations in groups, each with a line."""
+    paths = {
+        path: {
+            method: {
+                **each,
+                "summary": each.get("description", "").partition("\n")[0],
+                "tags": [find_group(path) or "pages"],
+                "security": _ALLOWED if method in ("get", "head") else _NEEDED,
+            }
+            for method, each in item.items()
+        }
+        for path, item in document["paths"].items()
+    }
+    components = {**document["components"], "securitySchemes": {"token": _BEARER}}
+    return {**document, "paths": paths, "components": components}
 
 
 def _describe_operation(operation: dict[str, Any], path: str) -> dict[str, Any]:

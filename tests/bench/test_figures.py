@@ -5,6 +5,7 @@ import json
 import pytest
 
 from bench.figures import (
+    SLOWER_ELSEWHERE,
     Figure,
     Pair,
     Result,
@@ -66,6 +67,15 @@ def test_a_figure_is_slower_if_its_best_repeat_is_a_fifth_over_the_best_and_beyo
     assert not slower(COST, pairs(1.0, 1.1), pairs(1.19, 1.3)), "less than a fifth"
     assert not slower(COST, pairs(1.0, 1.4), pairs(1.3, 1.5)), "within the range before"
     assert not slower(COST, pairs(1.0, 1.1), pairs(9.0, 1.05)), "one good repeat is enough"
+
+
+def test_beside_figures_of_another_machine_only_twice_as_slow_counts():
+    def find(*ratios):
+        results = [Result("c", "d", {"x": pairs(*each)}) for each in ((1.0, 1.1), ratios)]
+        return list(find_slowdowns("heard", {"x": COST}, *results, SLOWER_ELSEWHERE))
+
+    assert not find(1.9)
+    assert find(2.1)
 
 
 def test_a_rate_that_fell_is_slower_and_one_that_grew_is_not():

@@ -405,8 +405,9 @@ def test_no_password_ends_silences_or_misleads_another_program(fleet):
 
 @pytest.mark.timeout(1800)
 @pytest.mark.nightly("test_no_password_ends_silences_or_misleads_another_program writes some of these values")
-def test_no_password_does_so_with_many_values_and_the_largest(fleet):
+@pytest.mark.parametrize("turn", [0, 1])
+def test_no_password_does_so_with_many_values_and_the_largest(fleet, turn):
     problems, extent = Problems(), Extent(most=200, keys=10, big=LARGEST)
-    attack_one_by_one(fleet, problems, turns=[(0,), (1,)], extent=extent, prove_every=4)
-    restart_with_all(fleet, problems, 1, extent)
+    attack_one_by_one(fleet, problems, turns=[(turn,)], extent=extent, prove_every=4)
+    restart_with_all(fleet, problems, turn, extent)
     problems.require_none()

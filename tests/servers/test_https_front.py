@@ -126,9 +126,9 @@ def test_a_websocket_is_upgraded(front: Front):
 
 
 def test_a_body_over_the_limit_gets_413(front: Front):
-    assert front.ask("POST", "/api/v1/silences", content=b"x" * 70_000).status_code == 413
-    # the board answers before it has the whole, and hangs up; a proxy that still sends may take that amiss
-    assert front.ask("POST", "/api/v1/truth", content=b"x" * 5_000_000).status_code in (413, 502)
+    # the board answers before it has the whole; it reads on until the proxy has the answer
+    for path, size in (("/api/v1/silences", 70_000), ("/api/v1/truth", 5_000_000)):
+        assert front.ask("POST", path, content=b"x" * size).status_code == 413
 
 
 def test_a_client_that_sends_its_request_slowly_is_let_go_and_others_are_answered(front: Front):

@@ -1,7 +1,7 @@
 """Show the API on a page: its operations with their parameters and answers, from the OpenAPI document.
 
 The page is made here and works without JavaScript, under the CSP of all pages: a reader follows links and
-copies commands. Swagger's own page is 1.4 MB of scripts; a program may load `/api/v1/openapi.json` into it.
+copies commands. Where scripts run, Swagger UI takes its place, from the board's own files: it tries requests.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -72,12 +72,19 @@ def make_page_of_api(fleet: FleetBoard, describe: Callable[[], dict[str, Any]]) 
 def make_api_page(document: Mapping[str, Any]) -> ApiPage:
     groups: dict[str, tuple[OperationView, ...]] = {}
     for path, item in sorted(document["paths"].items()):
-        if path.startswith(_PREFIX) or path in ("/health", "/healthz", "/readyz"):
-            word = path.removeprefix(_PREFIX).partition("/")[0] if path.startswith(_PREFIX) else "health"
+        word = find_group(path)
+        if word is not None:
             found = tuple(_make_operation(path, name, item[name]) for name in _METHODS if name in item)
             groups[word] = (*groups.get(word, ()), *found)
     info = document["info"]
     return ApiPage(f"{info['title']}: API", info["version"], dict(sorted(groups.items())))
+
+
+def find_group(path: str) -> str | None:
+    """Return the group in which the page shows a path; None if it is no part of the API."""
+    if path.startswith(_PREFIX):
+        return path.removeprefix(_PREFIX).partition("/")[0]
+    return "health" if path in ("/health", "/healthz", "/readyz") else None
 
 
 def _make_operation(path: str, method: str, operation: Mapping[str, Any]) -> OperationView:

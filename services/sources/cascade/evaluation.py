@@ -175,10 +175,13 @@ def find_outcomes(
 def encode_finding(finding: SourceFinding) -> bytes:
     """Return how a finding changes the state of its source, as JSON for `source_state.lua`."""
     well, is_limited = is_well(finding), finding.verdict is SourceVerdict.LIMITED
-    reason = clean_reason(finding.reason or ("" if well else finding.verdict))
+    is_good = well or finding.verdict in ANSWERED
+    reason = clean_reason(finding.reason or ("" if is_good else finding.verdict))
+    # records of a stream say nothing of requests: of a source that is down, the reason stays
+    when = "set" if finding.is_asked or not is_good else "first"
     change: dict[str, Any] = {
         "name": finding.source,
-        "set": {"outcome": finding.verdict, "reason": reason},
+        when: {"outcome": finding.verdict, "reason": reason},
         "now": ["asked_at"],
         "add": {
             **dict.fromkeys(("since", "checked_at", "ok_at"), 0),  # each field is there from the beginning

@@ -32,6 +32,9 @@ class Wire:
     def is_closing(self):
         return self.is_closed
 
+    def can_write_eof(self):
+        return False
+
     def get_extra_info(self, name):
         return {"peername": ("10.9.8.7", 5), "sockname": ("127.0.0.1", 80)}.get(name)
 
@@ -215,3 +218,29 @@ async def test_a_connection_has_one_timer_however_many_requests_it_had(connectio
     assert len([each for each in connection.loop.timers if not each.is_cancelled]) == 1
     connection.protocol.connection_lost(None)
     assert all(each.is_cancelled for each in connection.loop.timers)
+
+
+UNFINISHED = b"POST /a HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 9\r\n\r\n1"
+
+
+async def test_what_follows_a_last_answer_is_dropped_and_answered_by_nothing(connection):
+    await connection.take(UNFINISHED)
+    assert not connection.wire.is_closed
+    await connection.take(b"23456789" + GET + b"\0no request")
+    connection.loop.move(4)
+    assert not connection.wire.is_closed, "the client may still read its answer"
+    assert len(connection.wire.writes) == 1
+    connection.loop.move(1)
+    assert connection.wire.is_closed
+
+
+async def test_a_last_answer_has_its_own_time_whatever_the_body_took(connection):
+    connection.may_answer.clear()
+    await connection.take(UNFINISHED)
+    connection.loop.move(REQUEST_SEC - 1)
+    connection.may_answer.set()
+    await settle()
+    connection.loop.move(4)
+    assert not connection.wire.is_closed
+    connection.loop.move(1)
+    assert connection.wire.is_closed

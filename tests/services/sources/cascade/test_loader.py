@@ -166,6 +166,15 @@ def test_only_answers_and_failures_say_how_a_source_is(verdict, ok):
     assert orjson.loads(encode_finding(unasked))["add"]["answers"] == 0
 
 
+@pytest.mark.parametrize("verdict", [SourceVerdict.FRESH, SourceVerdict.LATE, SourceVerdict.EMPTY])
+def test_what_a_stream_brings_hides_no_reason_of_requests_that_failed(verdict):
+    said = orjson.loads(encode_finding(SourceFinding("binance", verdict, is_asked=False)))
+    assert said["first"] == {"outcome": verdict, "reason": ""}
+    assert "set" not in said
+    said = orjson.loads(encode_finding(SourceFinding("binance", SourceVerdict.BREAKER_OPEN, is_asked=False)))
+    assert said["set"] == {"outcome": "breaker_open", "reason": "breaker_open"}
+
+
 @pytest.mark.parametrize(("status", "ok"), [("404", True), ("402", None), ("403", None)])
 def test_a_refusal_for_the_plan_of_a_key_neither_begins_nor_ends_an_outage(status, ok):
     assert is_well(SourceFinding("finnhub", SourceVerdict.REFUSED, status)) is ok

@@ -50,15 +50,16 @@ def publish(bus):
     store = SeriesStore(lambda: bus)
 
     async def publish_records(
-        series, *records, source=None, remember_from_ms=0, withdrawn=(), volume_kind=None, newest_ms=1
+        series, *records, source=None, remember_from_ms=0, withdrawn=(), volume_kind=None, newest_ms=1, **how
     ):
-        """Publish records as a load does; return how many were new."""
+        """Publish records as a load does, of a finding that is as `how` says; return how many were new."""
         claim, _ = await store.claim(series.id)
         name = source or series.sources[0]
         answer = SourceAnswer(name, AnswerStatus.OK, volume_kind=volume_kind)
         served = SourceFinding(
             name, SourceVerdict.FRESH, records=records, newest_ms=newest_ms, asked_at=1.0, answer=answer
         )
+        served = replace(served, **how)
         state = conclude_load(series, WAITING, [served], 1.0)
         load = Load(
             series, state, (served,), served, (), remember_from_ms=remember_from_ms, withdrawn=withdrawn
@@ -265,3 +266,17 @@ async def test_an_action_is_known_by_its_day_and_kind_and_one_that_is_withdrawn_
     entries = [parse_action(fields) for _, fields in await bus.client.xrange(MARKET_ACTIONS)]
     assert entries[-2:] == [gone, dividend]
     assert sorted(map(str, entries[:2])) == sorted(map(str, [split, dividend]))
+
+
+async def test_what_a_stream_brings_is_no_reason_of_a_source_whose_requests_fail(bus, publish):
+    async def read():
+        state = orjson.loads(await bus.client.hget(MARKET_SOURCES, "kraken"))
+        return state["outcome"], state["reason"], state["records"]
+
+    await publish(MINUTES, minute(NOW_MS), is_asked=False)
+    assert await read() == ("fresh", "", 1)
+    await publish(MINUTES, verdict=SourceVerdict.WRONG, reason="a time that lies ahead")
+    await publish(MINUTES, minute(NOW_MS + MINUTE_MS), is_asked=False)
+    assert await read() == ("wrong", "a time that lies ahead", 2)
+    await publish(MINUTES, minute(NOW_MS + 2 * MINUTE_MS))
+    assert await read() == ("fresh", "", 3)
