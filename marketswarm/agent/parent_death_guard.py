@@ -13,7 +13,7 @@ script stays in front of the command, and kills the process group (see `end_grou
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 _PR_SET_PDEATHSIG = 1
 _GROUP = "group"
@@ -67,7 +67,7 @@ def _guard(parent: str, within_sec: str, program: str, *rest: str) -> None:
     _exit_as(os.waitstatus_to_exitcode(status))
 
 
-def _become(program: str, rest: Sequence[str], mask: set[signal.Signals]) -> None:
+def _become(program: str, rest: Sequence[str], mask: Iterable[int]) -> None:
     """Replace this process by a program; exit as a shell does if that can't be run."""
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     try:
