@@ -209,11 +209,10 @@ async def _wait_though_cancelled(process: asyncio.subprocess.Process) -> None:
     A wait that is broken off leaves a process of which nobody takes note that it has ended: asyncio has its
     end only from an event loop that still runs then.
     """
-    waiting = asyncio.ensure_future(process.wait())
     cancelled: asyncio.CancelledError | None = None
-    while not waiting.done():
+    while process.returncode is None:
         try:
-            await asyncio.shield(waiting)
+            await process.wait()  # in no task of its own, which the end of the event loop would cancel
         except asyncio.CancelledError as error:
             cancelled = error
     if cancelled is not None:
