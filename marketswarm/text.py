@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, tzinfo
 from typing import Any, Final
+from unicodedata import category
 from urllib.parse import urlsplit
 
 LAST_TIME: Final = 253402300799.0
@@ -181,6 +182,21 @@ def escape_text(text: str) -> str:
 def escape_lines(text: str) -> str:
     """Return a text of ours that quotes others, each of its lines escaped as by `escape_text`."""
     return text if text.isprintable() else "\n".join(map(escape_text, text.split("\n")))
+
+
+def is_source_char(char: str) -> bool:
+    """Return True for a character of source code that steers no terminal: also tabs and all spaces."""
+    return char.isprintable() or char in "\n\t" or category(char) == "Zs"
+
+
+def escape_source(text: str) -> str:
+    r"""Return source code or a patch with its tabs, lines and spaces as they are; all else is escaped.
+
+    What can't be printed is `\x1b` or `\u202e` then, so the text is no longer what it was.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if is_source_char(c) else c.encode("unicode_escape").decode() for c in text)
 
 
 def escape_json(raw: bytes) -> bytes:

@@ -12,7 +12,7 @@ import os
 import shlex
 import shutil
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -78,12 +78,15 @@ async def run_command(
     body: bytes = b"",
     env: Mapping[str, str] | None = None,
     output: OutputTail | None = None,
+    *,
+    on_start: Callable[[int], None] | None = None,
 ) -> tuple[int, str]:
     """Run a command with `body` on its stdin; return its exit code and the last line of its output.
 
     An exit code below 0 is the negative number of the signal that ended the command. Without `env`, the
-    command inherits the variables of ENV_NAMES alone. `output` shows what it has written while it runs. If
-    the caller is cancelled, the command and its processes are killed.
+    command inherits the variables of ENV_NAMES alone. `output` shows what it has written while it runs, and
+    `on_start` is called with its pid, which is the number of its process group. If the caller is cancelled,
+    the command and its processes are killed.
 
     Raises:
         TimeoutError: after `within_sec`; the command and its processes are killed then.
@@ -91,7 +94,7 @@ async def run_command(
     """
     output = OutputTail() if output is None else output
     async with asyncio.timeout(within_sec):
-        code = await _run(command, body, env, output)
+        code = await _run(command, body, env, output, on_start=on_start)
     return code, output.last()
 
 
@@ -136,6 +139,7 @@ async def _run(
     stderr: int | None = None,
     folder: Path | None = None,
     ends_group: bool = False,
+    on_start: Callable[[int], None] | None = None,
 ) -> int:
     """Run a command; its stderr goes where its stdout goes unless `stderr` says otherwise."""
     loop = asyncio.get_running_loop()
@@ -161,7 +165,8 @@ async def _run(
             os.close(stdout)
         writing.write(body)
         writing.write_eof()
-        return await _wait_for_end(process, output, is_read=stderr is not None, ends_group=ends_group)
+        is_read = stderr is not None
+        return await _wait_for_end(process, output, is_read=is_read, ends_group=ends_group, on_start=on_start)
     finally:
         reading.close()
         # input that the command did not read is dropped
@@ -169,24 +174,49 @@ async def _run(
 
 
 async def _wait_for_end(
-    process: asyncio.subprocess.Process, output: OutputTail, *, is_read: bool, ends_group: bool
+    process: asyncio.subprocess.Process,
+    output: OutputTail,
+    *,
+    is_read: bool,
+    ends_group: bool,
+    on_start: Callable[[int], None] | None,
 ) -> int:
-    """Wait for a process and return its exit code; when cancelled, or `ends_group`, kill its process group.
+    """Call `on_start` with the pid of a process, wait for it, and return its exit code.
+
+    When this is cancelled, or `ends_group`, kill its process group.
 
     After a failure, or if its output `is_read`, also wait for the rest of it, OUTPUT_WAIT_SEC at most.
     """
     try:
+        if on_start is not None:
+            on_start(process.pid)
         code = await process.wait()
     finally:
         if ends_group or process.returncode is None:
             # a group keeps the number of its first process while it has any
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
-            await process.wait()
+            await _wait_though_cancelled(process)
     if code or is_read:
         with suppress(TimeoutError):
             await asyncio.wait_for(output.ended.wait(), OUTPUT_WAIT_SEC)
     return code
+
+
+async def _wait_though_cancelled(process: asyncio.subprocess.Process) -> None:
+    """Wait for the end of a process that was killed; raise CancelledError after that, if it was due before.
+
+    A wait that is broken off leaves a process of which nobody takes note that it has ended: asyncio has its
+    end only from an event loop that still runs then.
+    """
+    cancelled: asyncio.CancelledError | None = None
+    while process.returncode is None:
+        try:
+            await process.wait()  # in no task of its own, which the end of the event loop would cancel
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
 
 
 log = logs.get("exec")

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import orjson
 
-from marketswarm.text import escape_json, escape_lines
+from marketswarm.text import escape_json, escape_lines, escape_source
 
 RED: Final = "31"
 GREEN: Final = "32"
@@ -72,6 +72,20 @@ def print_aside(text: str) -> None:
 
 def print_json(value: Any) -> None:
     print_json_bytes(orjson.dumps(value))
+
+
+def print_source(text: str) -> None:
+    """Print source code or a patch with its tabs, so that a program can read it from a pipe.
+
+    To a pipe or a file it is written in UTF-8, whatever the locale says. What could steer a terminal is
+    escaped there, too, since a pipe often ends at one.
+    """
+    shown = f"{escape_source(text)}\n"
+    if sys.stdout.isatty():
+        sys.stdout.write(shown)
+    else:
+        sys.stdout.buffer.write(shown.encode("utf-8", "replace"))
+    sys.stdout.flush()
 
 
 def print_result(value: Any, lines: Iterable[str], *, as_json: bool) -> None:

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from marketswarm.access.users import OPERATOR
+from marketswarm.access.entitled import find_entitled
+from marketswarm.access.users import OPERATOR, AclError, build_users
 from marketswarm.bus import Bus, get_url_variable
 from marketswarm.bus.raw_command import Reply, find_refused_user, format_error, is_streaming, run_command
 from marketswarm.cli import output
@@ -16,7 +17,7 @@ from marketswarm.cli.data_folder import DATA
 from marketswarm.cli.fleet_view import FleetView, ask_fleet
 from marketswarm.cli.options import Data, argument
 from marketswarm.exit import Exit, Mistake
-from marketswarm.text import escape_text
+from marketswarm.text import escape_text, format_names
 from marketswarm.truth import MARKET, SYSTEM, describe_unknown
 
 REFUSED: Final = 1
@@ -67,7 +68,7 @@ async def _run(name: str, words: list[str], fleet: FleetView, *, is_raw: bool) -
         async for reply in replies:
             if isinstance(reply.value, Exception):
                 output.print_aside(format_reply(reply))
-                _print_refused_user(bus, reply)
+                _print_refused_user(bus, reply, _list_entitled(fleet, name, words))
                 return False
             _print(reply, is_raw=is_raw)
     return True
@@ -84,13 +85,35 @@ def _print(reply: Reply, *, is_raw: bool) -> None:
         sys.stdout.buffer.flush()
 
 
-def _print_refused_user(bus: Bus, reply: Reply) -> None:
-    """Say as whom the command was sent if that user may not: many users may not ask ACL WHOAMI either."""
+def _list_entitled(fleet: FleetView, bus: str, words: list[str]) -> tuple[str, ...] | None:
+    """Return the users who may send a command by the fleet's truth; None without a truth that says so."""
+    if fleet.found is None:
+        return None
+    try:
+        return find_entitled(build_users(fleet.truth, bus), words)
+    except AclError:
+        return None
+
+
+def _print_refused_user(bus: Bus, reply: Reply, entitled: tuple[str, ...] | None) -> None:
+    """Say as whom the command was sent if that user may not, and who may.
+
+    It is asked of no server, for many users may not ask ACL WHOAMI either.
+    """
     user = find_refused_user(bus, reply)
     if user is not None:
-        needed = "a service's own user" if user == OPERATOR else f"the user {OPERATOR}"
         another = f"{get_url_variable(bus.name)}_FILE=FILE, a file with the URL, asks as another one"
-        output.print_error(f"the user {escape_text(user)} has no right to this: it needs {needed}; {another}")
+        needed = _describe_needed(user, entitled)
+        output.print_error(f"the user {escape_text(user)} has no right to this: {needed}; {another}")
+
+
+def _describe_needed(user: str, entitled: tuple[str, ...] | None) -> str:
+    if entitled is None or OPERATOR in entitled:
+        return "it needs a service's own user" if user == OPERATOR else f"it needs the user {OPERATOR}"
+    if not entitled:
+        return "no user of this fleet has it"
+    which = "the user" if len(entitled) == 1 else "one of the users"
+    return f"it needs {which} {format_names(entitled)}"
 
 
 def format_reply(reply: Reply) -> str:

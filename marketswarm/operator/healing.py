@@ -45,6 +45,7 @@ EVIDENCE_KEPT: Final = 200
 MAX_DIAGNOSIS: Final = 2000
 MAX_PATCH: Final = 8000
 MAX_REMEDIES: Final = 5
+MAX_MODEL: Final = 200
 _PAGE: Final = 1000
 _EVIDENCE_PAGE: Final = 20
 
@@ -241,7 +242,8 @@ class DiagnosisRecord(JsonRecord):
 
     `reason` is the word for why it was asked for. `remedies` are words that the planner knows; `patch` is a
     text for people, which nothing applies; it is `altered` if something was removed from what was answered,
-    such as a secret. Raises ValueError when a field is out of bounds.
+    such as a secret. `model` is the name of the model that made it, or of the command; older releases did not
+    store that. Raises ValueError when a field is out of bounds.
     """
 
     svc: Name
@@ -252,6 +254,7 @@ class DiagnosisRecord(JsonRecord):
     remedies: Annotated[tuple[Word, ...], Field(max_length=MAX_REMEDIES, strict=False)] = ()
     patch: Annotated[str, Field(max_length=MAX_PATCH)] = ""
     altered: bool = False
+    model: Annotated[str, Field(max_length=MAX_MODEL)] = ""
 
 
 def make_diagnosis_field(svc: str) -> str:
@@ -274,18 +277,21 @@ async def read_diagnosis(bus: Bus, svc: str, incident: str) -> DiagnosisRecord |
     return record if record is not None and record.incident == incident else None
 
 
-async def find_diagnosis(bus: Bus, incident: str) -> DiagnosisRecord | None:
-    """Return the newest diagnosis of an outage in the stream of timelines. Raises BusError.
+async def find_diagnosis(bus: Bus, incident: str, back: int = 0) -> DiagnosisRecord | None:
+    """Return the newest diagnosis of an outage in the stream of timelines, or one so many before it.
 
-    None if no entry has one that can be used: it is trimmed off, or the second tier was never asked.
+    None if no entry has one that can be used: it is trimmed off, or the second tier was never asked. Raises
+    BusError.
     """
-    before = "+"
+    before, newer = "+", 0
     while page := await read_entries_before(bus, MEDIC_INCIDENTS, before.encode(), count=_PAGE):
         for each in page:
             raw = (each.fields or {}).get(DIAGNOSIS_FIELD.encode())
             found = None if raw is None else DiagnosisRecord.parse(raw)
             if found is not None and found.incident == incident:
-                return found
+                if newer == back:
+                    return found
+                newer += 1
         before = f"({page[-1].id.decode()}"
     return None
 

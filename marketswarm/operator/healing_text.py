@@ -114,7 +114,7 @@ _REASONS: Final[Mapping[EntryKind, Mapping[str, str]]] = {
         "changed": "it was not carried out: the process is another one by now",
         "refused": "it was refused",
         "unknown": "whether it was carried out is not known",
-        "broken_off": "it was ended, because the medic stopped",
+        "broken_off": "it ended with the medic that had begun it",
     },
 }
 """By what an entry says: its reasons in words; of a restart, who did it."""

@@ -47,6 +47,7 @@ from services.board.market.query import QueryError
 from services.board.market.site import make_market_site
 from services.board.operations.api import make_health_site, make_operations
 from services.board.operations.api_page import find_group, make_page_of_api
+from services.board.operations.archived_diagnoses import ArchivedDiagnoses
 from services.board.operations.caches import CacheBoard
 from services.board.operations.overview import HealthOverview
 from services.board.operations.refreshing import SourceSteering
@@ -120,15 +121,16 @@ def create_app(
         dependencies=[Depends(make_parameter_check(NOTICE_PARAMETERS, {"/": FLEET_PARAMETERS}))],
     )
     overview = HealthOverview(board.fleet, market, signals)
+    diagnoses = ArchivedDiagnoses(market.archive)
     fleet, pages = board.fleet, PageStore(board.fleet.templates, board.gate.cookie)
-    app.include_router(make_record_api(fleet))  # before `/alerts/{event_id}`
+    app.include_router(make_record_api(fleet, diagnoses.read))  # before `/alerts/{event_id}`
     app.include_router(make_api(fleet))
     app.include_router(make_probe_api(fleet))
     app.include_router(make_actions(board.steering, board.verifier, board.announcements, board.healing))
     app.include_router(make_truth_api(board.editor, board.verifier))
     app.include_router(make_site(fleet, pages))
     app.include_router(make_probe_site(fleet))
-    app.include_router(make_record_site(fleet))
+    app.include_router(make_record_site(fleet, diagnoses.read))
     app.include_router(make_public_site(fleet, board.announcements))
     app.include_router(make_badge_site(fleet))
     app.include_router(make_brand_site(board.brand))
@@ -286,7 +288,7 @@ def describe_failures(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def describe_access(document: dict[str, Any]) -> dict[str, Any]:
-    """Return an OpenAPI document that says where a token is needed, with its operations in groups, each with a line."""
+    """Return an OpenAPI document that says where a token is needed; each operation has a group and a line."""
     paths = {
         path: {
             method: {

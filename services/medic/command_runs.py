@@ -9,6 +9,7 @@ from typing import Final
 from marketswarm.agent import LeaseLost
 from marketswarm.tasks import end_tasks
 from marketswarm.text import format_duration
+from services.medic.command_process import identify_group
 from services.medic.remedies import REMEDIES, OrderResult, RemedyContext, RemedyOrder
 from services.medic.remedies.command_output import CommandOutput
 from services.medic.remedies.remedy import TOO_LATE
@@ -23,7 +24,9 @@ class RunningCommand:
     """An order that begins, is carried out, or has ended and was not dropped. Times are by time.monotonic.
 
     `epoch` is that of the lease under which it begins, `note_after_sec` how long after `began` the
-    timeline next says how far it is, `ended` when it ended; None as long as it has not.
+    timeline next says how far it is, `ended` when it ended; None as long as it has not. `started` is set
+    once it was started, or has ended without that. `process` is the identity of its process group; empty
+    before its start, and where there is none.
     """
 
     order: RemedyOrder
@@ -33,6 +36,12 @@ class RunningCommand:
     began: float = field(default_factory=time.monotonic)
     note_after_sec: float = FIRST_NOTE_SEC
     ended: float | None = None
+    started: asyncio.Event = field(default_factory=asyncio.Event)
+    process: str = ""
+
+    def note_start(self, pid: int) -> None:
+        self.process = identify_group(pid)
+        self.started.set()
 
     def refuse(self) -> None:
         """End an order that was registered, and is not begun."""
@@ -80,12 +89,14 @@ class CommandRuns:
 
     def begin(self, run: RunningCommand, context: RemedyContext) -> None:
         """Begin to carry out an order that was registered: it starts a program."""
-        work = REMEDIES[run.order.remedy].carry_out(run.order, replace(context, output=run.output))
+        context = replace(context, output=run.output, on_start=run.note_start)
+        work = REMEDIES[run.order.remedy].carry_out(run.order, context)
         run.task, run.began = asyncio.ensure_future(work), time.monotonic()
         run.task.add_done_callback(lambda _: self._note_end(run))
 
     def _note_end(self, run: RunningCommand) -> None:
         run.ended = time.monotonic()
+        run.started.set()
         self._on_end(run)
 
     def list_ended(self) -> list[RunningCommand]:

@@ -54,7 +54,8 @@ def decide(repair: Repair, target: TargetFacts, here: Situation) -> RepairStep:
 
     Where the repair becomes `open`, the next remedy is chosen at once.
     """
-    if repair.runs_until is not None and not repair.may_still_run(here.now):
+    is_over = repair.svc in here.ended or not repair.may_still_run(here.now)
+    if repair.runs_until is not None and is_over:
         repair = repair.forget_run()  # the next medic must not await it again
     found = RepairStep(repair).then(_note_restarts, target, here).then(note_people, target, here.now)
     found = found.then(_advance, target, here)
@@ -276,7 +277,8 @@ def _look_again(repair: Repair, target: TargetFacts, here: Situation) -> RepairS
     If the target shows that the remedy was done, it is to be verified. If it shows that it was not, the
     intent is no attempt; but only as many as there may be attempts, since a remedy may be what ends the
     medics. Otherwise nothing is known. What runs apart from the rounds is awaited: here, its end; if the
-    medic was killed that began it, until the target is well, or the deadline has passed.
+    medic was killed that began it, until the target is well, or the deadline has passed, or what was begun
+    has provably ended.
     """
     is_still_awaited = repair.may_still_run(here.now) and not _is_well(repair, target, here)
     if repair.svc in here.running or is_still_awaited:
@@ -285,6 +287,8 @@ def _look_again(repair: Repair, target: TargetFacts, here: Situation) -> RepairS
     kind, text = REMEDIES[attempt.remedy], "found after a change of medics"
     if kind.is_done(attempt.identity, target):
         return conclude(repair, OrderResult.DONE, "found done after a change of medics", here)
+    if repair.svc in here.ended:
+        return conclude(repair, OrderResult.BROKEN_OFF, "it has ended, as has the medic that began it", here)
     if here.now < repair.since + here.settings.settle_sec and not kind.can_tell(target):
         return RepairStep(repair)  # its owner may answer yet, or is about to start the next process
     undone = sum(each.remedy is kind.name and each.is_undone for each in repair.attempts)

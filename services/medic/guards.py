@@ -91,6 +91,8 @@ class Situation:
     """By the id of a proposal, the person who approved it."""
     running: Collection[str] = ()
     """The services for which a remedy runs apart from the rounds of this medic."""
+    ended: Collection[str] = ()
+    """The services for which an earlier medic's remedy ran apart, and has provably ended with that medic."""
     epoch: int = 0
     """The number of the lease under which an order would be given."""
 

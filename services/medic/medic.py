@@ -6,7 +6,7 @@ import os
 import shlex
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +17,7 @@ from marketswarm.operator.healing import EntryKind, OutageEvidence, read_forgott
 from marketswarm.redactor import list_secrets
 from marketswarm.time_slice import wait_until_due
 from marketswarm.truth import SYSTEM
+from services.medic.command_process import has_group_ended
 from services.medic.command_runs import CommandRuns, RunningCommand
 from services.medic.diagnosis.bundle import DiagnosisEvidence
 from services.medic.diagnosis.outage_evidence import EvidenceCollector
@@ -181,7 +182,10 @@ class Medic:
         await self._mend(store, lease)
         await self._follow_commands(store, lease, now)
         rest_sec, running = self._find_rest_sec(), self._commands.runs.keys()
-        plan = self.planner.tick(self.facts, approvals, lease.epoch, looked_at, rest_sec, running=running)
+        ended = self._list_ended(running)
+        plan = self.planner.tick(
+            self.facts, approvals, lease.epoch, looked_at, rest_sec, running=running, ended=ended
+        )
         observed = self.rules.take_observed(now())
         evidence = await self._take_evidence(plan)
         await self._save(store, replace(plan, observed=observed, evidence=evidence), lease)
@@ -204,6 +208,8 @@ class Medic:
                 run.refuse()  # the bus may have stored that it begins
                 raise
             self._commands.begin(run, context)
+            await run.started.wait()
+            await self._note_process(run, store, lease)
             return
         await self._record(order, await kind.carry_out(order, context), store, lease, now)
 
@@ -229,8 +235,21 @@ class Medic:
             self._commands.drop(run)
         for run in self._commands.list_ended():
             await self._record_run(run, store, lease, now)
+        for run in tuple(self._commands.runs.values()):
+            await self._note_process(run, store, lease)
         for order, text in self._commands.take_notes():
             await self._save(store, self.planner.record_progress(order, text, now()), lease)
+
+    async def _note_process(self, run: RunningCommand, store: MedicStore, lease: Lease) -> None:
+        """Store as which process group a command runs, unless that is stored: the next medic looks for it."""
+        repair = self.planner.repairs.get(run.order.svc)
+        if repair is not None and run.process not in ("", repair.runs_as) and not run.task.done():
+            await self._save(store, self.planner.record_process(run.order.svc, run.process), lease)
+
+    def _list_ended(self, running: Collection[str]) -> frozenset[str]:
+        """Return the services for which an earlier medic began a command that has ended with it."""
+        stored = ((svc, each.runs_as) for svc, each in self.planner.repairs.items() if each.runs_as)
+        return frozenset(svc for svc, found in stored if svc not in running and has_group_ended(found))
 
     async def _record_run(
         self, run: RunningCommand, store: MedicStore, lease: Lease, now: Callable[[], float]

@@ -106,6 +106,7 @@ class Planner:
         rest_sec: float = 0.0,
         *,
         running: Collection[str] = (),
+        ended: Collection[str] = (),
     ) -> RepairPlan:
         """Move every repair on by what was observed at `now` (epoch seconds).
 
@@ -114,6 +115,7 @@ class Planner:
             epoch: the number of the lease under which an order would be given.
             rest_sec: the rest that was planned before this round.
             running: the services for which a remedy runs apart from the rounds of this medic.
+            ended: those for which an earlier medic's remedy ran apart, and has provably ended with it.
         """
         before, settings = (dict(self.repairs), self.fuse), self._get_settings()
         if now - self._looked_at > settings.find_longest_gap(rest_sec):
@@ -131,6 +133,7 @@ class Planner:
             approvals=approvals,
             epoch=epoch,
             running=running,
+            ended=ended,
         )
         found = list(self._decide_all(here))
         used = [FUSE] if FUSE in approvals else []
@@ -150,7 +153,7 @@ class Planner:
         for svc in sorted(self.repairs.keys() - here.fleet.targets.keys()):
             repair = self.repairs[svc]
             # if it returns before the deadline, the command of another medic may stop it yet
-            if svc in here.running or not repair.may_still_run(here.now):
+            if svc in here.running or svc in here.ended or not repair.may_still_run(here.now):
                 yield retire(repair, here)
 
     def record_result(self, order: RemedyOrder, result: OrderResult, text: str, now: float) -> RepairPlan:
@@ -173,9 +176,14 @@ class Planner:
         """
         runs_sec = within_sec + LATE_SEC
         runs_until = now + runs_sec + LEASE_SEC  # it may begin a little later
-        begun = RepairStep(replace(self.repairs[order.svc], runs_until=runs_until, runs_sec=runs_sec))
+        repair = self.repairs[order.svc]
+        begun = RepairStep(replace(repair, runs_until=runs_until, runs_sec=runs_sec, runs_as=""))
         text = f"for {format_duration(within_sec)} at most"
         return self._follow(begun.note(EntryKind.RUNNING, now, remedy=order.remedy, text=text))
+
+    def record_process(self, svc: str, identity: str) -> RepairPlan:
+        """Record as which process group what was begun apart from the rounds runs."""
+        return self._follow(RepairStep(replace(self.repairs[svc], runs_as=identity)))
 
     def record_progress(self, order: RemedyOrder, text: str, now: float) -> RepairPlan:
         """Record how far an order has come that runs apart from the rounds; `text` is for people."""

@@ -187,7 +187,8 @@ class Repair:
     by now, `told` counts these entries. By what was learned, `passed_over` are remedies that are not tried in
     this outage, and `preferred` comes before cheaper ones. `runs_until` is when a remedy is over at the
     latest that was begun apart from the rounds, and whose end no medic saw, whatever became of the outage;
-    `runs_sec` is how long it may run in all, in seconds, which older releases did not store.
+    `runs_sec` is how long it may run in all, in seconds, and `runs_as` the identity of its process group
+    (`command_process.py`), empty where that is not known. Older releases did not store these two.
     """
 
     incident: Ident
@@ -219,6 +220,7 @@ class Repair:
     preferred: Remedy | None = None
     runs_until: EpochSec | None = None
     runs_sec: Annotated[float, Field(ge=0, le=MAX_DURATION_SEC)] | None = None
+    runs_as: Text = ""
 
     @property
     def is_escalated(self) -> bool:
@@ -261,7 +263,7 @@ class Repair:
 
     def forget_run(self) -> "Repair":
         """Return the repair without the remedy that was begun apart from the rounds: it is over."""
-        return replace(self, runs_until=None, runs_sec=None)
+        return replace(self, runs_until=None, runs_sec=None, runs_as="")
 
     def is_over(self, now: float) -> bool:
         """Return True if the time of the present state has passed."""

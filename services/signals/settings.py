@@ -26,12 +26,15 @@ from services.market.universe import (
 )
 from services.signals.ask.endpoints import (
     VOTER,
+    WORDING,
     AskSettings,
     CallSettings,
     ChatSettings,
+    EndpointSettings,
     HttpSettings,
     NewsSettings,
     VoteUrl,
+    WordingSettings,
 )
 from services.signals.ask.keys import VoterEnvironment
 from services.signals.consensus.consensus import UNIT, VERSION, ConsensusRules
@@ -212,6 +215,8 @@ class SignalOptions(ServiceConfig):
     """Who cosigns checkpoints; without one no signal is shown as proven."""
     shadow: ShadowSettings | None = None
     """Another revision that is played beside this one, on the same ticks; its differences are counted."""
+    wording: WordingSettings | None = None
+    """A model that words the reason of a signal that changed its side; it never changes the signal."""
     keep: Annotated[int, Field(ge=1000, le=10_000_000)] = 100_000
     """The number of entries, roughly, that `signals:log` keeps; up to twice as many while a reader is behind.
     Example: `500000`."""
@@ -252,6 +257,8 @@ class SignalsSettings(ServiceConfig):
             if each.voter in seen:
                 raise ValueError(f"endpoints[{number}].voter: another voter has this name")
             seen.add(each.voter)
+        if self.settings.wording is not None and WORDING in seen:
+            raise ValueError(f"settings.wording: a voter is called {WORDING}, as its model is")
         if self.settings.least_votes > len(self.endpoints):
             raise ValueError(f"settings.least_votes: there are {len(self.endpoints)} voters")
         return self
@@ -286,9 +293,10 @@ class SignalsSettings(ServiceConfig):
             yield ("settings", "symbols"), f"bars has no {format_names(unknown)}"
         if not self.settings.symbols and not known:
             yield ("settings", "symbols"), "bars has no symbols, so there is nothing to decide on"
-        called = [each for each in self.endpoints if isinstance(each, CallSettings)]
+        called: list[EndpointSettings] = [each for each in self.endpoints if isinstance(each, CallSettings)]
+        called += [] if self.settings.wording is None else [self.settings.wording]
         if (calls := sum(each.calls_per_cycle for each in called)) > MOST_CALLS:
-            words = f"the voters that are asked may take {calls} calls a cycle, more than {MOST_CALLS}"
+            words = f"those that are asked may take {calls} calls a cycle, more than {MOST_CALLS}"
             yield ("endpoints",), f"calls_per_cycle: {words}"
         yield from self._find_unseen(truth)
 

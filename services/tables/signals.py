@@ -29,7 +29,7 @@ SIGNALS: Final = "signals"
 """The name of the service."""
 SIGNAL_TABLES: Final = (
     *("signal_epochs", "signal_log", "signal_symbols", "signals", "signal_nodes"),
-    *("signal_checkpoints", "signal_cosignatures"),
+    *("signal_checkpoints", "signal_cosignatures", "signal_wordings", "signal_rules"),
 )
 """The tables of signals: their rows are added by it alone, and never changed."""
 EXPLAINING_TABLES: Final = ("bars", "source_bars", "symbols")

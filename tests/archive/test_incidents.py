@@ -24,6 +24,8 @@ from services.archive.database import Database
 from services.archive.maintenance import delete_expired
 from services.archive.restore import verify_backup
 from services.archive.writer import TypedEntry, Writer
+from services.board.market.archive_reader import ArchiveReader
+from services.board.operations.archived_diagnoses import ArchivedDiagnoses
 from services.market.fields import EntryError
 from services.medic.rule import SHIPPED, list_pairs
 from services.tables.tables import ALERT_TABLE, STREAMS
@@ -160,6 +162,9 @@ def test_each_diagnosis_is_kept_with_its_incident_and_one_that_cannot_be_is_set_
     known = "SELECT incident, diagnosis ->> 'text', diagnosis ->> 'patch' FROM incident_events "
     rows = query(archive_url, known + "WHERE diagnosis IS NOT NULL ORDER BY incident")
     assert rows == [(FEED["incident"], "Full.�", "-a\n+b"), ("shop.x:y", "Full.�", "é" * 8000)]
+    shown = asyncio.run(ArchivedDiagnoses(ArchiveReader(archive_url)).read(FEED["incident"]))
+    assert [(each.text, each.patch, each.ts) for each in shown] == [("Full.�", "-a\n+b", round(NOW, 3))]
+    assert asyncio.run(ArchivedDiagnoses(ArchiveReader(None)).read(FEED["incident"])) == []
     for raw in (b"[]", make_diagnosis(OTHER).encode(), b'{"text": "%s"}' % (b"x" * 66_000)):
         with pytest.raises(EntryError):
             make(b"1-1", {b"entry": entry.encode(), b"diagnosis": raw})

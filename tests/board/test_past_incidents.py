@@ -137,22 +137,41 @@ def test_a_diagnosis_is_shown_with_its_patch_as_text(healed, new_tab: Tabs):
     if newest(healed, "mesh") is None:
         freeze(healed, "mesh")
     ident = newest(healed, "mesh")["id"]
-    text, patch = "The disk is full.\n<script>alert(1)</script>", "--- a/x\n+++ b/x\n-old\n+new"
+    text, patch = "The disk is full.\n<script>alert(1)</script>", "--- a/x\n+++ b/x\n-\told\n+\tnew"
     record = DiagnosisRecord(
-        svc="mesh", incident=ident, ts=1.0, reason="escalated", text=text, remedies=("restart",), patch=patch
+        svc="mesh",
+        incident=ident,
+        ts=1.0,
+        reason="escalated",
+        text=text,
+        remedies=("restart",),
+        patch=patch,
+        altered=True,
+        model="small",
     )
     with healed.connect("medic") as medic:
         medic.hset("medic:state", make_diagnosis_field("mesh"), record.encode())
-    found = healed.ask("GET", f"/monitor/incidents/{ident}").json()["diagnosis"]
-    assert found == {"ts": 1.0, "reason": "escalated", "text": text, "remedies": ["restart"], "patch": patch}
+    (found,) = healed.ask("GET", f"/monitor/incidents/{ident}").json()["diagnoses"]
+    assert found == {
+        "ts": 1.0,
+        "reason": "escalated",
+        "text": text,
+        "remedies": ["restart"],
+        "patch": patch,
+        "model": "small",
+        "altered": True,
+        "command": f"marketswarm medic patch {ident}",
+    }
     page = new_tab().page
     page.goto(f"{healed.url}/incidents/past/{ident}")
     expect(page.get_by_label("The diagnosis")).to_have_text(text)
     expect(page.get_by_label("The patch")).to_have_text(patch)
     expect(page.get_by_text("It advises restart.")).to_be_visible()
+    expect(page.get_by_text("which is altered: something was removed")).to_be_visible()
+    expect(page.get_by_text(found["command"], exact=True)).to_be_visible()
     if folder := os.environ.get("SHOTS"):
         page.screenshot(path=f"{folder}/diagnosis.png")
     with healed.connect("medic") as medic:
         medic.hset("medic:state", make_diagnosis_field("mesh"), b"junk")
-    assert healed.ask("GET", f"/monitor/incidents/{ident}").json()["diagnosis"] is None
+    assert healed.ask("GET", f"/monitor/incidents/{ident}").json()["diagnoses"] == []
     assert healed.refused() == {}

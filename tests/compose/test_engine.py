@@ -2,19 +2,16 @@
 
 import asyncio
 import json
-import os
-import signal
 import sys
-from pathlib import Path
 
 import pytest
 
 from marketswarm.fleet_control import RestartAnswer
-from marketswarm.operator.healing import BESIDE, TimelineEntry
+from marketswarm.operator.healing import BESIDE
 from services.medic.metric import Metric
 from services.medic.owners import engine as engine_module
 from services.medic.owners.engine import ContainerEngine
-from support.rig.compose import AGENTS, ROOT, find_engine_socket, patiently
+from support.rig.compose import AGENTS, ROOT, find_engine_socket, patiently, read_steps, run_healing
 from support.waiting import Patience
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="kills processes of containers by their pid")
@@ -101,19 +98,6 @@ async def test_each_line_that_a_container_logs_is_read_once_and_goes_on_after_a_
     fleet.healthy()
 
 
-def entries(fleet):
-    found = fleet.ask("XREVRANGE", "medic:incidents", "+", "-", user="operator")
-    parsed = [TimelineEntry.parse(fields["entry"].encode()) for _, fields in reversed(found)]
-    return [str(each.what) for each in parsed if each is not None and each.svc == "rss_agg"]
-
-
-HAPROXY = """
-FROM debian:bookworm-slim
-RUN apt-get update && apt-get install --yes --no-install-recommends haproxy
-STOPSIGNAL SIGUSR1
-CMD ["haproxy", "-W", "-db", "-f", "/usr/local/etc/haproxy/haproxy.cfg"]
-"""
-"""What stands in for haproxy:3.0 where no registry answers."""
 # each request that none of the five is, by the socket that medic has
 REFUSED = """
 import http.client, json, socket
@@ -137,23 +121,9 @@ print(json.dumps([[ask(*each) for each in asked] for asked in (refused, passed)]
 @pytest.fixture
 def healing(hasty):
     """The fleet with compose.healing.yaml over it, and without it again afterwards."""
-    image = "haproxy:3.0"
-    has_image = hasty.run("docker", "image", "inspect", image, check=False).returncode == 0
-    if not has_image:
-        image = f"{hasty.name}-haproxy:test"
-        hasty.run("docker", "build", "--quiet", "--tag", image, "-", feed=HAPROXY, within=300)
-    hasty.env |= {"COMPOSE_FILE": "compose.yaml:compose.healing.yaml", "HAPROXY_IMAGE": image}
-    hasty.env["ENGINE_SOCKET"] = str(find_engine_socket())
-    try:
+    with run_healing(hasty, "compose.yaml"):
         yield hasty
-    finally:
-        hasty.compose("rm", "--stop", "--force", "engine-proxy")
-        for name in ("COMPOSE_FILE", "HAPROXY_IMAGE", "ENGINE_SOCKET"):
-            del hasty.env[name]
-        hasty.compose("up", "--detach", "medic")
-        if not has_image:
-            hasty.run("docker", "image", "rm", image)
-        hasty.healthy()
+    hasty.healthy()
 
 
 @pytest.mark.nightly("tests/live/test_medic.py has the same of a stand-in, and the tests above its requests")
@@ -171,10 +141,9 @@ def test_an_agent_that_hangs_in_its_container_is_restarted_and_verified_through_
     assert set(refused) == {403}
     assert passed == [200, 404, 404], "the engine's own answers"
     before = hasty["rss_agg"]
-    (agent,) = Path(f"/proc/{before.pid}/task/{before.pid}/children").read_text(encoding="ascii").split()
-    os.kill(int(agent), signal.SIGSTOP)
-    patiently(lambda: "resolved" in entries(hasty), 90, "the end of the incident")
-    done = [each for each in entries(hasty) if each not in ("refused", *BESIDE)]
+    before.freeze_agent()
+    patiently(lambda: "resolved" in read_steps(hasty, "rss_agg"), 90, "the end of the incident")
+    done = [each for each in read_steps(hasty, "rss_agg") if each not in ("refused", *BESIDE)]
     assert done == ["opened", "waiting", "intended", "acted", "verified", "resolved"]
     after = hasty["rss_agg"]
     assert after.id == before.id

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from support.rig.compose import ROOT, Project, patiently
+from marketswarm.operator.healing import BESIDE
+from support.rig.compose import ROOT, Project, patiently, read_steps, run_healing
 
 TRUTH = ROOT / "examples/market.json"
 READERS = ("bars", "archive", "signals")
@@ -150,6 +151,29 @@ def test_while_the_gate_is_closed_readers_wait_and_make_up_says_why_and_they_beg
     station.make("seed", within=120)
     for name in READERS:
         patiently(lambda name=name: station[name].said["State"]["Health"]["Status"] == "healthy", 200, name)
+
+
+@pytest.mark.nightly("tests/live/test_medic_market.py has the ladders, test_engine.py the engine")
+def test_an_agent_of_the_market_that_hangs_is_restarted_by_its_ladder_and_verified(station):
+    shipped = station.truth.read_text(encoding="utf-8")
+    truth = json.loads((ROOT / "examples/healing-market.json").read_bytes())
+    assert truth["services"]["medic"]["settings"]["targets"]["sources"]["ladder"][-1] == "restart"
+    truth["services"]["medic"]["settings"] |= {"wait_sec": 0.5, "stable_sec": 2, "start_grace_sec": 5}
+    with run_healing(station, "compose.yaml:compose.market.yaml"):
+        station.truth.write_text(json.dumps(truth), encoding="utf-8")
+        station.make("seed", within=120)
+        station.compose("up", "--detach", "medic")
+        patiently(lambda: station["medic"].health == "healthy", 120, "the medic")
+        before = station["sources"]
+        before.freeze_agent()
+        patiently(lambda: "resolved" in read_steps(station, "sources"), 240, "the end of the incident")
+        done = [each for each in read_steps(station, "sources") if each not in ("refused", *BESIDE)]
+        assert done == ["opened", "waiting", "intended", "acted", "verified", "resolved"]
+        after = station["sources"]
+        assert after.id == before.id
+        assert after.said["State"]["StartedAt"] != before.said["State"]["StartedAt"]
+    station.truth.write_text(shipped, encoding="utf-8")
+    station.make("seed", within=120)
 
 
 def test_down_with_its_volumes_leaves_nothing(station):

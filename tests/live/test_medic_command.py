@@ -5,6 +5,7 @@ import shlex
 import signal
 import sys
 
+import orjson
 import pytest
 import redis
 
@@ -89,6 +90,24 @@ class Scene:
         until(lambda: "running" in self.timeline("feed"))
         return self.list_begun("feed")[0]
 
+    def read_repair(self):
+        raw = self.bus.hget("medic:state", "repair:feed")
+        return {} if raw is None else orjson.loads(raw)
+
+    def kill_medic(self, pid):
+        """Kill the medic once it has stored as what its command runs; return once that has ended with it."""
+        until(lambda: self.read_repair().get("runs_as"), what="the identity of the command")
+        self.medic.signal(signal.SIGKILL)
+        self.medic.wait()
+        until(lambda: not alive(pid), what="the end of the command")
+
+    def move_to_another_host(self):
+        """Have the record say that the command runs on another host."""
+        repair = self.read_repair()
+        _, *pids = repair["runs_as"].split(" ")
+        moved = repair | {"runs_as": " ".join(["elsewhere/pid:[1]", *pids])}
+        self.bus.hset("medic:state", "repair:feed", orjson.dumps(moved))
+
 
 @pytest.fixture
 def begin_scene(tmp_path):
@@ -97,7 +116,7 @@ def begin_scene(tmp_path):
         (tmp_path / "go").touch()
 
 
-def test_a_command_runs_beside_the_rounds_and_is_one_attempt_though_its_medic_is_killed(begin_scene):
+def test_a_command_runs_beside_the_rounds_ends_with_a_medic_that_is_killed_and_is_one_attempt(begin_scene):
     scene = begin_scene(600)
     pid = scene.begin()
     told = lambda: scene.bus.get("beat:medic") or ""  # noqa: E731 - asked again and again
@@ -105,20 +124,57 @@ def test_a_command_runs_beside_the_rounds_and_is_one_attempt_though_its_medic_is
     assert "hunter2" not in told()
     scene.heal_news()
     assert scene.timeline("feed")[-1] == "running"
-    scene.medic.signal(signal.SIGKILL)
-    scene.medic.wait()
-    assert alive(pid), "it goes on"
+    scene.kill_medic(pid)
     scene.medic.start()
-    until(lambda: "intended: feed" in told() and "runs:" not in told(), what="the next medic to find it")
+    until(
+        lambda: "abandoned broken_off" in scene.timeline("feed"), what="the next medic to find that it ended"
+    )
     scene.news.is_up = False  # its last command was moments ago: only that the rounds go on is of interest
     until(lambda: scene.timeline("news").count("opened silent") == 2, what="a round of the next medic")
     assert scene.list_begun("feed") == [pid]
-    (scene.folder / "go").touch()
+    repair = scene.read_repair()
+    tried = [each["verdict"] for each in repair["attempts"] if each["remedy"] == "command"]
+    assert (tried, repair["runs_until"]) == (["abandoned"], None)
+    assert scene.timeline("feed").count("abandoned broken_off") == 1
+
+
+def test_a_command_of_another_host_is_awaited_though_its_medic_was_killed(begin_scene):
+    scene = begin_scene(600)
+    pid = scene.begin()
+    scene.kill_medic(pid)
+    scene.move_to_another_host()
+    scene.medic.start()
+    told = lambda: scene.bus.get("beat:medic") or ""  # noqa: E731 - asked again and again
+    until(lambda: "intended: feed" in told() and "runs:" not in told(), what="the next medic to find it")
+    scene.news.is_up = False
+    until(lambda: scene.timeline("news").count("opened silent") == 1, what="a round of the next medic")
+    assert scene.timeline("feed")[-1] == "running"
     scene.feed.restart()
     until(lambda: "verified" in scene.timeline("feed"), what="the command to be verified")
     assert scene.list_begun("feed") == [pid]
     told_last = [each for each in scene.timeline("feed") if each != "running"]
     assert told_last[-3:] == ["intended", "acted", "verified"], "it is open until the deadline"
+
+
+def test_a_command_that_ends_while_its_bus_hangs_is_recorded_once_the_bus_is_back(begin_scene):
+    scene = begin_scene(600)
+    pid = scene.begin()
+    scene.news.is_up = False  # a beat to a bus that hangs would fail the test
+    scene.fleet.system.freeze()
+    try:
+        until(lambda: scene.medic.logs("lease.lost"), what="the end of the lease")
+        assert alive(pid)
+        (scene.folder / "go").touch()
+        until(lambda: not alive(pid), what="the end of the command")
+    finally:
+        scene.fleet.system.thaw()
+    until(lambda: "acted" in scene.timeline("feed"), what="its outcome")
+    scene.feed.restart()
+    until(lambda: "verified" in scene.timeline("feed"), what="the command to be verified")
+    steps = scene.timeline("feed")
+    assert [steps.count(each) for each in ("intended", "acted", "verified")] == [1, 1, 1]
+    assert scene.list_begun("feed") == [pid]
+    assert not scene.medic.logs("medic.command_ended"), "nothing killed it"
 
 
 def test_a_medic_that_stops_ends_its_command_and_says_that_it_was_broken_off(begin_scene):
@@ -130,12 +186,11 @@ def test_a_medic_that_stops_ends_its_command_and_says_that_it_was_broken_off(beg
     assert scene.medic.logs("medic.command_ended")
 
 
-def test_a_command_whose_medic_was_killed_is_ended_by_the_host_and_given_up_at_its_deadline(begin_scene):
+def test_a_command_of_another_host_whose_medic_was_killed_is_given_up_at_its_deadline(begin_scene):
     scene = begin_scene(1)
     pid = scene.begin()
-    scene.medic.signal(signal.SIGKILL)
-    scene.medic.wait()
-    until(lambda: not alive(pid), what="the host to end it")
+    scene.kill_medic(pid)
+    scene.move_to_another_host()
     scene.medic.start()
     until(lambda: "abandoned unknown" in scene.timeline("feed"), what="the deadline")
     assert scene.list_begun("feed") == [pid]

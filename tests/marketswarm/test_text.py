@@ -7,6 +7,7 @@ import pytest
 from marketswarm.text import (
     escape_json,
     escape_lines,
+    escape_source,
     escape_text,
     extract_last_line,
     extract_line,
@@ -45,6 +46,13 @@ def test_what_can_be_printed_stays_as_it_is(text):
 
 def test_a_text_of_ours_keeps_its_lines():
     assert escape_lines("one\ntwo \x1b[31m\u202e\n") == "one\ntwo \\x1b[31m\\u202e\n"
+
+
+def test_source_code_keeps_its_tabs_and_spaces_and_steers_nothing():
+    code = "-\tsize = 1\n+\tsize\u3000=\u00a0größer → ✗\n"
+    assert escape_source(code) == code
+    for text, shown in STEERING.items():
+        assert escape_source(text) == shown.replace(r"\n", "\n").replace(r"\t", "\t")
 
 
 @pytest.mark.parametrize("text", [text for text in STEERING if text != "\ud800"] + ["plain ✗"])

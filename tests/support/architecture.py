@@ -107,6 +107,7 @@ THINKS_WITH = [
     "contextvars",  # how much one document may still be compared
     "zlib", "base64", "binascii",  # keep documents and logs small
     "hmac",  # compares secrets in constant time
+    "unicodedata",  # which characters are spaces
     "importlib", "ast",  # import a name of a package when it is used; its source says from which module
     "shlex",  # quotes a name in a command to type
     "fnmatch",  # patterns of names; of the file system it only asks which separator it has

@@ -45,6 +45,7 @@ from services.board.fleet.incident_pages import (
     RecordPage,
 )
 from services.board.fleet.incident_record import (
+    DiagnosisView,
     DownTarget,
     HeldRule,
     HeldRules,
@@ -407,6 +408,21 @@ def show_incidents(snapshot: FleetSnapshot, text: str, frame: Frame, params: dic
     )
 
 
+def make_two(text: str) -> tuple[DiagnosisView, ...]:
+    """Return two diagnoses: one whose patch is altered, and one without a patch."""
+    told = {"reason": f"escalated{text}", "text": f"Full.{text}"}
+    newest = DiagnosisView(
+        ts=AT - 20,
+        remedies=("restart",),
+        patch=f"-\told{text}\n+\tnew",
+        model=f"small{text}",
+        altered=True,
+        command="marketswarm medic patch feed.1",
+        **told,
+    )
+    return newest, DiagnosisView(ts=AT - 60, remedies=(), patch="", **told)
+
+
 def show_record(
     snapshot: FleetSnapshot, text: str, session: BrowserSession, frame: Frame, params: dict[str, str]
 ) -> PageModel:
@@ -416,7 +432,9 @@ def show_record(
             StepView(AT - 90 + number, what, what + text, sec)
             for number, (what, sec) in enumerate((("opened", None), ("acted", 0.2), ("verified", 4.0)))
         )
-        return RecordedIncidentPage(frame, IncidentDetails(make_outages(snapshot, text)[2], steps))
+        return RecordedIncidentPage(
+            frame, IncidentDetails(make_outages(snapshot, text)[2], steps, make_two(text))
+        )
     frame = replace(frame, title="Past incidents", path="/incidents", session=session)
     return make_record_page(snapshot, frame, text)
 

@@ -1,13 +1,14 @@
 """Show the outages that the medic has on record: `/api/v1/monitor` for programs, two pages for people."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Final
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import HTMLResponse, Response
 
+from marketswarm.operator.healing import DiagnosisRecord
 from marketswarm.operator.healing_stats import (
     ApprovalStats,
     RemedyStats,
@@ -34,6 +35,7 @@ from services.board.fleet.incident_record import (
     RecordedIncidents,
     StepView,
     count_alerts,
+    make_diagnoses,
     make_steps,
     read_newest_alerts,
     summarize_incident,
@@ -45,6 +47,7 @@ MAX_SHOWN: Final = 1000
 MAX_HOURS: Final = 24 * 31
 COUNTED_SEC: Final = 10.0  # so long the alerts are not read again, because there may be many of them
 Text = Annotated[str, Query(max_length=300)]
+ReadArchived = Callable[[str], Awaitable[Sequence[DiagnosisRecord]]]
 Limit = Annotated[int, Query(ge=1, le=MAX_SHOWN)]
 
 
@@ -77,11 +80,11 @@ class IncidentsAnswer:
 
 @dataclass(frozen=True, slots=True)
 class IncidentDetails:
-    """One outage, and its timeline, the oldest step first; with a diagnosis, if one was made."""
+    """One outage, and its timeline, the oldest step first; with its diagnoses, the newest first."""
 
     incident: IncidentSummary
     timeline: tuple[StepView, ...]
-    diagnosis: DiagnosisView | None = None
+    diagnoses: tuple[DiagnosisView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,20 +140,24 @@ class RecordPage:
 
 @dataclass(frozen=True, slots=True)
 class RecordedIncidentPage:
-    """One outage with its timeline, and with a diagnosis, if one was made."""
+    """One outage with its timeline and its diagnoses."""
 
     template: ClassVar = "recorded_incident.html"
     frame: Frame
     found: IncidentDetails
 
 
-async def read_details(board: FleetBoard, ident: str) -> IncidentDetails | None:
-    """Return an outage that is on record; None if it is not, or not any more."""
+async def read_details(board: FleetBoard, ident: str, read_archived: ReadArchived) -> IncidentDetails | None:
+    """Return an outage that is on record; None if it is not, or not any more.
+
+    A diagnosis that the bus has no more is read from the archive, where there is one.
+    """
     found = (await board.record.read()).find(ident)
     if found is None:
         return None
-    diagnosis = await board.record.read_diagnosis(found)
-    return IncidentDetails(summarize_incident(found), make_steps(found), diagnosis)
+    records = [*await board.record.read_diagnoses(found), *await read_archived(found.id)]
+    diagnoses = make_diagnoses(found.id, records)
+    return IncidentDetails(summarize_incident(found), make_steps(found), diagnoses)
 
 
 def make_status(board: FleetBoard, found: RecordedIncidents) -> HealingStatus:
@@ -189,7 +196,8 @@ def list_approvals(found: RecordedIncidents) -> tuple[ApprovalStats, ...]:
     return tuple(by_number[:SHOWN])
 
 
-def make_record_api(board: FleetBoard) -> APIRouter:
+def make_record_api(board: FleetBoard, read_archived: ReadArchived) -> APIRouter:
+    """Return the routes for programs; `read_archived` returns the diagnoses of an incident in the archive."""
     api = APIRouter(prefix="/api/v1")
     looks = Cached[str, AlertsAnswer](COUNTED_SEC)
 
@@ -207,8 +215,8 @@ def make_record_api(board: FleetBoard) -> APIRouter:
 
     @api.get("/monitor/incidents/{ident}", response_model=IncidentDetails)
     async def read_incident(ident: str) -> Response:
-        """Return one outage with its timeline and diagnosis."""
-        return answer_fresh(require_found(await read_details(board, ident), "incident"))
+        """Return one outage with its timeline and diagnoses."""
+        return answer_fresh(require_found(await read_details(board, ident, read_archived), "incident"))
 
     @api.get("/alerts/stats", response_model=AlertStats)
     async def read_stats(hours: Annotated[int, Query(ge=1, le=MAX_HOURS)] = 24) -> Response:
@@ -225,8 +233,11 @@ def make_record_api(board: FleetBoard) -> APIRouter:
     return api
 
 
-def make_record_site(board: FleetBoard) -> APIRouter:
-    """Return the pages of incidents: those of now, those that are over, and one with its steps."""
+def make_record_site(board: FleetBoard, read_archived: ReadArchived) -> APIRouter:
+    """Return the pages of incidents: those of now, those that are over, and one with its steps.
+
+    `read_archived` is as for `make_record_api`.
+    """
     site = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
     looks = Cached[str, HeldRules](FRESH_SEC)
 
@@ -262,7 +273,7 @@ def make_record_site(board: FleetBoard) -> APIRouter:
 
     @site.get("/incidents/past/{ident}")
     async def show_incident(ident: str) -> Response:
-        found = await read_details(board, ident)
+        found = await read_details(board, ident, read_archived)
         if found is None:
             return board.templates.answer_error(
                 404, "No such incident", "It is not on record, or not any more."

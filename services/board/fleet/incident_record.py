@@ -6,7 +6,7 @@ what is shown here: all texts are escaped.
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,11 +21,14 @@ from marketswarm.agent.outage_state import (
 )
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.follower import StreamFollower
+from marketswarm.bus.stream import read_entries_by_id
 from marketswarm.keys import MEDIC_INCIDENTS
 from marketswarm.operator.healing import (
+    DIAGNOSIS_FIELD,
     ENTRIES_KEPT,
     ENTRY_FIELD,
     FUSE,
+    DiagnosisRecord,
     EntryKind,
     HealingIncident,
     TimelineEntry,
@@ -34,13 +37,15 @@ from marketswarm.operator.healing import (
     read_diagnosis,
 )
 from marketswarm.operator.healing_text import describe_proposal, describe_step
-from marketswarm.text import escape_lines, escape_text
+from marketswarm.text import escape_lines, escape_source, escape_text
 from marketswarm.web.cache import Cached
 from services.board.fleet.alerts import MAX_PAGE_EVENTS, AlertQuery, AlertsAnswer, AlertView, read_alerts
 
 FRESH_SEC: Final = 1.0  # so long the bus is not asked again, because every reader of a page may ask
 MAX_COUNTED: Final = 10_000
 MAX_HELD: Final = 500
+MAX_DIAGNOSES: Final = 20
+"""The most diagnoses of one outage that are shown, the newest ones."""
 _PAGE: Final = 1000
 _ASKED: Final = (PROBES, SOURCES, SIGNALS)
 """The alerts about what a service asks, and not about a service."""
@@ -84,13 +89,20 @@ class StepView:
 
 @dataclass(frozen=True, slots=True)
 class DiagnosisView:
-    """What the second tier said of an outage, and why it was asked; nothing applies the patch."""
+    """What the second tier said of an outage, and why it was asked; nothing applies the patch.
+
+    `model` is the name of the model or of the command, empty if that is not known. The patch is `altered` if
+    something was removed from it when it was stored. `command` shows it; empty without a patch.
+    """
 
     ts: float
     reason: str
     text: str
     remedies: tuple[str, ...]
     patch: str
+    model: str = ""
+    altered: bool = False
+    command: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +202,8 @@ class IncidentRecord:
         self._get_bus = get_bus
         self._follower: StreamFollower | None = None
         self._entries: deque[TimelineEntry] = deque(maxlen=ENTRIES_KEPT)
+        self._diagnosed: deque[tuple[str, bytes]] = deque(maxlen=ENTRIES_KEPT)
+        """The incident and the id of each entry that has a diagnosis."""
         self._known = RecordedIncidents()
         self._unusable, self._has_new = 0, False
         self._lock = asyncio.Lock()  # two looks at once would read the same entries
@@ -199,16 +213,20 @@ class IncidentRecord:
         """Return the record, or what was read last, with the reason, if the bus does not answer."""
         return await self._looks.find("", self._look)
 
-    async def read_diagnosis(self, found: HealingIncident) -> DiagnosisView | None:
-        """Return the diagnosis of an outage; None without one, or if the bus does not say."""
+    async def read_diagnoses(self, found: HealingIncident) -> list[DiagnosisRecord]:
+        """Return the newest diagnoses of an outage that the bus has, MAX_DIAGNOSES at most, in any order.
+
+        None if the bus does not say. Older releases stored one beside the stream alone.
+        """
+        idents = [ident for incident, ident in self._diagnosed if incident == found.id][-MAX_DIAGNOSES:]
         try:
-            record = await read_diagnosis(self._get_bus(), found.svc, found.id)
+            last = await read_diagnosis(self._get_bus(), found.svc, found.id)
+            entries = await read_entries_by_id(self._get_bus(), MEDIC_INCIDENTS, idents)
         except BusError:
-            return None
-        if record is None:
-            return None
-        remedies, patch = tuple(map(escape_text, record.remedies)), _escape(record.patch)
-        return DiagnosisView(record.ts, escape_text(record.reason), _escape(record.text), remedies, patch)
+            return []
+        raws = ((each.fields or {}).get(DIAGNOSIS_FIELD.encode(), b"") for each in entries)
+        records = [last, *map(DiagnosisRecord.parse, raws)]
+        return [each for each in records if each is not None and each.incident == found.id]
 
     def clear(self) -> None:
         """Have the bus read at the next look."""
@@ -241,12 +259,18 @@ class IncidentRecord:
                 break
             raws = ((each.fields or {}).get(ENTRY_FIELD.encode(), b"") for each in page)
             parsed = list(map(TimelineEntry.parse, raws))
+            self._diagnosed += [
+                (entry.incident, each.id)
+                for each, entry in zip(page, parsed, strict=True)
+                if entry is not None and DIAGNOSIS_FIELD.encode() in (each.fields or {})
+            ]
             self._entries += [each for each in parsed if each is not None]
             self._unusable += parsed.count(None)
             self._has_new = True
 
     def _begin_anew(self) -> None:
         self._entries.clear()
+        self._diagnosed.clear()
         self._unusable, self._has_new = 0, True
 
 
@@ -303,6 +327,26 @@ def summarize_incident(found: HealingIncident) -> IncidentSummary:
 def _escape(text: str) -> str:
     """Return lines of a diagnosis, however they end, each escaped."""
     return escape_lines("\n".join(text.splitlines()))
+
+
+def make_diagnoses(incident: str, records: Iterable[DiagnosisRecord]) -> tuple[DiagnosisView, ...]:
+    """Return what is shown of the diagnoses of an outage, each once, the newest first."""
+    newest_first = sorted(dict.fromkeys(records), key=lambda each: -each.ts)[:MAX_DIAGNOSES]
+    return tuple(_make_diagnosis(incident, each, back) for back, each in enumerate(newest_first))
+
+
+def _make_diagnosis(incident: str, record: DiagnosisRecord, back: int) -> DiagnosisView:
+    command = f"marketswarm medic patch {incident}" + (f" --back {back}" if back else "")
+    return DiagnosisView(
+        ts=record.ts,
+        reason=escape_text(record.reason),
+        text=_escape(record.text),
+        remedies=tuple(map(escape_text, record.remedies)),
+        patch=escape_source(record.patch),
+        model=escape_text(record.model),
+        altered=record.altered,
+        command=command if record.patch else "",
+    )
 
 
 def make_steps(found: HealingIncident) -> tuple[StepView, ...]:

@@ -7,7 +7,6 @@ remedies of known types for the one target, and a patch as text.
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
-from unicodedata import category
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from marketswarm.channels.text import printable_lines, replace_surrogates, truncate
 from marketswarm.net.chat import BadAnswerError, parse_json
 from marketswarm.operator.healing import MAX_DIAGNOSIS, MAX_PATCH, MAX_REMEDIES, TimelineEntry
-from marketswarm.text import map_texts
+from marketswarm.text import is_source_char, map_texts
 from services.medic.facts import FleetFacts, TargetFacts
 from services.medic.remedies import Remedy
 from services.medic.repair import Repair
@@ -161,15 +160,10 @@ def parse_answer(raw: bytes, svc: str, known: Collection[Remedy]) -> DiagnosisAn
         raise BadAnswerError("empty")
     remedies = tuple(dict.fromkeys(names[each.remedy] for each in found.remedies))
     answered = found.patch.removesuffix("\n") if found.patch.strip() else ""
-    patch = "".join(char if _is_plain(char) else " " for char in answered)
+    patch = "".join(char if is_source_char(char) else " " for char in answered)
     return DiagnosisAnswer(text, remedies, patch, is_altered=patch != answered)
 
 
 def _make_plain(text: str) -> str:
     """Return a text of printable lines; a tab becomes spaces."""
     return replace_surrogates(printable_lines(text.replace("\t", "    "))).strip("\n")
-
-
-def _is_plain(char: str) -> bool:
-    """Return whether a character of a patch steers no terminal: spaces of all widths and tabs may stay."""
-    return char.isprintable() or char in "\n\t" or category(char) == "Zs"

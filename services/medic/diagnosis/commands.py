@@ -19,18 +19,19 @@ from marketswarm.operator.healing import DiagnosisRecord, find_diagnosis
 from marketswarm.postgres.errors import PostgresAwayError
 from marketswarm.postgres.pool import open_connection
 from marketswarm.settings import CommonSettings, read_settings
-from marketswarm.text import escape_lines, escape_text
+from marketswarm.text import escape_lines, escape_source, escape_text
 from marketswarm.truth import SYSTEM
 from services.medic.diagnosis.patch import PatchResult, PatchVerdict, check_patch
 from services.medic.settings import require_words
 
 ANSWER_NO: Final = 1
 """The exit code if the patch is refused, does not apply, or its test fails."""
+MAX_BACK: Final = 1000
 READ_SEC: Final = 10.0
 """How long the database may take, in seconds."""
 _STORED: Final = (
     "SELECT diagnosis::text FROM incident_events WHERE incident = $1 AND diagnosis IS NOT NULL "
-    "ORDER BY stream_position DESC LIMIT 1"
+    "ORDER BY stream_position DESC OFFSET $2 LIMIT 1"
 )
 _WORDS: Final = {
     PatchVerdict.PASSED: "it applies to a copy of the last commit, and the test command succeeds there",
@@ -44,6 +45,12 @@ _WORDS: Final = {
     PatchVerdict.NOT_APPLICABLE: "it does not apply to the last commit",
     PatchVerdict.NO_COPY: "the repository can't be copied",
 }
+
+
+_ESCAPED: Final = (
+    "this patch has characters that could steer a terminal; they are shown as escapes, so it is not to be "
+    "applied as it is printed: --json has it as it was stored"
+)
 
 
 class PatchEnvironment(CommonSettings):
@@ -62,6 +69,9 @@ def patch(
     check: Annotated[
         bool, typer.Option("--check", help="Apply it to a copy of the repository, and test it there.")
     ] = False,
+    back: Annotated[
+        int, typer.Option("--back", min=0, max=MAX_BACK, help="An earlier one: so many before the newest.")
+    ] = 0,
     as_json: Json = False,
     data: Data = DATA,
 ) -> None:
@@ -72,13 +82,11 @@ def patch(
     wrote: read the patch first. It ends with code 1 if the patch is refused, does not apply, or fails.
     """
     environment = read_settings(PatchEnvironment)
-    record = _find_record(ident, environment, data)
+    record = _find_record(ident, back, environment, data)
     if not record.patch:
         raise Exit(ANSWER_NO, f"the diagnosis of {ident} has no patch")
     if not check:
-        if record.altered:
-            output.print_aside("something was removed from this patch when it was stored, such as a secret")
-        output.print_result(asdict(record), map(escape_text, record.patch.split("\n")), as_json=as_json)
+        _show(record, as_json=as_json)
         return
     found = PatchResult(PatchVerdict.ALTERED) if record.altered else _check(record, environment)
     lines = [_describe(found), *escape_lines(found.output).rstrip("\n").split("\n")]
@@ -87,19 +95,34 @@ def patch(
         raise typer.Exit(ANSWER_NO)
 
 
-def _find_record(ident: str, environment: PatchEnvironment, data: Path) -> DiagnosisRecord:
-    """Return the diagnosis of an outage from its stream, or if that has none, from the archive.
+def _show(record: DiagnosisRecord, *, as_json: bool) -> None:
+    """Print a patch as `git apply` takes it, or its record as JSON; say beside it what is not as it was."""
+    if record.altered:
+        output.print_aside("something was removed from this patch when it was stored, such as a secret")
+    if as_json:
+        output.print_json(asdict(record))
+        return
+    if escape_source(record.patch) != record.patch:
+        output.print_aside(_ESCAPED)
+    output.print_source(record.patch)
+
+
+def _find_record(ident: str, back: int, environment: PatchEnvironment, data: Path) -> DiagnosisRecord:
+    """Return a diagnosis of an outage from its stream, or if that has none, from the archive.
+
+    It is the one that is `back` before the newest one.
 
     Raises Exit.
     """
-    found = ask_fleet(data, lambda fleet: find_diagnosis(fleet.bus(SYSTEM), ident))
+    found = ask_fleet(data, lambda fleet: find_diagnosis(fleet.bus(SYSTEM), ident, back))
     if found is not None:
         return found
-    missing = f"no diagnosis of {escape_text(ident)} is on record"
+    number = f" {back} before the newest" if back else ""
+    missing = f"no diagnosis of {escape_text(ident)}{number} is on record"
     try:
         url = environment.database_url
         address = read_database(data)[0] if url is None else url.get_secret_value()
-        raw = event_loop.run(_read_archived(address, ident))
+        raw = event_loop.run(_read_archived(address, ident, back))
     except PostgresAwayError as error:
         raise Mistake(f"{missing} on the bus, and the archive can't be read: {error}") from None
     except Mistake as error:
@@ -110,9 +133,9 @@ def _find_record(ident: str, environment: PatchEnvironment, data: Path) -> Diagn
     return found
 
 
-async def _read_archived(address: str, ident: str) -> str | None:
+async def _read_archived(address: str, ident: str, back: int) -> str | None:
     async with open_connection(address, READ_SEC) as connection:
-        found: str | None = await connection.fetchval(_STORED, ident)
+        found: str | None = await connection.fetchval(_STORED, ident, back)
         return found
 
 

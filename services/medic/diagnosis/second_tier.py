@@ -12,6 +12,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Final
 
 import orjson
@@ -21,9 +22,10 @@ from marketswarm.bus import BusError
 from marketswarm.channels.exec import read_command
 from marketswarm.net.chat import BadAnswerError, ChatClient, ChatQuestion, ChatStatusError
 from marketswarm.net.http import HttpError
-from marketswarm.operator.healing import DiagnosisRecord, TimelineEntry
+from marketswarm.operator.healing import MAX_MODEL, DiagnosisRecord, TimelineEntry
 from marketswarm.redactor import Redactor, list_secrets
 from marketswarm.tasks import end_tasks
+from marketswarm.text import escape_text
 from marketswarm.truth import SYSTEM
 from marketswarm.truth.diff import diff_truths, format_changes
 from marketswarm.truth.parse import parse_truth
@@ -187,12 +189,18 @@ class SecondTier:
                 remedies=tuple(map(str, answer.remedies)),
                 patch=patch,
                 altered=answer.is_altered or patch != answer.patch,
+                model=self._find_model(),
             )
         except ValueError:  # what was removed can be shorter than the word in its place
             raise BadAnswerError("too_long") from None
         if DiagnosisRecord.parse(record.encode()) is None:
             raise BadAnswerError("too_long")
         return record
+
+    def _find_model(self) -> str:
+        """Return the name of what is asked: of the program, or of the endpoint's model."""
+        name = Path(self._command[0]).name if self._command else self.me.settings.medic_diagnosis_model
+        return escape_text(name)[:MAX_MODEL]
 
     def _note_failure(self, repair: Repair, why: str, error: Exception | None = None) -> None:
         """Count a question without a usable answer, and log each reason once until one is answered.

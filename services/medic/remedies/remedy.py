@@ -35,7 +35,7 @@ class OrderResult(StrEnum):
     CHANGED = "changed"  # the process is another one than the intent says: nothing was done
     REFUSED = "refused"
     UNKNOWN = "unknown"  # no answer: it may have been done
-    BROKEN_OFF = "broken_off"  # the medic stopped, and ended it: a part of it may have been done
+    BROKEN_OFF = "broken_off"  # it ended with its medic: a part of it may have been done
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,7 @@ class RemedyContext:
         truth_key: the key of the truth on each bus.
         outages: since when each open outage lasts, in epoch seconds, by service.
         until: when the lease ends under which this is done, by `marketswarm.agent.lease.clock`.
+        on_start: is called with the number of the process group of a command that was started.
     """
 
     truth: Truth
@@ -79,6 +80,7 @@ class RemedyContext:
     outages: Mapping[str, float] = field(default_factory=dict)
     until: float | None = None
     output: CommandOutput | None = None
+    on_start: Callable[[int], None] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

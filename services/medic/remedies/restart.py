@@ -1,11 +1,13 @@
 """Replace the process of a target: by what runs it, or by a command."""
 
+import math
 import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from marketswarm.channels.exec import limit_in_host, run_command
+from marketswarm.agent.parent_death_guard import end_group_with_parent
+from marketswarm.channels.exec import HOST_LATE_SEC, limit_in_host, run_command
 from marketswarm.text import format_duration
 from services.medic.facts import RestartOwner, TargetFacts
 from services.medic.owners.container import parse_identity
@@ -106,16 +108,16 @@ class RunCommand(Restart):
     async def apply(self, order: RemedyOrder, context: RemedyContext) -> tuple[OrderResult, str]:
         """Run the command to its end. One that fails or takes too long may have done a part of it.
 
-        If the caller is cancelled, the command is killed with all that it started.
+        If the caller is cancelled, or this process dies, the command is killed with its process group.
         """
         if not context.command:
             return OrderResult.REFUSED, "MEDIC_COMMAND is not set"
         if shutil.which(context.command[0]) is None:
             return OrderResult.REFUSED, "the command can't be run: it is not there, or not executable"
         output, began = context.output or CommandOutput(), time.monotonic()
-        words = (*limit_in_host(context.command_sec), *context.command, order.svc)
+        words = _guard([*context.command, order.svc], context.command_sec)
         try:
-            code, _ = await run_command(words, context.command_sec, output=output)
+            code, _ = await run_command(words, context.command_sec, output=output, on_start=context.on_start)
         except TimeoutError:
             killed = f"the command had not ended after {context.command_sec:g} s: killed"
             return OrderResult.UNKNOWN, _join(killed, output.find_progress())
@@ -124,6 +126,15 @@ class RunCommand(Restart):
         took = format_duration(time.monotonic() - began)
         ended = _join(f"the command ended with {code} after {took}", output.find_last_line())
         return OrderResult.UNKNOWN if code else OrderResult.DONE, ended
+
+
+def _guard(command: list[str], within_sec: float) -> list[str]:
+    """Return the words that have the host kill a command with this process, or a little after its time.
+
+    Outside Linux only the latter, where the host has the program `timeout`.
+    """
+    guarded = end_group_with_parent(command, math.ceil(within_sec) + HOST_LATE_SEC)
+    return [*limit_in_host(within_sec), *command] if guarded is None else guarded
 
 
 def _join(words: str, said: str) -> str:

@@ -6,7 +6,6 @@ rules are those of the truth's revision that the tick names. Each input is check
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from enum import StrEnum
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
@@ -17,7 +16,7 @@ import orjson
 from services.market.entries import format_number as format_price
 from services.market.records import TIMEFRAME_SEC
 from services.market.separate import join_source
-from services.signals.consensus.consensus import UNIT, Abstention, SignalSide
+from services.signals.consensus.consensus import Abstention, SignalSide, parse_units
 from services.signals.cycle.decide import GivenVote, TickRules, decide_tick, vote_by_rules
 from services.signals.cycle.market import MarketBars, encode_bars
 from services.signals.cycle.states import LIFE_BARS, SignalState, SignalStates, TickPlan
@@ -185,7 +184,8 @@ def _decide(
         (symbol, name): _read_vote(said) for name, said in place["votes"].items() if name not in by_rules
     }
     correlations = {
-        frozenset(pair.split("+")): _to_units(value) for pair, value in place.get("correlations", {}).items()
+        frozenset(pair.split("+")): parse_units(value)
+        for pair, value in place.get("correlations", {}).items()
     }
     state = SignalState(side=SignalSide(place["before"]), side_ms=place.get("changed"))
     decision = decide_tick(
@@ -269,15 +269,11 @@ def _read_vote(said: Mapping[str, Any]) -> GivenVote:
         return Abstention(why) if why in iter(Abstention) else NoVote(why)
     return Vote(
         said["direction"],
-        _to_units(said["strength"]),
-        _to_units(said["confidence"]),
+        parse_units(said["strength"]),
+        parse_units(said["confidence"]),
         said["expires"],
         tuple(said["reasons"]),
     )
-
-
-def _to_units(text: str) -> int:
-    return int(Decimal(text) * UNIT)
 
 
 def _compare(stored: bytes, made: bytes) -> Recomputed:

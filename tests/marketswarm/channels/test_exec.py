@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -152,6 +153,24 @@ async def test_one_that_is_given_up_is_ended_too(tmp_path):
     with pytest.raises(asyncio.CancelledError):
         await sending
     await auntil(lambda: not alive(int(pids.read_text())), what="its end")
+
+
+async def test_one_that_is_given_up_twice_is_waited_for_all_the_same(tmp_path, monkeypatch):
+    real, started = asyncio.create_subprocess_exec, []
+
+    async def start(*words, **how):
+        started.append(await real(*words, **how))
+        return started[-1]
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", start)
+    sending = asyncio.create_task(channel(script(tmp_path, "sleep 60\n")).send(MISS))
+    await auntil(lambda: started, what="its start")
+    for _ in range(3):  # as by the end of a test, or of an agent, while another part ends it
+        sending.cancel()
+        await asyncio.sleep(0)
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+    assert started[0].returncode == -signal.SIGKILL, "else asyncio takes it for one that still runs"
 
 
 async def test_what_it_leaves_behind_keeps_nobody_waiting(tmp_path):

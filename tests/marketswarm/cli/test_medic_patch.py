@@ -84,9 +84,29 @@ def repository(tmp_path):
 
 def test_a_patch_is_shown_without_what_a_terminal_would_obey_and_whole_for_programs(shell, system):
     record_on_bus(system, PATCH)
-    assert shell.said("medic", "patch", IDENT) == PATCH.replace("\x1b", "\\x1b").replace("\t", "\\t") + "\n"
+    shown = shell("medic", "patch", IDENT)
+    assert (shown.returncode, shown.stdout) == (0, PATCH.replace("\x1b", "\\x1b") + "\n")
+    assert "they are shown as escapes" in shown.stderr
     found = orjson.loads(shell.said("medic", "patch", IDENT, "--json"))
     assert (found["incident"], found["patch"]) == (IDENT, PATCH)
+
+
+def test_an_earlier_patch_of_an_outage_is_printed_by_how_far_back_it_is(shell, system):
+    for patch in ("first", "second", "third"):
+        record_on_bus(system, patch)
+    found = [shell.said("medic", "patch", IDENT, *more) for more in ((), ("--back", "1"), ("--back", "2"))]
+    assert found == ["third\n", "second\n", "first\n"]
+
+
+def test_git_applies_what_is_printed_with_its_tabs_and_spaces_in_any_locale(shell, system, repository):
+    spaced = "--- a/size.py\n+++ b/size.py\n@@ -1 +1,2 @@\n size = 1\n+\tname\u00a0=\u3000'größer → ✗'"
+    record_on_bus(system, spaced)
+    words = [sys.executable, "-m", "marketswarm", "medic", "patch", IDENT]
+    env = shell.env | {"PYTHONIOENCODING": "ascii"}
+    shown = subprocess.run(words, cwd=shell.folder, env=env, capture_output=True, timeout=60, check=True)
+    assert (shown.stdout, shown.stderr) == (f"{spaced}\n".encode(), b"")
+    subprocess.run(["git", "-C", str(repository), "apply"], input=shown.stdout, timeout=60, check=True)
+    assert (repository / "size.py").read_text() == "size = 1\n\tname\u00a0=\u3000'größer → ✗'\n"
 
 
 def test_an_outage_that_the_bus_has_no_more_is_found_in_postgresql_the_newest_diagnosis_of_it(
@@ -96,6 +116,10 @@ def test_an_outage_that_the_bus_has_no_more_is_found_in_postgresql_the_newest_di
     record_in_archive(archive_url, "another", ident=OLDER)
     assert shell("medic", "patch", IDENT, DATABASE_URL=archive_url).stdout == "second�\n"
     assert shell("medic", "patch", OLDER, DATABASE_URL=archive_url).stdout == "another\n"
+    earlier = shell("medic", "patch", IDENT, "--back", "1", DATABASE_URL=archive_url)
+    assert earlier.stdout == "first\n", earlier.stderr
+    none = shell("medic", "patch", IDENT, "--back", "2", DATABASE_URL=archive_url)
+    assert f"no diagnosis of {IDENT} 2 before the newest is on record" in none.stderr
     missing = shell("medic", "patch", "mesh.1", DATABASE_URL=archive_url)
     assert missing.returncode == 2
     assert "no diagnosis of mesh.1 is on record" in missing.stderr

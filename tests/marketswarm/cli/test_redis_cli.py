@@ -67,6 +67,28 @@ def test_a_user_without_the_right_to_a_command_learns_who_it_is_and_how_to_be_an
         system.cmd("ACL", "DELUSER", "ann")
 
 
+@pytest.mark.parametrize(
+    ("command", "needed"),
+    [
+        ("PUBLISH healer:alerts x", "it needs the user healer"),
+        ("SET health:mesh x", "it needs the user healer"),
+        ("CONFIG SET maxmemory 0", "no user of this fleet has it"),
+    ],
+)
+def test_who_is_refused_learns_which_user_has_the_right(shell, seeded, command, needed):
+    system, _ = seeded
+    system.cmd("ACL", "SETUSER", "operator", "reset", "on", ">geheim", "+@read", "+@connection", "~truth:*")
+    try:
+        place = system.url.rpartition("@")[2].removeprefix("redis://")
+        url = f"redis://operator:geheim@{place}"
+        ended = shell("redis", "system-redis", *command.split(), SYSTEM_REDIS_URL=url)
+        assert ended.returncode == REFUSED
+        hint = ended.stderr.splitlines()[1]
+        assert hint.startswith(f"marketswarm: the user operator has no right to this: {needed}; ")
+    finally:
+        system.cmd("ACL", "DELUSER", "operator")
+
+
 def test_without_a_command_it_says_what_to_type(shell):
     for words in (["redis"], ["redis", "system-redis"]):
         ended = shell(*words)

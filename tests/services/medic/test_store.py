@@ -86,7 +86,9 @@ def test_a_repair_is_read_as_it_was_written():
     assert parse_repair(orjson.dumps(REPAIR), "feed") == REPAIR
     document = {**orjson.loads(orjson.dumps(REPAIR)), "runs_until": 1000.0}
     assert parse_repair(orjson.dumps(document | {"runs_sec": 903.0}), "feed").runs_sec == 903
-    del document["runs_sec"]
+    for wrong in (7, None, "x" * 201):
+        assert parse_repair(orjson.dumps(document | {"runs_sec": 903.0, "runs_as": wrong}), "feed") is None
+    del document["runs_sec"], document["runs_as"]
     assert parse_repair(orjson.dumps(document), "feed").runs_until == 1000, "as an older release stored it"
     assert parse_fuse(orjson.dumps(Fuse((1.0, 2.0), 3.0))) == Fuse((1.0, 2.0), 3.0)
 

@@ -147,6 +147,38 @@ def test_the_next_medic_awaits_a_command_until_its_deadline_and_counts_it_once()
     assert patient.orders[1][0] - patient.orders[0][0] >= COMMAND_SEC
 
 
+def test_a_command_that_ended_with_its_medic_is_one_attempt_that_was_broken_off_at_once():
+    patient = begin_command()
+    patient.ended = {"feed"}
+    patient.look(1)
+    assert patient.told()[4:] == ["abandoned broken_off"]
+    repair = patient.planner.repairs["feed"]
+    assert (repair.count_attempts(Remedy.COMMAND), repair.runs_until, repair.runs_as) == (1, None, "")
+    patient.crash_medic()
+    patient.look(200, obey=False)
+    assert (len(patient.orders), patient.told().count("abandoned broken_off")) == (1, 1)
+    patient.look(200, obey=False)
+    assert len(patient.orders) == 2, "the second attempt, after the cooldown"
+
+
+def test_a_command_that_ended_with_its_medic_may_have_helped():
+    patient = begin_command()
+    patient.restart()
+    patient.ended = {"feed"}
+    patient.look(3)
+    assert patient.told()[4:] == ["acted", "verified"]
+    patient.look(400)
+    assert patient.told()[-1] == "resolved healed", "nothing may end the service any more"
+
+
+def test_an_outage_whose_command_ended_with_its_medic_is_over_once_the_truth_no_longer_names_the_service():
+    patient = begin_command()
+    patient.plans.append(patient.planner.tick(FleetFacts({}), {}, 7, patient.now + 1))
+    assert patient.told()[-1] == "running"
+    patient.plans.append(patient.planner.tick(FleetFacts({}), {}, 7, patient.now + 2, ended={"feed"}))
+    assert patient.told()[-1] == "resolved retired"
+
+
 def test_a_command_that_has_helped_is_verified_and_none_is_begun_before_the_deadline_of_the_first():
     patient = begin_command()
     patient.look(50)

@@ -8,6 +8,7 @@ What is done to containers is done by the engine's command, a process each time.
 engine's socket: a test that waits asks for it four times a second, and two processes cost ten times as much.
 """
 
+import contextlib
 import functools
 import json
 import os
@@ -17,7 +18,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -26,6 +27,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from marketswarm.operator.healing import TimelineEntry
 from support.leftovers import PROJECT, PROJECTS, TAG, begun_project, end_project
 from support.pages import shown
 from support.rig.alert_tail import AlertTail
@@ -45,6 +47,13 @@ HASTY_SEC = 4
 # of the caller's environment nothing may reach a container, and no .env: what a fleet of his is told is his
 _INHERITED = ("PATH", "HOME", "DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", TAG, "PYTEST_CURRENT_TEST")
 _NO_ENV_FILE = {"COMPOSE_ENV_FILES": os.devnull, "BUILDKIT_PROGRESS": "plain"}
+_HAPROXY = """
+FROM debian:bookworm-slim
+RUN apt-get update && apt-get install --yes --no-install-recommends haproxy
+STOPSIGNAL SIGUSR1
+CMD ["haproxy", "-W", "-db", "-f", "/usr/local/etc/haproxy/haproxy.cfg"]
+"""
+"""What stands in for haproxy:3.0 where no registry answers."""
 _PASSWORDS = """
 import json, pathlib
 files = pathlib.Path("/access/secrets").iterdir()
@@ -147,6 +156,12 @@ class Container:
         """Kill -9 of its main process; the engine takes that for a crash, and not for somebody's wish."""
         assert self.pid, f"{self} runs no process"
         os.kill(self.pid, signal.SIGKILL)
+
+    def freeze_agent(self) -> None:
+        """Stop the one process below the container's init, by SIGSTOP."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text(encoding="ascii")
+        (agent,) = map(int, children.split())
+        os.kill(agent, signal.SIGSTOP)
 
 
 class Project(Closes):
@@ -335,3 +350,36 @@ class Project(Closes):
     def beats(self, service: str) -> AlertTail:
         """Its beats as they come."""
         return AlertTail(self.url(), f"{service}:heartbeat")
+
+
+@contextlib.contextmanager
+def run_healing(project: Project, files: str) -> Iterator[None]:
+    """Have medic restart containers of a project that runs by `files`, by compose.healing.yaml over them.
+
+    In the end the proxy is removed, and medic is made again without it; the test makes medic before that.
+    """
+    image, before = "haproxy:3.0", project.env.get("COMPOSE_FILE")
+    has_image = project.run("docker", "image", "inspect", image, check=False).returncode == 0
+    if not has_image:
+        image = f"{project.name}-haproxy:test"
+        project.run("docker", "build", "--quiet", "--tag", image, "-", feed=_HAPROXY, within=300)
+    project.env |= {"COMPOSE_FILE": f"{files}:compose.healing.yaml", "HAPROXY_IMAGE": image}
+    project.env["ENGINE_SOCKET"] = str(find_engine_socket())
+    try:
+        yield
+    finally:
+        project.compose("rm", "--stop", "--force", "engine-proxy")
+        for name in ("COMPOSE_FILE", "HAPROXY_IMAGE", "ENGINE_SOCKET"):
+            del project.env[name]
+        if before is not None:
+            project.env["COMPOSE_FILE"] = before
+        project.compose("up", "--detach", "medic")
+        if not has_image:
+            project.run("docker", "image", "rm", image)
+
+
+def read_steps(project: Project, svc: str) -> list[str]:
+    """Return what the entries of a service's outages say, oldest first."""
+    found = project.ask("XREVRANGE", "medic:incidents", "+", "-", user="operator")
+    parsed = [TimelineEntry.parse(fields["entry"].encode()) for _, fields in reversed(found)]
+    return [str(each.what) for each in parsed if each is not None and each.svc == svc]

@@ -4,7 +4,7 @@ What the medic is shown is made of what really is, so a test can hold its verdic
 """
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -26,7 +26,8 @@ class Patient:
     `plans` and `orders` keep what the medic wanted, with the times of the orders. `shown` replaces parts of
     what it is shown of the target, `blocked` of the fleet. It has beaten since `beats_from`. Since `stale_at`
     the target reads what is stale, and beats `degraded`; what is down has no beats, so its time of `degraded`
-    beats begins when it is up again. `record` is what is on record of earlier outages.
+    beats begins when it is up again. `record` is what is on record of earlier outages, and `ended` has the
+    services for which the command of an earlier medic has provably ended.
     """
 
     settings: dict[str, Any] = field(default_factory=lambda: dict(ACTING))
@@ -47,6 +48,7 @@ class Patient:
     approvals: dict[str, str] = field(default_factory=dict)
     record: Sequence[TimelineEntry] = ()
     is_dry_run: bool = False
+    ended: Collection[str] = ()
 
     def __post_init__(self) -> None:
         self._parsed: tuple[dict[str, Any], HealingSettings] | None = None
@@ -89,7 +91,7 @@ class Patient:
         if self.is_up:
             self.beat_at, self.last_beating = self.now, self.starts
         fleet = FleetFacts({"feed": self.facts(), **self.others}, self.blocked)
-        plan = self.planner.tick(fleet, self.approvals, 7, self.now)
+        plan = self.planner.tick(fleet, self.approvals, 7, self.now, ended=self.ended)
         self.approvals = {ident: by for ident, by in self.approvals.items() if ident not in plan.used}
         self.plans.append(plan)
         if plan.order is not None:

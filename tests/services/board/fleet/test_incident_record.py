@@ -9,7 +9,13 @@ import pytest
 
 from marketswarm.event import Event, Kind, encode_event
 from marketswarm.keys import ALERT_LOG, MEDIC_INCIDENTS
-from marketswarm.operator.healing import EntryKind, TimelineEntry, fold_incidents
+from marketswarm.operator.healing import (
+    DiagnosisRecord,
+    EntryKind,
+    TimelineEntry,
+    fold_incidents,
+    make_diagnosis_field,
+)
 from marketswarm.operator.healing_stats import measure_approvals, measure_remedies, measure_resolutions
 from marketswarm.testing import MemoryBus
 from services.board.fleet.incident_pages import find_modes, list_approvals
@@ -17,6 +23,7 @@ from services.board.fleet.incident_record import (
     IncidentRecord,
     RecordedIncidents,
     count_alerts,
+    make_diagnoses,
     make_steps,
     read_newest_alerts,
     summarize_incident,
@@ -81,6 +88,47 @@ async def test_a_bus_that_is_away_leaves_what_was_read_last_and_says_why():
     record.clear()
     found = await record.read()
     assert ([each.svc for each in found.incidents], "system-redis" in found.away) == (["feed"], True)
+
+
+def diagnosis(after_sec, text, svc="feed", **more):
+    told = {"svc": svc, "incident": f"{svc}.1793000000000", "ts": NOW + after_sec}
+    return DiagnosisRecord(**told, reason="escalated", text=text, **more)
+
+
+async def add_diagnosis(bus, record):
+    entry = TimelineEntry(incident=record.incident, ts=record.ts, svc=record.svc, what=K.DIAGNOSED)
+    await bus.client.xadd(MEDIC_INCIDENTS, {"entry": entry.encode(), "diagnosis": record.encode()})
+
+
+async def test_each_diagnosis_of_an_outage_is_shown_once_the_newest_first_and_with_its_own_command():
+    bus = MemoryBus()
+    await add(bus, opened(), opened("shop"))
+    first = diagnosis(10, "Slow.", patch="-\told\x1b[2J", altered=True, model="small")
+    second, archived = diagnosis(20, "Full."), diagnosis(5, "Old.", patch="+old")
+    for each in (first, diagnosis(15, "Other.", "shop"), second):
+        await add_diagnosis(bus, each)
+    await bus.client.hset("medic:state", make_diagnosis_field("feed"), second.encode())
+    junk = {"entry": step(21, K.DIAGNOSED).encode(), "diagnosis": b'{"svc": 7}'}
+    await bus.client.xadd(MEDIC_INCIDENTS, junk)
+    record = IncidentRecord(lambda: bus)
+    incident = (await record.read()).find("feed.1793000000000")
+    found = [*await record.read_diagnoses(incident), archived, first]
+    shown = make_diagnoses(incident.id, found)
+    command = f"marketswarm medic patch {incident.id}"
+    assert [(each.text, each.command) for each in shown] == [
+        ("Full.", ""),
+        ("Slow.", f"{command} --back 1"),
+        ("Old.", f"{command} --back 2"),
+    ]
+    assert (shown[1].model, shown[1].altered, shown[1].patch) == ("small", True, "-\told\\x1b[2J")
+    assert not shown[2].altered
+    bus.connected = False
+    assert await record.read_diagnoses(incident) == []
+
+
+def test_only_the_newest_diagnoses_of_an_outage_are_shown():
+    shown = make_diagnoses("feed.1", [diagnosis(number, f"n{number}") for number in range(30)])
+    assert [each.text for each in shown] == [f"n{number}" for number in range(29, 9, -1)]
 
 
 def test_an_outage_has_the_values_that_the_view_of_postgresql_has():

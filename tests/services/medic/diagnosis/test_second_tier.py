@@ -93,6 +93,7 @@ async def test_a_bundle_goes_to_the_endpoint_with_the_key_and_without_secrets(mo
         (sent,) = model.seen
         await tier.end()
     assert (found.text, found.remedies, found.patch) == ("The disk is full.", ("restart",), "+a")
+    assert found.model == "m"
     assert (sent.path, sent.headers["authorization"]) == ("/v1/chat/completions", "Bearer k-123456")
     assert not [word for word in (b"sesame-open", b"hunter2", b"k-123456") if word in sent.body]
     assert b"the service says" in sent.body
