@@ -56,6 +56,15 @@ def test_a_new_symbol_is_loaded_as_another_one_that_is_named():
         add_symbol(TEXT, new("ETH/USD", like="LTC"))
 
 
+def test_a_new_symbol_gets_no_series_of_one_source_for_itself():
+    own = '"from": ["kraken"], "separate": true}'
+    text = TEXT.replace('"timeframe": "1d", "from": ["kraken"]}', '"timeframe": "1d", ' + own)
+    assert read_entries(text)[1]["separate"]
+    after = read_entries(add_symbol(text, new("ETH/USD", like="BTC/USD")))
+    assert after[:3] == read_entries(text)
+    assert [entry["symbol"] for entry in after[3:]] == ["ETH/USD"]
+
+
 def test_a_new_symbol_with_sources_of_its_own_has_a_series_of_its_own():
     more = {"sources": ["kraken", "coinbase"], "every_sec": 60.0, "timeframe": "5m", "group": "coins"}
     assert read_entries(add_symbol(TEXT, new("ETH/USD", **more)))[3:] == [
