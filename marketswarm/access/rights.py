@@ -198,7 +198,8 @@ board operator | getrange | R probe:* {massive/massive:probes}:past:* | {massive
 board operator | lrange | R {massive/massive:probes}:failures:*
 board | xrevrange | R {vexy_ai/vexy:notes}
 board operator | type xrange xrevrange xread xlen xinfo|stream | R {signals/signals:log}
-board operator | type getrange | R signals:shadow | {signals/signals:log}
+operator | type xrange xrevrange xread xlen xinfo|stream | R signals:wordings | {signals/signals:log}
+board operator | type getrange | R signals:shadow signals:witness | {signals/signals:log}
 board operator | type hstrlen hget | R massive:roster | massive alerts
 operator | type get mget strlen pttl | R quotes:* chart:*:* observations:* | {sources/market:bars}
 operator | type get hget hmget hgetall | R market:sources market:series preload:status | {sources/market:bars}

@@ -55,7 +55,10 @@ DEFAULT_WRITES: Final = {
         *_on(MARKET, keys.MARKET_DOWNLOADS, keys.MARKET_SERIES, keys.MARKET_SOURCES, keys.PRELOAD_STATUS),
         *_on(SYSTEM, keys.MARKET_ALERTS),
     ),
-    "bars": _on(MARKET, keys.CHECKED_BARS, keys.INDICATORS, keys.FEATURES, keys.MARKET_QUARANTINE),
+    "bars": (
+        *_on(MARKET, keys.CHECKED_BARS, keys.SOURCE_BARS, keys.INDICATORS, keys.FEATURES),
+        *_on(MARKET, keys.MARKET_QUARANTINE),
+    ),
     "archive": _on(MARKET, keys.ARCHIVE_DEAD),
     "signals": (*_on(MARKET, keys.SIGNALS_LOG), *_on(SYSTEM, keys.SIGNALS_ALERTS)),
 }
@@ -64,12 +67,13 @@ _DEFAULT_READS: Final = {
     "vexy_ai": _on(MARKET, keys.RSS_ITEMS),
     "bars": _on(MARKET, keys.MARKET_BARS, keys.MARKET_QUOTES, keys.MARKET_ACTIONS, keys.PRELOAD_STATUS),
     "archive": (
-        *_on(MARKET, keys.CHECKED_BARS, keys.INDICATORS, keys.FEATURES, keys.MARKET_QUOTES),
+        *_on(MARKET, keys.CHECKED_BARS, keys.SOURCE_BARS, keys.INDICATORS, keys.FEATURES),
+        *_on(MARKET, keys.MARKET_QUOTES),
         *_on(MARKET, keys.MARKET_OBSERVATIONS, keys.MARKET_ACTIONS, keys.MARKET_DOWNLOADS),
         *_on(MARKET, keys.MARKET_SOURCES, keys.PRELOAD_STATUS),
         *_on(SYSTEM, *FOLLOWED),
     ),
-    "signals": _on(MARKET, keys.CHECKED_BARS, keys.MARKET_ACTIONS, keys.PRELOAD_STATUS),
+    "signals": _on(MARKET, keys.CHECKED_BARS, keys.SOURCE_BARS, keys.MARKET_ACTIONS, keys.PRELOAD_STATUS),
 }
 
 

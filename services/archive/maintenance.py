@@ -97,6 +97,7 @@ _TABLES: Final = {"alerts": "alert_log"}
 """The tables that the settings call otherwise."""
 _EXPIRES_IF: Final = {
     # rows of a recording are old when it is played
+    "source_bars": "NOT replay",
     "features": "NOT replay",
     "correlations": "NOT replay",
     # the newest row of a source is its present state, however old, because only a later one makes it history

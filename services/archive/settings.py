@@ -59,6 +59,7 @@ class ArchiveEnvironment(CommonSettings):
 Days = Annotated[float, Field(gt=0, le=36_500, allow_inf_nan=False)]
 KeptTable = Literal[
     "bars",
+    "source_bars",
     "quotes",
     "indicators",
     "features",

@@ -59,6 +59,7 @@ from services.market.records import (
     Timeframe,
     VolumeKind,
 )
+from services.market.separate import read_separate, split_source
 
 RELEASED: Final = b"released"
 """The field of an entry that an operator released from the quarantine."""
@@ -81,6 +82,7 @@ class BarBuilder:
         self, state: SymbolState, group: SymbolGroup, grid: Grid, options: BarsOptions, stored: Fields
     ) -> None:
         self.state, self.group, self.options = state, group, options
+        _, self._source = split_source(state.symbol)
         self.counts: Counter[tuple[str, str]] = Counter()
         """The outcome of the records since it was last read: by source, and a check, `taken` or `skipped`."""
         self.findings: Counter[tuple[str, str]] = Counter()
@@ -114,7 +116,7 @@ class BarBuilder:
         if not is_bar and not self.group.quotes:
             return
         try:
-            record = parse_bar(fields) if is_bar else parse_quote(fields)
+            record = self._parse_bar(fields) if is_bar else parse_quote(fields)
             provenance = parse_provenance(fields)
         except EntryError as error:
             self._reject(arrival, _read_source(fields), Rejection(Check.SCHEMA, str(error)))
@@ -125,6 +127,13 @@ class BarBuilder:
             self.counts[provenance.source, "skipped"] += 1
         else:
             self._evaluate_bar(arrival, record, provenance)
+
+    def _parse_bar(self, fields: Fields) -> Bar:
+        """Return the bar of an entry, under the name that these bars have: `SPY`, or `SPY@massive`."""
+        if self._source is None:
+            return parse_bar(fields)
+        plain, _, _ = read_separate(fields)
+        return replace(parse_bar(plain), symbol=self.state.symbol)
 
     @property
     def due_ms(self) -> int:

@@ -14,6 +14,7 @@ from marketswarm.keys import (
     MARKET_BARS,
     MARKET_QUARANTINE,
     MARKET_QUOTES,
+    SOURCE_BARS,
 )
 from marketswarm.settings import CommonSettings, list_variables
 from marketswarm.text import format_names
@@ -21,16 +22,18 @@ from marketswarm.truth import AccessPoint, Service, Truth
 from marketswarm.truth.errors import Place
 from services.market.fields import SYMBOL
 from services.market.records import MINUTES_KEPT_DAYS, TIMEFRAMES, AssetClass, Timeframe
+from services.market.separate import join_source
 from services.market.sessions import ROUND_THE_CLOCK, find_default_session
 from services.market.universe import (
     UNOFFICIAL_CLOSE,
     LoadedSymbol,
     find_default_share,
     list_loaded_symbols,
+    list_separate_bars,
 )
 
 MAX_SYMBOLS: Final = 10_000
-OUTPUTS: Final = (CHECKED_BARS, INDICATORS, MARKET_QUARANTINE, FEATURES)
+OUTPUTS: Final = (CHECKED_BARS, SOURCE_BARS, INDICATORS, MARKET_QUARANTINE, FEATURES)
 """The streams of results, by our own names."""
 
 
@@ -141,6 +144,8 @@ class BarsSettings(ServiceConfig):
     """What is said of symbols, by groups. What `sources` loads is taken without being named here."""
     settings: BarsOptions = BarsOptions()
     """How bars reads its streams and how long it waits."""
+    separate: tuple[tuple[str, str], ...] = ()
+    """The symbols and sources whose bars sources loads for themselves; `complete` takes them over."""
 
     @model_validator(mode="after")
     def _symbols_are_unique(self) -> Self:
@@ -166,7 +171,7 @@ class BarsSettings(ServiceConfig):
         return self
 
     def complete(self, truth: Truth) -> Self:
-        """Return the settings with groups of all symbols that sources loads by this truth, too.
+        """Return the settings with groups of all symbols that sources loads by this truth, and `separate`.
 
         Left out are symbols that a group names, and those that `without` does.
         """
@@ -181,10 +186,23 @@ class BarsSettings(ServiceConfig):
             group = usual.get(loaded.asset, SymbolGroup(asset=loaded.asset))
             update = {"symbols": tuple(symbols), "session": group.session or loaded.session}
             groups.append(group.model_copy(update=update))
-        return self.model_copy(update={"endpoints": tuple(groups)})
+        separate = tuple(sorted(find_separate(truth)))
+        return self.model_copy(update={"endpoints": tuple(groups), "separate": separate})
 
     def find_groups(self) -> dict[str, SymbolGroup]:
         return {symbol: group for group in self.endpoints for symbol in group.symbols}
+
+    def find_separate_groups(self) -> dict[str, SymbolGroup]:
+        """Return by name, such as `SPY@massive`, how the bars of one source are treated: as their symbol's.
+
+        They have no indicators, and are of no quotes. A symbol that bars does not take has none.
+        """
+        groups = self.find_groups()
+        return {
+            join_source(symbol, source): groups[symbol].model_copy(update={"indicators": (), "quotes": False})
+            for symbol, source in self.separate
+            if symbol in groups
+        }
 
     def find_truth_warnings(self, truth: Truth) -> Iterator[tuple[Place, str]]:
         """Yield warnings: a symbol that has another class in sources, one left out that sources lacks."""
@@ -214,11 +232,22 @@ class BarsSettings(ServiceConfig):
 
 def find_loaded(truth: Truth) -> dict[str, LoadedSymbol]:
     """Return the symbols whose bars the section of sources loads; none if it writes to another stream."""
+    sources = _find_read_sources(truth)
+    return {} if sources is None else list_loaded_symbols(sources)
+
+
+def find_separate(truth: Truth) -> frozenset[tuple[str, str]]:
+    """Return the symbols and sources whose bars sources loads for themselves; none as of `find_loaded`."""
+    return frozenset(list_separate_bars(_find_read_sources(truth)))
+
+
+def _find_read_sources(truth: Truth) -> Service | None:
+    """Return the section of sources if it writes to the stream of bars that bars reads."""
     sources, bars = truth.services.get("sources"), truth.services.get("bars")
     if sources is None or bars is None:
-        return {}
+        return None
     written = point_like(sources.access_points.publish_to, "market-redis", MARKET_BARS)
-    return list_loaded_symbols(sources) if written == list_inputs(bars)[0] else {}
+    return sources if written == list_inputs(bars)[0] else None
 
 
 def list_inputs(section: Service) -> tuple[AccessPoint, AccessPoint, AccessPoint]:

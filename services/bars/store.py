@@ -9,11 +9,12 @@ from marketswarm.bus import Bus
 from marketswarm.bus.stored_values import read_time
 from marketswarm.bus.stream_length import StreamLength
 from marketswarm.bus.transaction import BusTransaction, commit_each
-from marketswarm.keys import CHECKED_BARS, INDICATORS, MARKET_QUARANTINE, bars_state_key
+from marketswarm.keys import CHECKED_BARS, INDICATORS, MARKET_QUARANTINE, SOURCE_BARS, bars_state_key
 from marketswarm.pages import split_pages
 from services.bars.outputs import Outputs
 from services.bars.settings import BarsOptions
 from services.bars.state import VERSION
+from services.market.separate import split_source
 
 STATES_PER_READ: Final = 16
 COMMITS_AT_ONCE: Final = 50
@@ -50,7 +51,7 @@ class BarsStore:
 
     def __init__(self, bus: Bus, streams: Mapping[str, str], waiting: Waiting) -> None:
         self.bus, self.streams, self._waiting = bus, streams, waiting
-        self._lengths = {name: StreamLength() for name in (CHECKED_BARS, INDICATORS)}
+        self._lengths = {name: StreamLength() for name in (CHECKED_BARS, SOURCE_BARS, INDICATORS)}
 
     async def load(self, symbols: Sequence[str]) -> tuple[dict[str, dict[bytes, bytes]], int]:
         """Return the stored fields of each symbol, none for one that has no state, and when they were read.
@@ -93,8 +94,9 @@ class BarsStore:
         """Return what publishes the outputs of a symbol and stores its state, if it has the same version."""
         transaction, state, outputs = BusTransaction(), bars_state_key(commit.symbol), commit.outputs
         transaction.require(state, VERSION, str(commit.version) if commit.version else "")
+        _, source = split_source(commit.symbol)
         for name, published in (
-            (CHECKED_BARS, outputs.bars),
+            (CHECKED_BARS if source is None else SOURCE_BARS, outputs.bars),
             (INDICATORS, outputs.indicators),
             (MARKET_QUARANTINE, outputs.quarantine),
         ):

@@ -17,7 +17,7 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.bus.stream import FIRST_ID, entry_sort_key
 from marketswarm.bus.stream_length import write_positions
 from marketswarm.due_queue import NEVER, DueQueue
-from marketswarm.keys import BARS_POSITIONS, CHECKED_BARS, INDICATORS
+from marketswarm.keys import BARS_POSITIONS, CHECKED_BARS, INDICATORS, SOURCE_BARS
 from marketswarm.pages import split_pages
 from services.bars.bar_table import EARLIEST_MS, LATEST_MS
 from services.bars.builder import BarBuilder
@@ -30,7 +30,8 @@ from services.bars.state import SymbolState, restore_state
 from services.bars.store import BUS_SEC, ENTRIES_AT_ONCE, BarsStore, SymbolCommit, count_unread
 from services.market.fields import Fields
 from services.market.intervals import Grid
-from services.market.records import MINUTE_MS
+from services.market.records import MINUTE_MS, RecordKind
+from services.market.separate import split_source
 from services.market.sessions import UnknownSessionError
 
 CHECKPOINT_SEC: Final = 10.0
@@ -97,6 +98,16 @@ class Followed:
             return
         # nothing was recorded that is yet to come
         self.played_ms = max(self.played_ms, min(played_ms, now_ms))
+
+
+def _group_by_symbol(names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Return by symbol the names of its bars of one source, such as `SPY@massive`."""
+    found: dict[str, tuple[str, ...]] = {}
+    for name in names:
+        symbol, source = split_source(name)
+        if source is not None:
+            found[symbol] = (*found.get(symbol, ()), name)
+    return found
 
 
 def find_checkpoint_sec(symbols: int) -> float:
@@ -168,6 +179,7 @@ class BarsWorker:
         self._due = DueSymbols()
         self._suspicious: set[str] = set()  # of which a jump waits to be confirmed
         self._groups: Mapping[str, SymbolGroup] = {}
+        self._separate: Mapping[str, tuple[str, ...]] = {}  # by symbol, the names of its bars of one source
         self._grouped_by: BarsSettings | None = None
         self._looked_at = float("-inf")
         self._in_force: tuple[object, ...] = ()
@@ -232,7 +244,9 @@ class BarsWorker:
         """
         settings, now = self._settings_now(), time.monotonic()
         if settings is not self._grouped_by:
-            self._grouped_by, self._groups = settings, settings.find_groups()
+            self._grouped_by = settings
+            self._groups = settings.find_groups() | settings.find_separate_groups()
+            self._separate = _group_by_symbol(self._groups)
         elif now - self._looked_at < SWEEP_SEC:  # ten thousand symbols are not compared with each read
             return
         groups = self._groups
@@ -279,7 +293,7 @@ class BarsWorker:
             unread, group, stream = max(
                 [
                     (*await count_unread(self._bus, stream), stream)
-                    for stream in (outputs[CHECKED_BARS], outputs[INDICATORS])
+                    for stream in (outputs[CHECKED_BARS], outputs[SOURCE_BARS], outputs[INDICATORS])
                 ]
             )
         must_wait = self._backpressure.must_wait(unread, keep, time.time())
@@ -395,26 +409,34 @@ class BarsWorker:
         for arrival in arrivals:
             fields = arrival.fields
             symbol = fields.get(b"sym", b"").decode("utf-8", "replace")
-            followed = self._followed.get(symbol)
-            if followed is None:
-                continue
-            if fields.get(b"replay") == b"1" or fields.get(b"source") == b"replay":
-                followed.record_time(fields, now_ms)
-                self._due.add_played(symbol)
-            place, position = KINDS.index(arrival.kind), entry_sort_key(arrival.id)
-            if position <= followed.upto[place]:
-                continue
-            try:
-                followed.builder.take(arrival)
-            except Exception as error:  # noqa: BLE001 - one symbol must not end the others
-                self._set_aside(symbol, error)
-                touched.pop(symbol, None)
-                continue
-            followed.upto[place] = position
-            followed.builder.state.positions[place] = arrival.id
-            touched[symbol] = followed
-            self._metrics.arrived.append(arrival.written_ms)
+            # a split is of the symbol, and so of all of its bars
+            others = self._separate.get(symbol, ()) if arrival.kind is RecordKind.ACTIONS else ()
+            for name in (symbol, *others):
+                if (followed := self._followed.get(name)) is not None:
+                    self._take_one(name, followed, arrival, touched, now_ms)
         return touched
+
+    def _take_one(
+        self, symbol: str, followed: Followed, arrival: Arrival, touched: dict[str, Followed], now_ms: int
+    ) -> None:
+        """Take an entry into the bars of one symbol, and it to `touched`, unless they have the entry."""
+        fields = arrival.fields
+        if fields.get(b"replay") == b"1" or fields.get(b"source") == b"replay":
+            followed.record_time(fields, now_ms)
+            self._due.add_played(symbol)
+        place, position = KINDS.index(arrival.kind), entry_sort_key(arrival.id)
+        if position <= followed.upto[place]:
+            return
+        try:
+            followed.builder.take(arrival)
+        except Exception as error:  # noqa: BLE001 - one symbol must not end the others
+            self._set_aside(symbol, error)
+            touched.pop(symbol, None)
+            return
+        followed.upto[place] = position
+        followed.builder.state.positions[place] = arrival.id
+        touched[symbol] = followed
+        self._metrics.arrived.append(arrival.written_ms)
 
     def _schedule(self, symbol: str, followed: Followed) -> None:
         """Have a symbol looked at when the next of its bars is final by the clock."""

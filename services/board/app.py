@@ -288,7 +288,7 @@ def describe_failures(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def describe_access(document: dict[str, Any]) -> dict[str, Any]:
-    """Return an OpenAPI document that says where a token is needed, with its operations in groups, each with a line."""
+    """Return an OpenAPI document that says where a token is needed; each operation has a group and a line."""
     paths = {
         path: {
             method: {

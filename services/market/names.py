@@ -66,7 +66,7 @@ def list_other_names(truth: Truth) -> dict[str, tuple[str, ...]]:
 
 def _list_names_of(section: Service) -> Iterator[KnownName]:
     for entry in section.endpoints:
-        if isinstance(entry, dict):
+        if isinstance(entry, dict) and entry.get("separate") is not True:
             asset, group = str(entry.get("asset", AssetClass.STOCKS)), entry.get("group")
             is_series = entry.get("kind") == RecordKind.OBSERVATIONS
             for symbol in list_entry_symbols(entry):

@@ -37,10 +37,42 @@ def list_loaded_symbols(sources: Service) -> dict[str, LoadedSymbol]:
         if isinstance(entry, dict) and entry.get("kind", RecordKind.BARS) == RecordKind.BARS:
             asset, session = entry.get("asset", AssetClass.STOCKS), entry.get("session")
             symbols = (each for each in list_entry_symbols(entry) if each not in disabled)
+            if entry.get("separate") is True:
+                continue  # of one source for itself, beside the series of the symbol
             if isinstance(asset, str) and asset in _ASSETS and isinstance(session, str | None):
                 for symbol in symbols:
                     found.setdefault(symbol, LoadedSymbol(AssetClass(asset), session))
     return found
+
+
+def list_separate_bars(sources: Service | None) -> dict[tuple[str, str], frozenset[str]]:
+    """Return by symbol and source the timeframes of the bars that are loaded from that source for itself."""
+    found: dict[tuple[str, str], set[str]] = {}
+    disabled = set() if sources is None else set(_list_texts(sources.settings.get("disabled")))
+    for entry in () if sources is None else sources.endpoints:
+        if not isinstance(entry, dict) or entry.get("separate") is not True:
+            continue
+        named, timeframe = _list_texts(entry.get("from")), entry.get("timeframe", "1m")
+        if entry.get("kind", RecordKind.BARS) == RecordKind.BARS and isinstance(timeframe, str) and named:
+            for symbol in list_entry_symbols(entry):
+                if symbol not in disabled:
+                    found.setdefault((symbol, named[0]), set()).add(timeframe)
+    return {name: frozenset(timeframes) for name, timeframes in found.items()}
+
+
+def list_bar_sources(sources: Service) -> dict[str, tuple[str, ...]]:
+    """Return by symbol the names of the sources that a section of sources asks for its bars, each once.
+
+    What is loaded from a source for itself is not among them.
+    """
+    found: dict[str, dict[str, None]] = {}
+    for entry in sources.endpoints:
+        if not isinstance(entry, dict) or entry.get("separate") is True:
+            continue
+        if entry.get("kind", RecordKind.BARS) == RecordKind.BARS:
+            for symbol in list_entry_symbols(entry):
+                found.setdefault(symbol, {}).update(dict.fromkeys(_list_texts(entry.get("from"))))
+    return {symbol: tuple(names) for symbol, names in found.items()}
 
 
 def list_checked_symbols(truth: Truth) -> dict[str, LoadedSymbol]:

@@ -6,7 +6,7 @@ PostgreSQL is away no tick is decided. What was not decided is written as a gap,
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from enum import StrEnum
 from typing import Any, Final
 
@@ -27,6 +27,7 @@ from services.signals.cycle.decide import (
 )
 from services.signals.cycle.market import MarketBars
 from services.signals.cycle.states import SignalStates, ThriftRules, TickPlan, plan_tick, restore_state
+from services.signals.cycle.tick_rules import encode_rules
 from services.signals.log.entries import make_tick
 from services.signals.market_reader import MarketReader
 from services.signals.metrics import SignalsMetrics
@@ -44,6 +45,8 @@ RETRY_SEC: Final = 1.0
 LOST_CYCLES: Final = 2
 """If more than so many cycles passed since the last tick, the ticks between are a gap."""
 PART: Final = "ticks"
+
+TickFollower = Callable[[TickDecision, MarketBars, TickPlan, GivenVotes], None]
 
 
 class GapReason(StrEnum):
@@ -63,7 +66,7 @@ class SignalLeader:
 
     Args:
         beside: what to run while this process leads, and to cancel then.
-        on_tick: called with each tick that is committed, and the votes that it was decided by.
+        on_tick: each is called with each tick that is committed, and the votes that it was decided by.
     """
 
     def __init__(
@@ -77,7 +80,7 @@ class SignalLeader:
         writer: SignalWriter,
         stored: AuditReader,
         beside: Callable[[], Coroutine[Any, Any, None]] | None = None,
-        on_tick: Callable[[TickDecision, MarketBars, TickPlan, GivenVotes], None] = lambda *_: None,
+        on_tick: Sequence[TickFollower] = (),
     ) -> None:
         self._me, self._settings_now, self._reader = me, settings_now, reader
         self._writer, self._stored, self._voters = writer, stored, voters
@@ -185,6 +188,7 @@ class SignalLeader:
             market.advance(now_ms)
             self._sessions.begin_at_splits(market, symbols)
             closed = self._sessions.find_closed(market, symbols, now_ms)
+            again |= frozenset(market.moved)
             plan = plan_tick(market, self._states, rules.thrift, closed, now_ms, again=again)
             asked = await self._voters.ask(market, plan, now_ms, began + settings.settings.wait_sec)
             by_rules, errors = vote_by_rules(market, plan, rules)
@@ -200,8 +204,10 @@ class SignalLeader:
                 correlations=self._common.correlate(),
             )
             self._metrics.decided_seconds.observe(time.monotonic() - began)
-            await self._commit(decision, settings, revision)
-            self._on_tick(decision, market, plan, votes)
+            await self._commit(decision, settings, revision, encode_rules(rules))
+            market.settle(plan.due)
+            for follow in self._on_tick:
+                follow(decision, market, plan, votes)
         took_sec = time.monotonic() - began
         self._metrics.count_tick(decision.tick, decision.counts, len(plan.due), took_sec)
         self._degrade_slow(describe_slow(took_sec, settings.settings.cycle_sec))
@@ -209,7 +215,9 @@ class SignalLeader:
         await self._publish(lease, decision)
         return True
 
-    async def _commit(self, decision: TickDecision, settings: SignalsSettings, revision: int | None) -> None:
+    async def _commit(
+        self, decision: TickDecision, settings: SignalsSettings, revision: int | None, rules: bytes
+    ) -> None:
         """Store a tick, and keep what changed with it. It may be stored even if this raises."""
         entry = make_tick(
             self._writer.size,
@@ -219,9 +227,10 @@ class SignalLeader:
             code=__version__,
             truth="unknown" if revision is None else str(revision),
             consensus=settings.settings.consensus,
+            rules=rules,
         )
         await self._writer.write_tick(
-            TickToWrite(decision.tick, decision.at_ms, entry, decision.places.symbols, decision.rows)
+            TickToWrite(decision.tick, decision.at_ms, entry, decision.places.symbols, decision.rows, rules)
         )
         self._states.update(decision.states)
         self._common.add(decision.opinions)

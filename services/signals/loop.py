@@ -18,7 +18,9 @@ from services.signals.proofs.signing import find_witness, make_signer
 from services.signals.settings import SignalsEnvironment, SignalsSettings
 from services.signals.store.checkpoints import CheckpointTables
 from services.signals.store.database import SignalDatabase
+from services.signals.store.wordings import WordingTable
 from services.signals.store.writer import SignalWriter
+from services.signals.wording import SignalWording
 
 
 async def main() -> int:
@@ -33,12 +35,14 @@ async def main() -> int:
             start_alerts(me),
             lambda: find_witness(settings_now(), me.settings) is not None,
         )
-        for each in (metrics, asked, observer):
+        keys = me.settings.origin_keys
+        wording = SignalWording(me, settings_now, keys, asked, store=WordingTable(database))
+        for each in (metrics, asked, observer, wording):
             me.expose(each.collect)
         stored = CheckpointTables(database)
         signer = make_signer(me, settings_now, stored, http, observer.note_signing)
         reader = MarketReader(me, settings_now, metrics)
-        voters = OutsideVoters(me, settings_now, me.settings.origin_keys, asked)
+        voters = OutsideVoters(me, settings_now, keys, asked)
         leader = SignalLeader(
             me,
             settings_now,
@@ -48,10 +52,11 @@ async def main() -> int:
             writer=SignalWriter(database),
             stored=stored,
             beside=signer.run,
-            on_tick=observer.follow_tick,
+            on_tick=(observer.follow_tick, wording.follow_tick),
         )
         me.task(decide_ticks(leader, voters, database), name="leader")
         me.task(observer.run(), name="observer")
+        me.task(wording.run(), name="wording")
         outage = Outage(me.log, "bars.unread", "bars.read", degrade=me.set_degraded)
         async for attempt in retrying(outage, me.rest):
             with attempt:

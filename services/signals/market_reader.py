@@ -9,23 +9,31 @@ from marketswarm.agent import Agent
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.follower import StreamFollower, read_streams
 from marketswarm.bus.stream import FIRST_ID, StreamTypes
-from marketswarm.truth import AccessPoint
-from services.market.records import Timeframe
 from services.market.universe import LoadedSymbol
 from services.signals.cycle.market import MarketBars
 from services.signals.metrics import SignalsMetrics
-from services.signals.settings import SignalsSettings, find_actions, find_bars, find_symbols
+from services.signals.settings import (
+    SignalsSettings,
+    find_actions,
+    find_bars,
+    find_separate,
+    find_source_bars,
+    find_symbols,
+)
 
 BATCH: Final = 2000
 BLOCK_SEC: Final = 0.25
 CHECK_SEC: Final = 1.0
 """How often it is asked whether a stream without new entries was created again."""
+_BARS, _ACTIONS = 0, 1  # the places of their readers; that of bars by source is the third
 READ_SEC: Final = 60.0
 """A time limit beyond that of a request, and of a tick that is decided meanwhile."""
 
 
 class MarketReader:
     """Follow the streams of checked bars and of corporate actions by the truth in force.
+
+    Where a voter is held to a source whose bars are loaded for themselves, follow the stream of those, too.
 
     Every process does, so each may lead at once. After a reseed with other symbols, sources or another
     timeframe, the streams are read from their beginning.
@@ -48,8 +56,8 @@ class MarketReader:
         self.market = MarketBars("1m", ())
         self.is_complete = False
         self._types = StreamTypes()
-        self._asked: tuple[AccessPoint, str, Timeframe, frozenset[str], tuple[str, ...]] | None = None
-        self._followers: tuple[StreamFollower, ...] = ()  # of bars, and of actions
+        self._asked: tuple[object, ...] | None = None
+        self._followers: tuple[StreamFollower, ...] = ()  # of bars, of actions, maybe of bars by source
         self._logged = set[str]()
 
     @property
@@ -84,33 +92,37 @@ class MarketReader:
                 now_ms = time.time_ns() // 1_000_000
                 for follower, (entries, _) in zip(reading, pages, strict=True):
                     for entry in entries:
-                        self._take(entry.fields, None if follower is followers[1] else now_ms)
+                        self._take(followers.index(follower), entry.fields, now_ms)
                 is_behind = any(len(entries) >= BATCH for entries, _ in pages)
                 is_whole = len(reading) == len(followers) and not is_behind
                 self.is_complete = self.is_complete or is_whole
 
     def follow(self) -> tuple[StreamFollower, ...]:
-        """Return the readers of bars and of actions; begin anew if the truth asks for other ones.
+        """Return the readers of bars, of actions and, where a voter sees such, of bars of one source.
 
-        Call it under `lock`. `market` and `symbols` are then by that truth.
+        Begin anew if the truth asks for other ones. Call it under `lock`. `market` and `symbols` are then by
+        that truth.
         """
         settings, point = self._settings_now(), find_bars(self._me.section)
         symbols, actions = find_symbols(settings, self._me.truth), find_actions(self._me.section)
         timeframe = settings.settings.timeframe
         sources = settings.sources
-        asked = point, actions, timeframe, sources, tuple(symbols)
+        separate = find_separate(settings, self._me.truth, symbols)
+        own = (find_source_bars(self._me.section),) if separate else ()
+        streams = point.key, actions, *own
+        asked = point, streams, timeframe, sources, separate, tuple(symbols)
         self.symbols = symbols
         bus: Bus = self._me.bus(point.bus)
         if not self._followers or asked != self._asked or self._followers[0].bus is not bus:
             self._asked, self.is_complete = asked, False
-            self.market = MarketBars(timeframe, symbols, sources)
+            self.market = MarketBars(timeframe, symbols, sources, separate)
             self._followers = tuple(
-                StreamFollower(bus, stream, FIRST_ID, check_sec=CHECK_SEC) for stream in (point.key, actions)
+                StreamFollower(bus, stream, FIRST_ID, check_sec=CHECK_SEC) for stream in streams
             )
         return self._followers
 
-    def _take(self, fields: Mapping[bytes, bytes] | None, now_ms: int | None) -> None:
-        """Take an entry of bars that came at `now_ms`, or without that one of actions.
+    def _take(self, place: int, fields: Mapping[bytes, bytes] | None, now_ms: int) -> None:
+        """Take an entry that came at `now_ms` (wall clock) of the stream at a place of `follow`.
 
         One that can't be read is counted, and each reason is logged once.
         """
@@ -118,8 +130,11 @@ class MarketReader:
             self._metrics.bars_total["oversized"] += 1
             return
         refused = self.market.refusals.total()
-        take_action, take = self.market.take_action, self.market.take
-        outcome = take_action(fields) if now_ms is None else take(fields, now_ms)
+        if place == _ACTIONS:
+            outcome = self.market.take_action(fields)
+        else:
+            take = self.market.take if place == _BARS else self.market.take_separate
+            outcome = take(fields, now_ms)
         self._metrics.bars_total[outcome] += 1
         if self.market.refusals.total() > refused:
             for why in self.market.refusals.keys() - self._logged:

@@ -1,7 +1,7 @@
-"""Observe the ticks of the process that leads: its alerts, a revision in the shadow, and how old its log is.
+"""Observe the ticks of the process that leads: its alerts, its witness, a revision in the shadow.
 
     observer = SignalObserver(me, settings_now, metrics, SignalAlerts.start(me), has_witness)
-    leader = SignalLeader(..., on_tick=observer.follow_tick)     # each tick that is committed
+    leader = SignalLeader(..., on_tick=(observer.follow_tick,))  # each tick that is committed
     signer = make_signer(..., report=observer.note_signing)      # each attempt to sign and have cosigned
     me.task(observer.run(), name="observer")
 
@@ -10,12 +10,12 @@ Nothing here decides or writes a tick, and no error of it ends one.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from marketswarm.agent import Agent
 from marketswarm.bus.outage import Outage
-from marketswarm.keys import SIGNALS_SHADOW
+from marketswarm.keys import SIGNALS_SHADOW, SIGNALS_WITNESS
 from marketswarm.metrics import Family, MetricTable
 from services.signals.alerts import QuorumClock, SignalAlerts, evaluate_checks, read_health
 from services.signals.cycle.decide import GivenVotes, TickDecision
@@ -24,13 +24,15 @@ from services.signals.cycle.states import TickPlan
 from services.signals.log.entries import PlaceOutcome
 from services.signals.metrics import SignalsMetrics
 from services.signals.proofs.signer import SignerStatus
+from services.signals.proofs.witness_client import REFUSALS
 from services.signals.settings import SignalsSettings, find_log
 from services.signals.shadow import ShadowRun, make_shadow
+from services.tables.signal_witness import WitnessReport
 
 REPORT_SEC: Final = 5.0
-"""How often the checks are evaluated, and the report of the shadow is written."""
-SHADOW_LIFE_SEC: Final = 60
-"""After so long without a leader the report of the shadow is gone."""
+"""How often the checks are evaluated, and the reports of the shadow and of the witness are written."""
+REPORT_LIFE_SEC: Final = 60
+"""After so long without a leader the reports are gone."""
 _HELP: Final = {
     "checkpoint_age_seconds": "How long ago the newest checkpoint was signed.",
     "cosignature_age_seconds": "How long ago a witness has cosigned.",
@@ -64,7 +66,7 @@ class SignalObserver:
         self._me, self._settings_now, self._metrics = me, settings_now, metrics
         self._alerts, self._has_witness, self._now = alerts, has_witness, now
         self._is_leading = False
-        self._outage = Outage(me.log, "shadow.unwritten", "shadow.written")
+        self._outage = Outage(me.log, "reports.unwritten", "reports.written")
         self.quorum = QuorumClock()
         self.shadow: ShadowRun | None = None
         self.status: SignerStatus | None = None
@@ -99,7 +101,7 @@ class SignalObserver:
             await asyncio.sleep(REPORT_SEC)
 
     async def report(self) -> None:
-        """Evaluate the checks and write the report of the shadow, if this process leads."""
+        """Evaluate the checks and write the reports on the bus, if this process leads."""
         has_witness, is_leading = self._has_witness(), bool(self._metrics.leading)
         self._alerts.follow(has_witness=has_witness)
         if is_leading is not self._is_leading:
@@ -111,7 +113,10 @@ class SignalObserver:
         self._metrics.quorum_missing_seconds = self.quorum.missing_sec(now)
         status = self.status if has_witness else None
         self._alerts.report(evaluate_checks(read_health(status, self.quorum, now), now), now)
-        await self._write_shadow(round(1000 * now))
+        reports = {SIGNALS_WITNESS: describe_witness(has_witness=has_witness, status=status)}
+        if self.shadow is not None and not self.shadow.has_failed:
+            reports[SIGNALS_SHADOW] = self.shadow.report(round(1000 * now)).encode()
+        await self._write_reports(reports)
 
     def _begin_term(self) -> None:
         """Forget what was known of an earlier term: another process may have led since."""
@@ -119,14 +124,11 @@ class SignalObserver:
         self._metrics.quorum_missing_seconds = 0.0
         self._alerts.begin_term()
 
-    async def _write_shadow(self, at_ms: int) -> None:
-        if self.shadow is None or self.shadow.has_failed:
-            return
+    async def _write_reports(self, reports: Mapping[str, bytes]) -> None:
         with self._outage:
             bus = self._me.bus(find_log(self._me.section).bus)
-            await bus.ask(
-                bus.client.set(SIGNALS_SHADOW, self.shadow.report(at_ms).encode(), ex=SHADOW_LIFE_SEC)
-            )
+            for key, report in reports.items():
+                await bus.ask(bus.client.set(key, report, ex=REPORT_LIFE_SEC))
 
     def collect(self) -> Iterator[Family]:
         """Yield the ages of the log's end for Prometheus: none of what there is not."""
@@ -137,3 +139,10 @@ class SignalObserver:
             checkpoint_age_seconds=max(0.0, now - signed) if signed else None,
             cosignature_age_seconds=max(0.0, now - cosigned) if cosigned else None,
         )
+
+
+def describe_witness(*, has_witness: bool, status: SignerStatus | None) -> bytes:
+    """Return what the bus is to say of the witness; `status` is None before the first attempt."""
+    reason = None if status is None else status.reason
+    word = None if reason is None else str(reason)
+    return WitnessReport(named=has_witness, reason=word, refused=reason in REFUSALS).encode()

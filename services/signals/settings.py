@@ -1,6 +1,6 @@
 """Define the settings of signals in truth and environment: who votes, and how votes are weighed. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -9,24 +9,32 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from marketswarm.agent import ServiceConfig, point_like
-from marketswarm.keys import CHECKED_BARS, MARKET_ACTIONS, SIGNALS_LOG
+from marketswarm.keys import CHECKED_BARS, MARKET_ACTIONS, SIGNALS_LOG, SOURCE_BARS
 from marketswarm.settings import SlowMs, list_variables
 from marketswarm.settings.programs import MonitorSettings
 from marketswarm.text import format_names
 from marketswarm.truth import MARKET, AccessPoint, Service, Truth
-from marketswarm.truth.errors import Place
+from marketswarm.truth.errors import Place, find_nearest
 from services.market.fields import SYMBOL
-from services.market.records import AssetClass, Timeframe
+from services.market.records import PERIODS, AssetClass, Timeframe
 from services.market.sessions import ROUND_THE_CLOCK, find_default_session
-from services.market.universe import LoadedSymbol, list_checked_symbols
+from services.market.universe import (
+    LoadedSymbol,
+    list_bar_sources,
+    list_checked_symbols,
+    list_separate_bars,
+)
 from services.signals.ask.endpoints import (
     VOTER,
+    WORDING,
     AskSettings,
     CallSettings,
     ChatSettings,
+    EndpointSettings,
     HttpSettings,
     NewsSettings,
     VoteUrl,
+    WordingSettings,
 )
 from services.signals.ask.keys import VoterEnvironment
 from services.signals.consensus.consensus import UNIT, VERSION, ConsensusRules
@@ -207,6 +215,8 @@ class SignalOptions(ServiceConfig):
     """Who cosigns checkpoints; without one no signal is shown as proven."""
     shadow: ShadowSettings | None = None
     """Another revision that is played beside this one, on the same ticks; its differences are counted."""
+    wording: WordingSettings | None = None
+    """A model that words the reason of a signal that changed its side; it never changes the signal."""
     keep: Annotated[int, Field(ge=1000, le=10_000_000)] = 100_000
     """The number of entries, roughly, that `signals:log` keeps; up to twice as many while a reader is behind.
     Example: `500000`."""
@@ -247,6 +257,8 @@ class SignalsSettings(ServiceConfig):
             if each.voter in seen:
                 raise ValueError(f"endpoints[{number}].voter: another voter has this name")
             seen.add(each.voter)
+        if self.settings.wording is not None and WORDING in seen:
+            raise ValueError(f"settings.wording: a voter is called {WORDING}, as its model is")
         if self.settings.least_votes > len(self.endpoints):
             raise ValueError(f"settings.least_votes: there are {len(self.endpoints)} voters")
         return self
@@ -272,16 +284,43 @@ class SignalsSettings(ServiceConfig):
         return self
 
     def find_truth_warnings(self, truth: Truth) -> Iterator[tuple[Place, str]]:
-        """Yield warnings: symbols that bars does not have, and more calls in a cycle than MOST_CALLS."""
+        """Yield warnings: symbols that bars does not have, and more calls in a cycle than MOST_CALLS.
+
+        So is a voter that is held to a source whose bars nothing loads for itself.
+        """
         known = list_checked_symbols(truth)
         if unknown := [symbol for symbol in self.settings.symbols if symbol not in known]:
             yield ("settings", "symbols"), f"bars has no {format_names(unknown)}"
         if not self.settings.symbols and not known:
             yield ("settings", "symbols"), "bars has no symbols, so there is nothing to decide on"
-        called = [each for each in self.endpoints if isinstance(each, CallSettings)]
+        called: list[EndpointSettings] = [each for each in self.endpoints if isinstance(each, CallSettings)]
+        called += [] if self.settings.wording is None else [self.settings.wording]
         if (calls := sum(each.calls_per_cycle for each in called)) > MOST_CALLS:
-            words = f"the voters that are asked may take {calls} calls a cycle, more than {MOST_CALLS}"
+            words = f"those that are asked may take {calls} calls a cycle, more than {MOST_CALLS}"
             yield ("endpoints",), f"calls_per_cycle: {words}"
+        yield from self._find_unseen(truth)
+
+    def _find_unseen(self, truth: Truth) -> Iterator[tuple[Place, str]]:
+        """Yield a warning for each voter that is held to a source whose bars it may not see."""
+        sources = truth.services.get("sources")
+        if sources is None:
+            return  # another program brings all bars
+        symbols = list(find_symbols(self, truth))
+        for place, source in self._list_held():
+            for why in _describe_unseen(sources, source, symbols, self.settings.timeframe):
+                yield place, why
+
+    def _list_held(self) -> list[tuple[Place, str]]:
+        """Return each source that a voter is held to, in force or in the shadow, with its place."""
+        shadow = self.settings.shadow
+        held: list[tuple[Place, str | None]] = [
+            (("endpoints", number, "source"), each.source)
+            for number, each in enumerate(self.endpoints)
+            if isinstance(each, BarsVoterEntry)
+        ]
+        for number, other in enumerate(() if shadow is None else shadow.voters):
+            held.append((("settings", "shadow", "voters", number, "source"), other.source))
+        return [(place, source) for place, source in held if source is not None]
 
     @property
     def rules(self) -> ConsensusRules:
@@ -330,6 +369,37 @@ class SignalsSettings(ServiceConfig):
         return {each.voter: each for each in self.endpoints if not isinstance(each, BarsVoterEntry)}
 
 
+def _describe_unseen(
+    sources: Service, source: str, symbols: Collection[str], timeframe: Timeframe
+) -> Iterator[str]:
+    """Yield why a voter that is held to a source may not see bars of some symbols, for each reason once.
+
+    A source that alone has a symbol's bars needs no series for itself, and neither does a symbol that sources
+    does not load: another program brings its bars.
+    """
+    separate, named = list_separate_bars(sources), list_bar_sources(sources)
+    apart = [symbol for symbol in symbols if (symbol, source) in separate]
+    unloaded = [each for each in symbols if each not in apart and source not in named.get(each, (source,))]
+    if unloaded:
+        nearest = find_nearest(source, {*(name for _, name in separate), *sum(named.values(), ())})
+        hint = f"; did you mean {nearest}?" if nearest not in (None, source) else ""
+        yield f"no series of sources loads bars of {format_names(unloaded)} from {source}{hint}"
+    shared = [each for each in symbols if each not in apart and len(named.get(each, ())) > 1]
+    if shared := [each for each in shared if each not in unloaded]:
+        yield (
+            f"it sees bars of {format_names(shared)} only while {source} serves them to all: "
+            f'add a series from {source} with `"separate": true`'
+        )
+    if other := [each for each in apart if not _can_give(separate[each, source], timeframe)]:
+        has = ", ".join(sorted(separate[other[0], source]))
+        yield f"{source} is loaded for itself in {has} of {format_names(other)}, and voters see {timeframe}"
+
+
+def _can_give(loaded: Collection[str], timeframe: str) -> bool:
+    """Return True if bars makes a timeframe of those that are loaded: any of minutes, longer ones of days."""
+    return timeframe in loaded or "1m" in loaded or ("1d" in loaded and timeframe in PERIODS)
+
+
 def to_units(number: float) -> int:
     """Return a number as a truth writes it, in UNIT; one below 10^-12 counts as that."""
     return max(int(Decimal(repr(number)) * UNIT), int(number > 0))
@@ -360,6 +430,19 @@ def find_bars(section: Service) -> AccessPoint:
 def find_actions(section: Service) -> str:
     """Return the key of the stream of corporate actions, which is on the bus of the checked bars."""
     return point_like(section.access_points.subscribe_to, find_bars(section).bus, MARKET_ACTIONS).key
+
+
+def find_source_bars(section: Service) -> str:
+    """Return the key of the stream of bars that are loaded from one source, on the bus of the others."""
+    return point_like(section.access_points.subscribe_to, find_bars(section).bus, SOURCE_BARS).key
+
+
+def find_separate(
+    settings: SignalsSettings, truth: Truth, symbols: Collection[str]
+) -> frozenset[tuple[str, str]]:
+    """Return the symbols and sources of held voters whose bars are loaded from the source for themselves."""
+    found = list_separate_bars(truth.services.get("sources"))
+    return frozenset(each for each in found if each[0] in symbols and each[1] in settings.sources)
 
 
 def find_log(section: Service) -> AccessPoint:

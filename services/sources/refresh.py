@@ -18,10 +18,11 @@ from marketswarm.net.retry import Backoff
 from marketswarm.truth.schedule import parse_schedule
 from services.market.records import RecordKind
 from services.sources.cascade.loader import LoadOutcome, LoadResult, load_concurrently
+from services.sources.cascade.missing_keys import is_stream
 from services.sources.cascade.series import Series, list_series
 from services.sources.cascade.state import needs_refresh
 from services.sources.dispatcher import SeriesDispatcher
-from services.sources.settings import SourcesSettings, is_stream_of_massive
+from services.sources.settings import SourcesSettings
 
 TRY_EVERY_SEC: Final = 30.0
 """How often it is looked whether a source that is down is to be tried."""
@@ -129,7 +130,7 @@ class Refresh:
         by_source: dict[str, list[Series]] = {}
         for each in list_series(self._get_settings()):
             for source in each.sources:
-                if not is_stream_of_massive(source, each.kind, each.timeframe, each.asset):
+                if not is_stream(each, source):
                     by_source.setdefault(source, []).append(each)
         down = await self._loader.store.read_down(by_source)
         self._trials = {name: each for name, each in self._trials.items() if name in down}

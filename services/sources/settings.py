@@ -218,6 +218,10 @@ class SeriesEntry(ServiceConfig):
     stream: bool = True
     """Whether minutes come over the stream of the first source in `from` that has one, as `binance` has; what
     is missing is asked for. Example: `false`."""
+    separate: bool = False
+    """Whether the bars of its one source are kept for themselves, beside the normal series of the symbol: for
+    voters of `signals` that are held to that source. They are asked for, and never come over a stream.
+    Example: `true`."""
 
     @model_validator(mode="after")
     def _has_symbols(self) -> Self:
@@ -228,6 +232,10 @@ class SeriesEntry(ServiceConfig):
             raise ValueError("from: names a source twice")
         if self.kind is RecordKind.ACTIONS and self.asset is not AssetClass.STOCKS:
             raise ValueError("kind: only stocks have actions")
+        if self.separate and self.kind is not RecordKind.BARS:
+            raise ValueError("separate: only bars are kept by source")
+        if self.separate and len(self.sources) > 1:
+            raise ValueError("separate: needs one source in `from`, whose bars these are")
         return self
 
     def find_session(self, symbol: str) -> str:
@@ -388,7 +396,7 @@ class SourcesSettings(ServiceConfig):
             return frozenset()
 
     endpoints: Annotated[tuple[SeriesEntry, ...], Field(max_length=MAX_SERIES)] = ()
-    """The series; each symbol, kind and timeframe once."""
+    """The series; each symbol, kind and timeframe once, and once more of each source that is `separate`."""
     settings: WorkSettings = WorkSettings()
     """How they are loaded."""
 
@@ -415,11 +423,12 @@ class SourcesSettings(ServiceConfig):
     @model_validator(mode="after")
     def _series_are_unique(self) -> Self:
         """Raise ValueError if two entries have the same series, or there are too many."""
-        seen: dict[tuple[str, RecordKind, str], int] = {}
+        seen: dict[tuple[str, RecordKind, str, str], int] = {}
         for number, entry in enumerate(self.endpoints):
             timeframe = entry.timeframe if entry.kind is RecordKind.BARS else ""
+            own = entry.sources[0] if entry.separate else ""
             for symbol, times in Counter(entry.all_symbols).items():
-                first = seen.setdefault((symbol, entry.kind, timeframe), number)
+                first = seen.setdefault((symbol, entry.kind, timeframe, own), number)
                 if first != number or times > 1:
                     raise ValueError(
                         f"endpoints[{number}]: {symbol} is a series of endpoints[{first}] already"
@@ -502,7 +511,7 @@ class SourcesSettings(ServiceConfig):
             if is_minutes and isinstance(kept_days, int | float) and entry.days >= kept_days:
                 why = f"bars takes minutes of {kept_days:g} days: set its `revise_days` above {entry.days:g}"
                 yield ("endpoints", number, "history_days"), why
-            if entry.kind in (RecordKind.BARS, RecordKind.QUOTES):
+            if entry.kind in (RecordKind.BARS, RecordKind.QUOTES) and not entry.separate:
                 brought.update(entry.all_symbols)
         others = {svc: each for svc, each in truth.services.items() if svc != "sources"}
         writers = {svc: each for svc, each in others.items() if stream in each.access_points.publish_to}
@@ -527,7 +536,7 @@ class SourcesSettings(ServiceConfig):
         entries = [
             (number, entry)
             for number, entry in enumerate(self.endpoints)
-            if entry.kind is RecordKind.BARS and entry.asset is AssetClass.STOCKS
+            if entry.kind is RecordKind.BARS and entry.asset is AssetClass.STOCKS and not entry.separate
         ]
         others = {*self.settings.disabled, *list_left_out(bars)}
         others.update(symbol for _, each in entries if each.timeframe == "1d" for symbol in each.all_symbols)
@@ -563,7 +572,7 @@ class SourcesSettings(ServiceConfig):
         """Yield a warning for a stock whose minutes are of another kind of prices than its days."""
         first: dict[str, tuple[int, frozenset[Adjustment]]] = {}
         for number, entry in enumerate(self.endpoints):
-            if entry.kind is not RecordKind.BARS or entry.asset is not AssetClass.STOCKS:
+            if entry.kind is not RecordKind.BARS or entry.asset is not AssetClass.STOCKS or entry.separate:
                 continue
             found = next((each for _, each in _list_adjustments(entry)), None)
             for symbol in entry.all_symbols if found else ():
@@ -602,7 +611,8 @@ class SourcesSettings(ServiceConfig):
             timeframe = entry.timeframe if entry.kind is RecordKind.BARS else ""
             for at, name in enumerate(entry.sources):
                 source = catalog.get(name)
-                if source is None or is_stream_of_massive(name, entry.kind, timeframe, entry.asset):
+                is_stream = is_stream_of_massive(name, entry.kind, timeframe, entry.asset)
+                if source is None or (is_stream and not entry.separate):
                     continue
                 if next(source.find_endpoints(entry.kind, entry.asset, symbol, timeframe), None) is None:
                     what = f"{entry.kind} of {entry.asset}{timeframe and f' in {timeframe}'}"

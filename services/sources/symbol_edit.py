@@ -52,7 +52,7 @@ def add_symbol(text: str, new: NewSymbol) -> str:
         )
     model = _find_model(entries, new)
     for number, entry in enumerate(entries):
-        if model in _list_symbols([entry]):
+        if _is_model(entry, model):
             text = _add_to(text, number, entry, new.symbol)
     return text
 
@@ -81,7 +81,12 @@ def list_models(text: str, new: NewSymbol) -> list[dict[str, Any]]:
     """Return the entries with the series that a new symbol without sources of its own would get."""
     entries = _read_entries(text)
     model = _find_model(entries, new)
-    return [entry for entry in entries if model in _list_symbols([entry])]
+    return [entry for entry in entries if _is_model(entry, model)]
+
+
+def _is_model(entry: dict[str, Any], model: str) -> bool:
+    """Return True for a series of a symbol that others get as well; one kept by source costs its limits."""
+    return model in _list_symbols([entry]) and not entry.get("separate")
 
 
 def _find_model(entries: Sequence[dict[str, Any]], new: NewSymbol) -> str:

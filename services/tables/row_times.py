@@ -7,8 +7,8 @@ from services.tables.signals import SIGNAL_TABLES
 from services.tables.tables import TABLES
 
 TABLE_NAMES: Final = (
-    *("bars", "quotes", "observations", "observation_vintages", "actions", "indicators", "features"),
-    *("symbols", "universes", "sources", "source_health"),
+    *("bars", "source_bars", "quotes", "observations", "observation_vintages", "actions", "indicators"),
+    *("features", "symbols", "universes", "sources", "source_health"),
     *("downloads", "correlations", "correlated_days", "alert_log"),
     *("alert_counts", "incidents", "incident_events", "incident_evidence"),
     *SIGNAL_TABLES,

@@ -44,6 +44,7 @@ from services.market.records import (
     Record,
     RecordKind,
 )
+from services.market.separate import read_separate
 
 MAX_VALUES: Final = 300
 """The most indicators or features of one entry."""
@@ -129,7 +130,7 @@ Cells = tuple[Any, ...]
 
 
 class BarRow(NamedTuple):
-    """A row of `bars`."""
+    """A row of `bars` or of `source_bars`."""
 
     symbol: str
     timeframe: str
@@ -370,6 +371,13 @@ def make_bar_row(entry: bytes, fields: Fields) -> tuple[BarRow, SymbolRow]:
         to_stream_position(entry),
     )
     return row, SymbolRow(bar.symbol, asset, bar.start_ms, bar.start_ms, provenance.is_replay)
+
+
+def make_source_bar_row(entry: bytes, fields: Fields) -> tuple[BarRow, None]:
+    """Return the row of a bar of one source; what a symbol has in all is said by its other bars alone."""
+    plain, _, _ = read_separate(fields)
+    row, _ = make_bar_row(entry, plain)
+    return row, None
 
 
 def _read_bar_day(fields: Fields, bar: Bar) -> str | None:

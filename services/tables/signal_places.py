@@ -120,6 +120,30 @@ class SignalPlace(_PlacePart):
         name, vote = max(voted, key=lambda each: towards * _find_lean(each[1]))
         return f"{name}: {vote.reasons[0]}"
 
+    @property
+    def sentence(self) -> str:
+        """What was decided and why, as a sentence made by rule from the votes; never empty."""
+        if self.outcome == "signal":
+            kept = "stays" if self.before == self.side else "is now"
+            score = "" if self.score is None else f", with a score of {self.score}"
+            voted = f"{self.voted} of {len(self.votes)} voters voted{score}"
+            most = f"; what weighs most is {self.reason}" if self.reason else ""
+            return f"{self.symbol} {kept} {self.side}: {voted}{most}."
+        if self.outcome == "abstained":
+            absent = ", ".join(
+                f"{name} ({one.abstained or 'no numbers'})"
+                for name, one in self.votes.items()
+                if not one.has_voted
+            )
+            without = f"; without a vote: {absent}" if absent else ""
+            return f"{self.symbol} has no signal: {self.why or 'too few voted'}{without}."
+        since = "" if self.since is None else f" since tick {self.since}"
+        if self.outcome == "closed":
+            return f"The market of {self.symbol} is closed{since}."
+        if self.outcome == "unchanged":
+            return f"{self.symbol} is unchanged{since}."
+        return f"{self.symbol} could not be decided: {self.why or 'no reason is named'}."
+
 
 def _find_lean(vote: PlacedVote) -> float:
     weight = 1.0 if vote.weight is None else float(vote.weight)

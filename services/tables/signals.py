@@ -29,10 +29,10 @@ SIGNALS: Final = "signals"
 """The name of the service."""
 SIGNAL_TABLES: Final = (
     *("signal_epochs", "signal_log", "signal_symbols", "signals", "signal_nodes"),
-    *("signal_checkpoints", "signal_cosignatures"),
+    *("signal_checkpoints", "signal_cosignatures", "signal_wordings", "signal_rules"),
 )
 """The tables of signals: their rows are added by it alone, and never changed."""
-EXPLAINING_TABLES: Final = ("bars", "symbols")
+EXPLAINING_TABLES: Final = ("bars", "source_bars", "symbols")
 """The tables of archive of which signals recomputes a place."""
 OUTCOMES: Final = ("signal", "unchanged", "closed", "abstained", "failed")
 SIDES: Final = ("long", "short", "flat")

@@ -22,6 +22,7 @@ from marketswarm.keys import (
     MARKET_QUOTES,
     MEDIC_EVIDENCE,
     MEDIC_INCIDENTS,
+    SOURCE_BARS,
 )
 from services.market.actions import find_day
 from services.market.computed import FEATURE_NAMES, INDICATOR_NAMES
@@ -232,6 +233,10 @@ def _find_type(hint: Any) -> ColumnType:
 
 
 BAR_TABLE: Final = TableSchema("bars", rows.BarRow, ("symbol", "timeframe", "start"), _BY_REV)
+SOURCE_BAR_TABLE: Final = TableSchema(
+    "source_bars", rows.BarRow, ("symbol", "timeframe", "start", "source"), _BY_REV
+)
+"""The bars that are loaded from one source for itself, beside those of the symbol in `bars`."""
 QUOTE_TABLE: Final = TableSchema("quotes", rows.QuoteRow, ("symbol", "at", "source"), _BY_ANSWER)
 OBSERVATION_TABLE: Final = TableSchema(
     "observations",
@@ -273,6 +278,7 @@ SYMBOL_TABLE: Final = TableSchema(
 )
 STREAMS: Final[dict[str, tuple[TableSchema, RowMaker]]] = {
     CHECKED_BARS: (BAR_TABLE, rows.make_bar_row),
+    SOURCE_BARS: (SOURCE_BAR_TABLE, rows.make_source_bar_row),
     INDICATORS: (INDICATOR_TABLE, rows.make_indicator_row),
     FEATURES: (FEATURE_TABLE, rows.make_feature_row),
     MARKET_QUOTES: (QUOTE_TABLE, rows.make_quote_row),

@@ -7,12 +7,15 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from services.signals import verify
+from services.signals.consensus.consensus import UNIT
+from services.signals.cycle.tick_rules import encode_rules
 from services.signals.log.checkpoint import Checkpoint
 from services.signals.log.entries import make_key_change
 from services.signals.log.merkle import hash_entry, hash_span, split_span
@@ -25,7 +28,7 @@ from services.signals.store.checkpoints import CheckpointTables
 from services.signals.store.database import LogMovedError, SignalDatabase
 from services.signals.store.writer import SignalWriter
 from support.audited_log import BEGIN_MS, CYCLE_MS, ORIGIN, AuditedLog, play_ticks, store_log
-from support.decided_places import SYMBOL, VOTERS, WEIGHTS, play
+from support.decided_places import RULES, SYMBOL, VOTERS, WEIGHTS, play
 from support.witness_rig import WitnessRig
 
 SYMBOLS = ("AAPL", "BTC/USD", "MSFT", "SPY", "XLF")
@@ -306,7 +309,8 @@ async def test_a_key_is_changed_beside_a_leader_and_an_old_or_a_strange_one_is_r
 async def test_a_stored_signal_is_explained_by_the_bars_of_the_archive(connection, archive_url, tmp_path):
     content, at_ms, bars, _ = play(5)
     log = AuditedLog((SYMBOL,))
-    log.add_tick()
+    weights = {name: weight * UNIT for name, weight in WEIGHTS.items()}
+    log.add_tick(rules=encode_rules(replace(RULES, consensus=replace(RULES.consensus, weights=weights))))
     place = json.loads(content)
     cells = [place.get(name) for name in ("side", "score", "confidence", "conflict", "participation")]
     at = datetime.fromtimestamp(at_ms / 1000, UTC)
@@ -321,7 +325,13 @@ async def test_a_stored_signal_is_explained_by_the_bars_of_the_archive(connectio
     )
     truth = tmp_path / "truth.json"
     truth.write_text(json.dumps(make_truth()))
-    words = ("signals", "explain", hash_entry(content).hex(), "--truth", "truth.json")
+    alone = ("signals", "explain", hash_entry(content).hex())
+    words = (*alone, "--truth", "truth.json")
+    by_then = run(*alone, url=archive_url, cwd=tmp_path)
+    assert (by_then.returncode, by_then.stderr) == (0, ""), "no fleet is asked"
+    assert by_then.stdout.endswith("same: recomputed to the same bytes\n")
+    assert "a side begins at 0.100000000000 and ends below 0.050000000000" in by_then.stdout
+    assert {"weight", "40.000000000000"} <= set(by_then.stdout.split())
     same = run(*words, url=archive_url, cwd=tmp_path)
     assert (same.returncode, same.stderr) == (0, "")
     assert same.stdout.endswith("same: recomputed to the same bytes\n")
@@ -334,6 +344,7 @@ async def test_a_stored_signal_is_explained_by_the_bars_of_the_archive(connectio
     await connection.execute("DELETE FROM bars")
     gone = run(*words, "--json", url=archive_url, cwd=tmp_path)
     assert (gone.returncode, json.loads(gone.stdout)["result"]) == (3, "bars_gone")
+    assert json.loads(gone.stdout)["rules"]["weights"]["trend"] == "40.000000000000"
     none = run("signals", "explain", "0" * 64, url=archive_url, cwd=tmp_path)
     assert (none.returncode, "there is no signal" in none.stderr) == (2, True)
 

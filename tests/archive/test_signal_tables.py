@@ -46,6 +46,8 @@ ADDED = {
     "signal_nodes": "INSERT INTO signal_nodes VALUES (0, 0, sha256(''))",
     "signal_checkpoints": "INSERT INTO signal_checkpoints VALUES (1, now(), 'note')",
     "signal_cosignatures": "INSERT INTO signal_cosignatures VALUES (1, 'witness', now(), 'line')",
+    "signal_wordings": "INSERT INTO signal_wordings VALUES (1, 'SPY', now(), 'grok-4', 'it rises')",
+    "signal_rules": "INSERT INTO signal_rules VALUES (sha256(''), '{}')",
 }
 """By table, in the order in which they can be added, a row."""
 CHANGES = {
@@ -56,6 +58,8 @@ CHANGES = {
     "signal_nodes": "hash = sha256('a')",
     "signal_checkpoints": "note = 'another'",
     "signal_cosignatures": "line = 'another'",
+    "signal_wordings": "text = 'another'",
+    "signal_rules": "rules = '{\"a\":1}'",
 }
 """By table, what would be changed of it."""
 

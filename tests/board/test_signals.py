@@ -18,13 +18,14 @@ import services.board.signals
 from marketswarm.cli.board_reading import read_board
 from marketswarm.cli.findings import Level, judge_board
 from marketswarm.fleet.log_witness import OWN_WITNESS
-from marketswarm.keys import SIGNALS_LOG, SIGNALS_SHADOW
+from marketswarm.keys import SIGNALS_LOG, SIGNALS_SHADOW, SIGNALS_WITNESS
 from services.board.fleet.probe_pictures import FILTERS as PROBE_FILTERS
 from services.board.fleet.words import FILTERS
 from services.board.market.pictures import FILTERS as MARKET_FILTERS
 from services.board.market.price_cells import make_cells
 from services.board.operations.signal_health import CHECKPOINT, GAP, SIGNAL_PARTS, TICK, WITNESS
 from services.board.signals.words import FILTERS as SIGNAL_FILTERS
+from services.tables.signal_witness import WitnessReport
 from support.market_board import open_market, publishes, run_apart
 from support.postgres import Postgres
 from support.rig.browser import PHONE, find_violations, needs_chromium
@@ -41,6 +42,7 @@ from support.signal_rows import (
     make_tick,
     publish,
     seed_signals,
+    word_signal,
     write_places,
 )
 from support.waiting import until
@@ -48,6 +50,8 @@ from support.waiting import until
 HURT = "<script>window.hurt = 1</script><img src=x onerror='window.hurt = 1'>"
 BIDI = "up\u202edown \x1b[31m\x07red \u2028 \x00nul"
 HOSTILE = {**VOTES, "trend": {**VOTES["trend"], "reasons": [HURT, BIDI, "r" * 20_000]}}
+WORDED = "SPY is long because its short mean is above the long one."
+HURT_WORDED = "<b>short</b> \u202e\x1b[2J <script>window.hurt = 1</script>"
 FORMULA = {**VOTES, "trend": {**VOTES["trend"], "reasons": ["=HYPERLINK(1)"]}}
 TICKS = (
     make_tick(1, make_content("EUR/USD", 1), make_content("SPY", 1)),
@@ -65,6 +69,8 @@ IDS = {(tick.number, row.symbol): row.ident for tick in TICKS for row in make_ro
 def archive(postgres):
     url = run_apart(postgres.new_archive)
     run_apart(asyncio.run, seed_signals(url, TICKS, cosigned=COSIGNED))
+    run_apart(asyncio.run, word_signal(url, 1, "SPY", WORDED))
+    run_apart(asyncio.run, word_signal(url, 3, "QQQ", HURT_WORDED, "<i>\x1bm"))
     return url
 
 
@@ -91,6 +97,21 @@ def test_the_health_has_the_ends_of_the_log_and_doctor_reads_them(market, tmp_pa
     levels = {each.about: each.level for each in judge_board(asyncio.run(read_board(tmp_path)))}
     read = [levels[about] for about in ("signals", "checkpoint", "witness", "gap")]
     assert read == [Level.WRONG, Level.RIGHT, Level.RIGHT, Level.RIGHT]
+
+
+def test_a_witness_that_refuses_is_a_red_line_whoever_named_it(market):
+    """The truth of this fleet names none, so signals alone knows that there is one."""
+
+    def read():
+        part = market.get("/health").json()["parts"][WITNESS]
+        return part["status"], part["why"]
+
+    market.client.set(SIGNALS_WITNESS, WitnessReport(named=True, reason="bad_proof", refused=True).encode())
+    try:
+        until(lambda: read() == ("degraded", "the witness refuses: bad_proof"), what="the health to say it")
+    finally:
+        market.client.delete(SIGNALS_WITNESS)
+    until(lambda: read() == ("ok", None), what="the health to forget it")
 
 
 def ask(market, path="", **params):
@@ -229,6 +250,30 @@ def test_a_signal_has_its_votes_the_sum_and_the_text_of_its_id(market):
     assert one["sum"] == {"score": SCORE, "conflict": CONFLICT, "adds_up": True, "weights_of": "place"}
     assert ask(market, f"/{IDS[2, 'SPY']}").json()["signal"]["sum"]["adds_up"] is False
     assert (one["made_by"]["truth"], one["made_by"]["consensus"], one["bars"]["count"]) == ("7", "6.0", 30)
+
+
+def test_a_signal_has_its_sentence_by_rule_and_how_a_model_worded_it(market):
+    one, plain = (ask(market, f"/{IDS[key]}").json()["signal"] for key in ((1, "SPY"), (2, "SPY")))
+    assert one["sentence"].startswith("SPY is now long: 3 of 4 voters voted, with a score of 0.415294117647;")
+    assert (one["wording"]["text"], one["wording"]["model"]) == (WORDED, "grok-4")
+    assert one["wording"]["at"] > NOW_MS - 60_000
+    assert plain["wording"] is None
+    assert plain["sentence"].startswith("SPY ")
+    page = market.get(f"/market/signals/{IDS[1, 'SPY']}").text
+    assert f"“{WORDED}”" in page
+    assert "worded by grok-4" in page
+    assert "worded by" not in market.get(f"/market/signals/{IDS[2, 'SPY']}").text
+
+
+def test_a_wording_is_text_whatever_a_model_said(market):
+    one = ask(market, f"/{IDS[3, 'QQQ']}").json()["signal"]
+    assert one["wording"]["text"].isprintable()
+    assert one["wording"]["model"] == r"<i>\x1bm"
+    page = market.get(f"/market/signals/{IDS[3, 'QQQ']}").text
+    assert "&lt;b&gt;short" in page
+    assert "<b>short" not in page
+    assert "worded by &lt;i&gt;" in page
+    assert "\u202e" not in page
 
 
 def test_an_answer_that_did_not_change_is_not_sent_again(market):

@@ -406,8 +406,11 @@ def test_no_password_ends_silences_or_misleads_another_program(fleet):
 @pytest.mark.timeout(1800)
 @pytest.mark.nightly("test_no_password_ends_silences_or_misleads_another_program writes some of these values")
 @pytest.mark.parametrize("turn", [0, 1])
-def test_no_password_does_so_with_many_values_and_the_largest(fleet, turn):
-    problems, extent = Problems(), Extent(most=200, keys=10, big=LARGEST)
+@pytest.mark.parametrize(
+    "extent", [Extent(most=200, keys=10), Extent(big=LARGEST)], ids=["many values", "the largest"]
+)
+def test_no_password_does_so_with_more_values_and_larger_ones(fleet, extent, turn):
+    problems = Problems()
     attack_one_by_one(fleet, problems, turns=[(turn,)], extent=extent, prove_every=4)
     restart_with_all(fleet, problems, turn, extent)
     problems.require_none()

@@ -15,11 +15,18 @@ from services.market.entries import encode_entry
 from services.market.records import MINUTE_MS, ActionKind, AssetClass, Bar, CorporateAction, Provenance
 from services.signals.consensus.consensus import format_number
 from services.signals.cycle.correlations import CommonVotes, list_opinions, name_pairs
+from services.signals.key_file import make_key_file
+from services.signals.log.note import SignatureKind
 from services.signals.store.database import SignalDatabase
+from services.tables.signal_witness import WitnessReport, parse_witness_report
+from services.tables.signal_wordings import parse_wording_fields
 from services.tables.signals import parse_signal_fields
 from support.fixtures import opened
 from support.postgres import query
+from support.rig.process import free_port
+from support.rig.receiver import Answer, Receiver
 from support.scenes.agent import Scene, seed
+from support.scenes.votes import complete
 from support.signal_log import check_log
 from support.waiting import auntil, until
 
@@ -207,6 +214,54 @@ def test_a_reseed_counts_from_the_next_tick_on(scene):
     assert set(orjson.loads(scene.rows()[-1][-1])["votes"]) == {"trend", "volume"}
     assert orjson.loads(scene.ticks()[-1][3])["truth"] == "2"
     scene.assert_whole()
+    stored = dict(query(scene.database_url, "select encode(digest, 'hex'), rules from signal_rules"))
+    first, last = (orjson.loads(stored[orjson.loads(scene.ticks()[n][3])["rules"]]) for n in (0, -1))
+    assert set(first["weights"]) == set(VOTERS)
+    assert last["weights"] == {"trend": "1.000000000000", "volume": "1.000000000000"}
+    assert len(stored) == 2, "each is stored once"
+
+
+def test_a_model_words_what_changed_and_its_log_is_the_same_whatever_it_says(scene):
+    with Receiver() as model:
+        model.always = complete(orjson.dumps({"side": "long", "sentence": "<b>up\u202e</b>\n2 x 9 = 18"}))
+        wording = {"url": f"http://127.0.0.1:{model.port}/v1", "model": "grok-4"}
+        seed(scene.buses, truth(MANY, wording={**wording, "at_once": 20, "calls_per_cycle": 20}), 1)
+        scene.publish(40, MANY)
+        scene.module("services.signals")
+        words = "select tick, symbol, model, text from signal_wordings order by tick, symbol"
+        worded = until(lambda: query(scene.database_url, words), 60, lambda: f"a wording; {scene.programs}")
+        model.always = Answer(hang=True)
+        before = scene.last_tick()
+        scene.publish(1, MANY, 0.05)
+        scene.wait_for_tick(before + 3)  # no tick waits for it
+    sides = {(row[0], row[1]): row[4] for row in scene.rows()}
+    before = {(row[0], row[1]): orjson.loads(row[-1])["before"] for row in scene.rows()}
+    for tick, symbol, name, text in worded:
+        assert (name, text) == ("grok-4", "<b>up </b> 2 x 9 = 18")
+        assert (sides[tick, symbol], before[tick, symbol]) == ("long", "flat"), "no other side was taken"
+    entries = [parse_wording_fields(fields) for _, fields in scene.client.xrange("signals:wordings")]
+    assert {(one.tick, one.symbol) for one in entries} >= {row[:2] for row in worded}
+    assert {one.id for one in entries} <= {row[5] for row in scene.rows()}
+    scene.assert_whole()
+
+
+def test_a_witness_that_only_the_environment_names_is_known_on_the_bus(scene, tmp_path):
+    make_key_file(tmp_path / "log.key", "test/signals", SignatureKind.ED25519)
+    witness = make_key_file(tmp_path / "witness.key", "test/witness", SignatureKind.COSIGNATURE)
+    scene.env |= {
+        "SIGNALS_LOG_KEY_FILE": str(tmp_path / "log.key"),
+        "SIGNALS_WITNESS_URL": f"http://127.0.0.1:{free_port()}",
+        "SIGNALS_WITNESS_KEY": str(witness),
+    }
+    seed(scene.buses, truth(origin="test/signals", checkpoint_sec=1), 1)
+    scene.publish(40)
+    scene.module("services.signals")
+    silent = WitnessReport(named=True, reason="away")
+
+    def read():
+        return parse_witness_report(scene.client.get("signals:witness"))
+
+    until(lambda: read() == silent, 60, lambda: f"a silent witness, not {read()}; {scene.programs}")
 
 
 def test_the_other_instance_goes_on_when_the_leader_is_killed(scene):

@@ -211,6 +211,36 @@ def test_a_source_that_breaks_is_replaced_at_once_missed_and_takes_its_place_aga
     ]
 
 
+def test_each_source_is_loaded_for_itself_beside_the_cascade_and_one_that_fails_ends_no_other(scene):
+    own = [bitcoin(**{"from": [name], "separate": True, "critical": False}) for name in scene.urls]
+    names = {"BTC/USD": "kraken"} | {f"BTC/USD@{name}": name for name in scene.urls}
+
+    def count():
+        return Counter((bar["sym"], bar["source"]) for bar in scene.bars())
+
+    scene.wish(bitcoin(), *own)
+    agent = scene.sources()
+    until(lambda: set(count()) == set(names.items()), what=scene.told)
+    states = {name: scene.state(f"{SERIES}@{name}") for name in scene.urls}
+    assert {name: state["serving"] for name, state in states.items()} == {name: name for name in scene.urls}
+    until(lambda: len(set(count().values())) == 1, what=lambda: str(count()))
+    agent.kill()
+    scene.kraken.refusal = Answer(500)
+    scene.sources()
+    scene.served_by("binance_us")  # of the cascade
+    until(
+        lambda: (
+            scene.state(f"{SERIES}@kraken")["attempts"]["kraken"]["verdict"] in ("failed", "breaker_open")
+        ),
+        what=scene.told,
+    )
+    assert scene.state(f"{SERIES}@binance_us")["status"] == "fresh"
+    assert max(Counter((bar["sym"], bar["start"]) for bar in scene.bars()).values()) == 1, "after a restart"
+    # a truth without these series forgets them
+    scene.wish(bitcoin())
+    until(lambda: not scene.state(f"{SERIES}@binance_us"), what=scene.told)
+
+
 def test_an_operator_takes_a_source_out_of_service_and_into_it_again(scene):
     scene.wish()
     scene.sources()

@@ -49,7 +49,13 @@ class AuditedLog:
     def find_time(self) -> datetime:
         return datetime.fromtimestamp((BEGIN_MS + CYCLE_MS * self.tick) / 1000, UTC)
 
-    def add_tick(self, changed: Iterable[str] = (), closing: Iterable[str] = (), side: str = "long") -> None:
+    def add_tick(
+        self,
+        changed: Iterable[str] = (),
+        closing: Iterable[str] = (),
+        side: str = "long",
+        rules: bytes | None = None,
+    ) -> None:
         """Add a tick at which some symbols have a new signal, and the market of others closes."""
         self.tick += 1
         new = {each: self._signal(each, side) for each in changed}
@@ -59,6 +65,8 @@ class AuditedLog:
         texts = {each: new.get(each) or self.following[each] for each in self.symbols}
         places = join_places(texts)
         self._add_symbols(places)
+        if rules is not None:
+            self.add_row("signal_rules", hash_entry(rules), rules.decode())
         for symbol, text in new.items():
             outcome = "closed" if b'"closed"' in text else "signal"
             cells = (side, "0.5", "0.5", "0", "1") if outcome == "signal" else (None,) * 5
@@ -68,7 +76,8 @@ class AuditedLog:
             self.last[symbol] = self.tick, outcome
             self.following[symbol] = make_following(symbol, outcome, self.tick)
         at_ms = BEGIN_MS + CYCLE_MS * self.tick
-        self.add_entry("tick", make_tick(self.size, self.tick, at_ms, places, **AS_MADE), self.tick)
+        entry = make_tick(self.size, self.tick, at_ms, places, **AS_MADE, rules=rules)
+        self.add_entry("tick", entry, self.tick)
 
     def add_gap(self, count: int) -> None:
         first, self.tick = self.tick + 1, self.tick + count
@@ -127,5 +136,5 @@ async def store_log(connection: Any, log: AuditedLog) -> None:
 
 _ORDER = (
     *("signal_log", "signal_symbols", "signals", "signal_nodes"),
-    *("signal_checkpoints", "signal_cosignatures"),
+    *("signal_checkpoints", "signal_cosignatures", "signal_rules"),
 )

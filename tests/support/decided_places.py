@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from services.market.entries import encode_entry
 from services.market.records import AssetClass, Bar, Provenance
+from services.market.separate import join_source
 from services.signals.consensus.consensus import UNIT, Abstention, ConsensusRules, SignalSide
 from services.signals.cycle.decide import BarVoter, TickRules, decide_tick, vote_by_rules
 from services.signals.cycle.market import MarketBars
@@ -26,12 +27,25 @@ RULES = TickRules(
 CORRELATIONS = {frozenset(("trend", "breakout")): UNIT // 3}
 
 
-def play(seed: int, count: int = 80, *, replay=False, timeframe="1m", length=1):
-    """Return a place that the cycle decided by chance, its wall time, and the bars that were archived."""
+def play(seed: int, count: int = 80, *, replay=False, timeframe="1m", length=1, separate=None):
+    """Return a place that the cycle decided by chance, its wall time, and the bars that were archived.
+
+    With `separate` the voter that is held to `two` has bars of its own, up to so many before the end: they
+    are said to be of `own`.
+    """
     chance = random.Random(seed)
     rules = replace(RULES, thrift=ThriftRules(timeframe, 0.005))
-    market = MarketBars(timeframe, (SYMBOL,), frozenset({"two"}))
+    apart = () if separate is None else {(SYMBOL, "two")}
+    market = MarketBars(timeframe, (SYMBOL,), frozenset({"two"}), apart)
     close, bars = 100.0, []
+    for number in range(0 if separate is None else count):
+        start_ms, price = START + (number - separate) * MINUTE * length, round(90 + chance.random(), 4)
+        bar = Bar(SYMBOL, timeframe, start_ms, price, price + 0.5, price - 0.5, price, volume=3.0)
+        fields = {**encode_entry(bar, AssetClass.CRYPTO, Provenance("two")), "final": "1"}
+        fields["sym"] = join_source(SYMBOL, "two")
+        now_ms = start_ms + 3 * MINUTE * length
+        market.take_separate({k.encode(): str(v).encode() for k, v in fields.items()}, now_ms)
+        bars.append(StoredBar(start_ms, price, bar.high, bar.low, price, 3.0, "own", is_replay=False))
     for number in range(count):
         close = round(close * (1 + chance.gauss(0, 0.004)), 4)
         start_ms = START + number * MINUTE * length

@@ -174,6 +174,8 @@ MARKET_DONE = {
         HSET signals:account:grok:0123456789abcdef a 1
         INCR signals:budget:grok
         SET signals:shadow {}
+        SET signals:witness {}
+        XADD signals:wordings MAXLEN ~ 1000 * a b
     """,
     (SYSTEM, "healer"): """
         XREAD STREAMS signals:alerts 0
@@ -183,6 +185,8 @@ MARKET_DONE = {
     (MARKET, "operator"): """
         XREVRANGE signals:log + -
         XREAD STREAMS signals:log 0
+        XREAD STREAMS signals:wordings 0
+        XREVRANGE signals:wordings + - COUNT 1
         GET quotes:SPY
         GET chart:SPY:1m
         GET observations:US.CPI
@@ -203,6 +207,7 @@ MARKET_DONE = {
         XREAD STREAMS signals:log 0
         XREVRANGE signals:log + -
         GETRANGE signals:shadow 0 65536
+        GETRANGE signals:witness 0 1024
         SET quotes:SPY {}
     """,
 }

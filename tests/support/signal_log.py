@@ -52,7 +52,13 @@ class TickMaker:
         self.tick = state.last_tick
         self._followed = {symbol: (row.tick, row.outcome) for symbol, row in state.last.items()}
 
-    def make(self, number: int, changed: dict[str, bytes], symbols: tuple[str, ...] = SYMBOLS) -> TickToWrite:
+    def make(
+        self,
+        number: int,
+        changed: dict[str, bytes],
+        symbols: tuple[str, ...] = SYMBOLS,
+        rules: bytes | None = None,
+    ) -> TickToWrite:
         """Return the next tick, entry `number` of the log; `changed` are the places that are stored."""
         self.tick += 1
         at_ms = START_MS + 5000 * self.tick
@@ -66,13 +72,13 @@ class TickMaker:
                 following = PlaceOutcome.CLOSED if outcome == "closed" else PlaceOutcome.UNCHANGED
                 places[symbol] = make_place(symbol, following, since=since)
         joined = join_places(places)
-        entry = make_tick(number, self.tick, at_ms, joined, code="1", truth="2", consensus="6.0")
+        entry = make_tick(number, self.tick, at_ms, joined, code="1", truth="2", consensus="6.0", rules=rules)
         rows = [
             make_row(self.tick, place, at_ms, joined.texts[place])
             for place, symbol in enumerate(joined.symbols)
             if symbol in changed
         ]
-        return TickToWrite(self.tick, at_ms, entry, joined.symbols, rows)
+        return TickToWrite(self.tick, at_ms, entry, joined.symbols, rows, rules)
 
     def make_random(self, number: int, random: Random) -> TickToWrite:
         """Return a tick in which chance changes some places, and all that nothing is known of."""

@@ -57,6 +57,8 @@ class Tick:
     number: int
     at_ms: int
     contents: tuple[dict[str, Any], ...]
+    rules: bytes | None = None
+    """The text of the rules that its entry names; None: it names none."""
 
 
 def make_content(symbol: str, tick: int, side: str | None = "long", **more: Any) -> dict[str, Any]:
@@ -101,8 +103,14 @@ async def seed_signals(url: str, ticks: Sequence[Tick], *, cosigned: int = 0, fi
         epochs = await connection.fetchval("select count(*) from signal_epochs")
         await connection.execute("insert into signal_epochs values ($1, now(), $2)", epochs + 1, "signals-1")
         for n, tick in enumerate(ticks, first):
+            named: dict[str, str] = {}
+            if tick.rules is not None:
+                digest = sha256(b"\x00" + tick.rules)
+                named["rules"] = digest.hexdigest()
+                sql = "insert into signal_rules values ($1, $2) on conflict do nothing"
+                await connection.execute(sql, digest.digest(), tick.rules.decode())
             entry = orjson.dumps(
-                {"v": 1, "kind": "tick", "tick": tick.number, "places": 4, **ORIGIN}
+                {"v": 1, "kind": "tick", "tick": tick.number, "places": 4, **ORIGIN, **named}
             ).decode()
             await connection.execute(
                 "insert into signal_log values ($1, 'tick', $2, $3, $4, $5)",
@@ -111,6 +119,16 @@ async def seed_signals(url: str, ticks: Sequence[Tick], *, cosigned: int = 0, fi
             await write_places(connection, make_rows(tick))
         if cosigned:
             await cosign(connection, cosigned)
+    finally:
+        await connection.close()
+
+
+async def word_signal(url: str, tick: int, symbol: str, text: str, model: str = "grok-4") -> None:
+    """Store how a model worded a signal, as it is: the text may be anything."""
+    connection = await asyncpg.connect(url)
+    try:
+        sql = "insert into signal_wordings values ($1, $2, now(), $3, $4)"
+        await connection.execute(sql, tick, symbol, model, text)
     finally:
         await connection.close()
 

@@ -312,7 +312,7 @@ class MarketFeed:
         if broken and not self.states.broken:
             log.warning("market.states_invalid", states=broken)
         by_symbol: dict[str, tuple[StoredSeries, ...]] = {}
-        for one in series:
+        for one in (each for each in series if not each.is_separate):
             by_symbol[one.symbol] = (*by_symbol.get(one.symbol, ()), one)
         known = {one.id: one for one in self.states.series}
         for one in series:

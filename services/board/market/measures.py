@@ -194,6 +194,5 @@ async def read_quality(market: Market, symbols: Sequence[str], days: int) -> Mea
 
 def list_minute_symbols(market: Market) -> list[str]:
     """Return by name the symbols of which the truth has minutes loaded."""
-    return sorted(
-        {one.symbol for one in market.states.series if one.kind == "bars" and one.timeframe == "1m"}
-    )
+    series = (one for one in market.states.series if not one.is_separate)
+    return sorted({one.symbol for one in series if one.kind == "bars" and one.timeframe == "1m"})

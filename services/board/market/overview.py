@@ -309,7 +309,7 @@ def list_groups(states: MarketStates) -> list[str]:
 
     A group of economic series alone is on the page of the economy, unless it has an address.
     """
-    shown = (one for one in states.series if one.kind != ACTIONS)
+    shown = (one for one in states.series if one.kind != ACTIONS and not one.is_separate)
     names = {one.label for one in shown if one.kind != OBSERVATIONS or one.label in GROUPS}
     known = {name: index for index, name in enumerate(GROUPS)}
     return sorted(names, key=lambda name: (known.get(name, len(known)), name))
@@ -317,7 +317,7 @@ def list_groups(states: MarketStates) -> list[str]:
 
 def require_group(states: MarketStates, group: str) -> str:
     """Return a group that has an address, or that a series has. Raises QueryError with the nearest one."""
-    known = sorted({*GROUPS, *(one.label for one in states.series)})
+    known = sorted({*GROUPS, *(one.label for one in states.series if not one.is_separate)})
     if group not in known:
         raise QueryError(f"group: no series has it; {suggest_name(group, known, 'there are')}")
     return group

@@ -15,6 +15,7 @@ from marketswarm.bus.stored_values import MAX_EPOCH_SEC
 from marketswarm.text import escape_text
 from services.market.fields import MAX_MS, MIN_MS, SYMBOL
 from services.market.records import TIMEFRAMES
+from services.market.separate import SEPARATOR
 
 MAX_DIGITS: Final = 15
 MAX_STATES: Final = 20_000
@@ -75,6 +76,11 @@ class StoredSeries(_State):
     max_age_sec: Moment = 0.0
     replay: Flag = False
     attempts: Annotated[dict[Text, AttemptState], Field(max_length=50)] = Field(default_factory=dict)
+
+    @property
+    def is_separate(self) -> bool:
+        """Whether its bars are those of one source alone, which no page shows as the symbol's."""
+        return SEPARATOR in self.id
 
     @property
     def order(self) -> tuple[object, ...]:
@@ -217,7 +223,7 @@ def list_group(series: Iterable[StoredSeries], group: str) -> tuple[StoredSeries
     """Return one series for each symbol of a group: quotes, then bars of the shortest timeframe."""
     by_symbol: dict[str, list[StoredSeries]] = {}
     for one in series:
-        if one.label == group and one.kind != ACTIONS:
+        if one.label == group and one.kind != ACTIONS and not one.is_separate:
             by_symbol.setdefault(one.symbol, []).append(one)
     return tuple(pick_series(some) for some in by_symbol.values())
 

@@ -35,6 +35,7 @@ from services.board.operations.health import (
 )
 from services.board.operations.signal_health import SignalTimes, judge_no_signals, judge_signals
 from services.board.signals.signals import SignalBoard
+from services.tables.signal_witness import WitnessReport
 from services.tables.signals import SIGNALS, LogEnd, LogState
 
 REPORT_SEC: Final = 2.0
@@ -45,6 +46,7 @@ _MEMORY: Final = Path("/proc/self/statm")
 _PAGE_BYTES: Final = resource.getpagesize()
 
 Reports = tuple[BackupReport | None, DatabaseReport | None]
+ReadLog = tuple[LogState, LogEnd, WitnessReport | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ class HealthOverview:
         self._fleet, self._market, self._signals = fleet, market, signals
         self._begun_at = time.monotonic()
         self._reports = Cached[str, Reports](REPORT_SEC)
-        self._logs = Cached[str, tuple[LogState, LogEnd]](REPORT_SEC)
+        self._logs = Cached[str, ReadLog](REPORT_SEC)
 
     async def read(self) -> HealthAnswer:
         now = time.time()
@@ -136,15 +138,16 @@ class HealthOverview:
         if section is None:
             return judge_no_signals("the truth has no signals")
         try:
-            state, end = await self._logs.find("", self._read_log)
+            state, end, witness = await self._logs.find("", self._read_log)
         except DatabaseAwayError as error:  # the database is a part of its own
             return judge_no_signals(f"PostgreSQL does not say it: {error}")
-        return judge_signals(state, end, SignalTimes.read(section.settings), now)
+        return judge_signals(state, end, SignalTimes.read(section.settings), now, witness)
 
-    async def _read_log(self) -> tuple[LogState, LogEnd]:
+    async def _read_log(self) -> ReadLog:
         async with self._market.archive.limit_answer():
             reader = self._signals.reader
-            return await reader.read_log_state(), await reader.read_log_end()
+            state, end = await reader.read_log_state(), await reader.read_log_end()
+        return state, end, await self._signals.find_witness()
 
     async def _list_sources(self) -> dict[str, Any]:
         """Return which breakers are open, which sources are paused, and what is left of each limit."""

@@ -11,6 +11,7 @@ from typing import Any, Final
 from marketswarm.bus.stored_values import parse_count, parse_number, parse_object
 from marketswarm.text import escape_text
 from services.board.operations.health import HealthPart, PartStatus
+from services.tables.signal_witness import WitnessReport
 from services.tables.signals import MAX_PLACE_BYTES, LogEnd, LogState
 
 LATE_TICK_SEC: Final = 60.0
@@ -53,12 +54,19 @@ class SignalTimes:
         return max(UNSIGNED_SEC, LATE_CHECKPOINTS * self.checkpoint_sec)
 
 
-def judge_signals(state: LogState, end: LogEnd, times: SignalTimes, now: float) -> dict[str, HealthPart]:
-    """Return the parts of a log by their names; `now` is in epoch seconds."""
+def judge_signals(
+    state: LogState, end: LogEnd, times: SignalTimes, now: float, witness: WitnessReport | None = None
+) -> dict[str, HealthPart]:
+    """Return the parts of a log by their names; `now` is in epoch seconds.
+
+    `witness` is what signals says of its own: it may be named by the environment of signals alone.
+    """
+    if witness is not None:
+        times = replace(times, has_witness=times.has_witness or witness.named)
     return {
         TICK: _judge_tick(end, times, now),
         CHECKPOINT: _judge_checkpoint(state, times, now),
-        WITNESS: _judge_witness(state, times, now),
+        WITNESS: _add_reason(_judge_witness(state, times, now), witness),
         GAP: _judge_gap(end, now),
     }
 
@@ -93,6 +101,16 @@ def _judge_witness(state: LogState, times: SignalTimes, now: float) -> HealthPar
     left = (state.signed_size or 0) - state.cosigned_size
     part = HealthPart(PartStatus.OK, _find_age(state.cosigned_at, now), name=state.witness)
     return _judge_rest(part, left, "cosigned", times)
+
+
+def _add_reason(part: HealthPart, witness: WitnessReport | None) -> HealthPart:
+    """Return the part of the witness with how the last attempt ended; degraded at once by a refusal."""
+    if witness is None or witness.reason is None:
+        return part
+    if witness.refused:
+        return replace(part, status=PartStatus.DEGRADED, why=f"the witness refuses: {witness.reason}")
+    is_wrong = part.status is PartStatus.DEGRADED
+    return replace(part, why=f"{part.why}: {witness.reason}") if is_wrong else part
 
 
 def _judge_rest(part: HealthPart, left: int, word: str, times: SignalTimes) -> HealthPart:

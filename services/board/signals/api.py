@@ -73,9 +73,10 @@ def make_signal_api(board: SignalBoard) -> APIRouter:
         """Return the signals of a symbol, and all of its newest one; or all of the signal with an id.
 
         All of a signal are its votes, each with its reasons and what it added to the score, the bars that
-        they were made of, and its entry of the log (`n`). With its `content`, the id is the SHA-256 of a zero
-        byte and that text. `age_sec` counts from the cosignature, or from the signal if it has none, to this
-        answer. An id takes no parameters.
+        they were made of, and its entry of the log (`n`). `sentence` is the reason by rule, `wording` that of
+        a model, if one was asked: it is beside the log, and in no hash. With its `content`, the id is the
+        SHA-256 of a zero byte and that text. `age_sec` counts from the cosignature, or from the signal if it
+        has none, to this answer. An id takes no parameters.
         """
         if (ident := parse_signal_id(name)) is not None:
             if request.query_params:
@@ -100,8 +101,8 @@ async def _answer_signal(board: SignalBoard, ident: str) -> EncodedAnswer:
 
 
 async def _describe(board: SignalBoard, ident: str) -> dict[str, Any]:
-    view, made_by = await board.find_signal(ident)
-    return describe_signal(view, made_by, board.weigh(view), round(1000 * time.time()))
+    whole = await board.find_signal(ident)
+    return describe_signal(whole, board.weigh(whole), round(1000 * time.time()))
 
 
 def _answer_page(

@@ -6,8 +6,10 @@ import orjson
 from pydantic import ValidationError
 
 from services.board.market.archive_reader import ArchiveReader
-from services.board.signals.views import SignalView, TickOrigin, make_view
+from services.board.signals.views import SignalView, TickOrigin, WholeSignal, make_view
 from services.tables.rows import Cells
+from services.tables.signal_rules import SELECT_RULES, StoredRules, parse_stored_rules
+from services.tables.signal_wordings import SELECT_WORDING, Wording
 from services.tables.signals import (
     FIRST_COSIGNATURES,
     LOG_END,
@@ -36,14 +38,25 @@ class SignalReader:
             found = await self._archive.fetch(sql, *values)
             return await self._add_witnesses(found[::-1], as_of_ms)
 
-    async def read_signal(self, ident: str) -> tuple[SignalView, TickOrigin] | None:
-        """Return a signal by its id and what its tick says of itself; None if there is none."""
+    async def read_signal(self, ident: str) -> WholeSignal | None:
+        """Return a signal by its id, with its tick and its wording; None if there is none."""
         async with self._archive.limit_answer():
             views = await self._add_witnesses(await self._archive.fetch(SIGNAL_BY_ID, ident), None)
             if not views:
                 return None
-            entries = await self._archive.fetch(LOG_ENTRY, views[0].found.n)
-        return views[0], _parse_origin(entries)
+            found = views[0].found
+            entries = await self._archive.fetch(LOG_ENTRY, found.n)
+            made_by = _parse_origin(entries)
+            rules = await self._read_rules(made_by.rules)
+            worded = await self._archive.fetch(SELECT_WORDING, found.tick, found.symbol)
+        wording = Wording(*worded[0]).escape() if worded else None
+        return WholeSignal(views[0], made_by, wording, rules)
+
+    async def _read_rules(self, digest: str | None) -> StoredRules | None:
+        if digest is None:
+            return None
+        rows = await self._archive.fetch(SELECT_RULES, digest)
+        return parse_stored_rules(rows[0][0] if rows else None, digest)
 
     async def read_log_state(self) -> LogState:
         return LogState(*(await self._archive.fetch(LOG_STATE))[0])

@@ -22,7 +22,7 @@ from services.board.market.tables import format_time
 from services.board.market.topics import TopicKind, name_topic
 from services.board.signals.query import Cursor, bound_query
 from services.board.signals.signals import SignalBoard, find_cursor
-from services.board.signals.views import PAPER, SignalSum, SignalView, TickOrigin, sort_newest
+from services.board.signals.views import PAPER, SignalSum, SignalView, TickOrigin, WholeSignal, sort_newest
 from services.tables.signal_places import SideWord
 from services.tables.signal_shadow import ShadowReport
 from services.tables.signals import LogState, SignalQuery, parse_signal_id
@@ -73,10 +73,17 @@ class SignalPage(FramedPage):
 
     template: ClassVar = "market_signal.html"
     tab: ClassVar = PATH
-    view: SignalView
+    whole: WholeSignal
     weighed: SignalSum | None
-    made_by: TickOrigin
     paper: ClassVar = PAPER
+
+    @property
+    def view(self) -> SignalView:
+        return self.whole.view
+
+    @property
+    def made_by(self) -> TickOrigin:
+        return self.whole.made_by
 
     @property
     def proves_from(self) -> str:
@@ -142,10 +149,10 @@ def _add_table(site: APIRouter, board: FleetBoard, signals: SignalBoard, pages: 
 def _add_one(site: APIRouter, board: FleetBoard, signals: SignalBoard) -> None:
     @site.get(f"{PATH}/{{ident}}", dependencies=[refuse_past(NO_PAST_SIGNAL)])
     async def show_signal(ident: str, request: Request) -> Response:
-        found = await signals.find_signal(require_found(parse_signal_id(ident), "signal"))
-        frame = await board.make_session_frame(request, found[0].found.symbol, NAV)
-        notice = make_notice(signals.market, None)
-        page = SignalPage(frame, notice, found[0], signals.weigh(found[0]), found[1])
+        whole = await signals.find_signal(require_found(parse_signal_id(ident), "signal"))
+        frame = await board.make_session_frame(request, whole.view.found.symbol, NAV)
+        notice, weighed = make_notice(signals.market, None), signals.weigh(whole)
+        page = SignalPage(frame, notice, whole, weighed)
         return board.templates.answer(page)
 
 

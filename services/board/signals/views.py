@@ -6,7 +6,7 @@ from decimal import Decimal
 from enum import StrEnum
 from fractions import Fraction
 from math import lcm
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -25,6 +25,8 @@ from services.signals.consensus.consensus import (
 )
 from services.tables.rows import ColumnType
 from services.tables.signal_places import MAX_WORDS, PlacedVote, SignalPlace, parse_place
+from services.tables.signal_rules import RULES_DIGEST, StoredRules
+from services.tables.signal_wordings import Wording
 from services.tables.signals import FoundSignal, PublishedSignal, Witnessed, find_signal_id
 
 PAPER: Final = "paper, no advice"
@@ -72,6 +74,8 @@ class TickOrigin(BaseModel):
     consensus: Made | None = None
     places: Annotated[int, Field(strict=True, ge=0, le=MAX_COUNT)] | None = None
     root: Made | None = None
+    rules: Annotated[str, Field(strict=True, pattern=RULES_DIGEST)] | None = None
+    """The digest of the rules and weights; None of an entry that names none."""
 
 
 class WitnessState(StrEnum):
@@ -112,6 +116,28 @@ class SignalView:
         return None if self.place is None or self.place.bars is None else self.place.bars.source
 
 
+class WholeSignal(NamedTuple):
+    """A signal with what its tick says of itself, and how a model worded its reason (None: not at all).
+
+    `rules` are those in force when it was decided; None if its tick names none, or they are not stored.
+    """
+
+    view: SignalView
+    made_by: TickOrigin
+    wording: Wording | None = None
+    rules: StoredRules | None = None
+
+
+class WeightsOrigin(StrEnum):
+    """Say whose the weights of a sum are."""
+
+    PLACE = "place"
+    RULES = "rules"
+    """Of the rules in force when it was decided, which its tick names by their digest."""
+    TRUTH = "truth"
+    """Of the truth as it is now: the tick names none, because an older program made it."""
+
+
 @dataclass(frozen=True, slots=True)
 class WeighedVote:
     """A vote in the sum: its opinion, the weight that it had there, and what it added to the score.
@@ -136,12 +162,12 @@ class WeighedVote:
 class SignalSum:
     """The sum by hand: the votes of a place, weighed anew.
 
-    `adds_up` is None where it can't be computed, because a weight is not known or nobody voted. If
-    `is_by_truth`, the weights are those that the truth has now, since the place has none.
+    `adds_up` is None where it can't be computed, because a weight is not known or nobody voted.
+    `weights_of` says whose the weights are.
     """
 
     votes: tuple[WeighedVote, ...]
-    is_by_truth: bool = False
+    weights_of: WeightsOrigin = WeightsOrigin.PLACE
     score: str | None = None
     conflict: str | None = None
     adds_up: bool | None = None
@@ -151,34 +177,40 @@ def make_view(found: FoundSignal, witnessed: Witnessed | None) -> SignalView:
     return SignalView(found, parse_place(found.content), witnessed)
 
 
-def weigh_place(place: SignalPlace, truth_weights: Mapping[str, Fraction]) -> SignalSum:
+def weigh_place(
+    place: SignalPlace, truth_weights: Mapping[str, Fraction], rules: StoredRules | None = None
+) -> SignalSum:
     """Return the sum of a place's votes, and whether it is the place's score.
 
-    A vote has the weight that the place gives it; if it gives none, that of the truth.
+    A vote has the weight that the place gives it; if it gives none, that of the rules in force then; if they
+    are not known, that of the truth.
     """
+    given, origin = truth_weights, WeightsOrigin.TRUTH
+    if rules is not None:
+        given, origin = {name: Fraction(each) for name, each in rules.weights.items()}, WeightsOrigin.RULES
     opinions = {
         name: compute_opinion(one.direction, one.strength, one.confidence)
         for name, one in place.votes.items()
         if one.has_voted
     }
     own = {name: Fraction(one.weight) for name, one in place.votes.items() if one.weight is not None}
-    weights = {name: own.get(name, truth_weights.get(name, Fraction(0))) for name in place.votes}
+    weights = {name: own.get(name, given.get(name, Fraction(0))) for name in place.votes}
     scale = lcm(*(each.denominator for each in weights.values()))
     is_known = bool(opinions) and all(weights[name] > 0 for name in opinions)
     votes = tuple(
         WeighedVote(name, place.votes[name], _format_weight(weight), format_number(opinions.get(name)))
         for name, weight in sorted(weights.items(), key=lambda each: -each[1])
     )
-    is_by_truth = any(name not in own for name in opinions)
+    weights_of = origin if any(name not in own for name in opinions) else WeightsOrigin.PLACE
     if not is_known:
-        return SignalSum(votes, is_by_truth)
-    rules = ConsensusRules({name: int(each * scale) for name, each in weights.items() if each > 0})
+        return SignalSum(votes, weights_of)
+    weighed_by = ConsensusRules({name: int(each * scale) for name, each in weights.items() if each > 0})
     said: dict[str, int | Abstention] = {**opinions}
-    found = weigh_votes(rules, said)
+    found = weigh_votes(weighed_by, said)
     score = found.score or 0
     return SignalSum(
         tuple(_add_share(one, opinions, found) for one in votes),
-        is_by_truth,
+        weights_of,
         format_number(score),
         format_number(found.conflict),
         place.score is not None and Fraction(place.score) == Fraction(score, UNIT),
@@ -231,20 +263,22 @@ def _list_common(one: FoundSignal | PublishedSignal, place: SignalPlace | None, 
     return (one.id, one.tick, one.at, one.symbol, *decided, price, voted, voters, why, source, one.replay)
 
 
-def describe_signal(
-    view: SignalView, made_by: TickOrigin, weighed: SignalSum | None, now_ms: int
-) -> dict[str, Any]:
-    """Return all that is known of one signal; `made_by` is what its tick says of itself."""
+def describe_signal(whole: WholeSignal, weighed: SignalSum | None, now_ms: int) -> dict[str, Any]:
+    """Return all that is known of one signal."""
+    view = whole.view
     found, place = view.found, view.place
     about: dict[str, Any] = dict(zip(LISTED_COLUMNS, list_cells(view), strict=True))
     about["place"] = found.place
     about["as_of"] = None if place is None else place.as_of
     about["before"] = None if place is None else place.before
+    about["sentence"] = None if place is None else place.sentence
+    about["wording"] = None if whole.wording is None else whole.wording._asdict()
     about["effective"] = None if place is None else place.effective
     about["votes"] = [] if weighed is None else [_describe_vote(one) for one in weighed.votes]
     about["sum"] = None if weighed is None else _describe_sum(weighed)
     about["bars"] = None if place is None or place.bars is None else place.bars.model_dump()
-    about["made_by"] = made_by.model_dump()
+    about["made_by"] = whole.made_by.model_dump()
+    about["rules"] = None if whole.rules is None else whole.rules.model_dump()
     about["checkpoint"] = None
     if view.witnessed is not None:
         about["checkpoint"] = {"size": view.witnessed.size, "witness": view.witnessed.witness}
@@ -254,9 +288,8 @@ def describe_signal(
 
 
 def _describe_sum(weighed: SignalSum) -> dict[str, Any]:
-    weights = "truth" if weighed.is_by_truth else "place"
     names = "score", "conflict", "adds_up"
-    return {**{name: getattr(weighed, name) for name in names}, "weights_of": weights}
+    return {**{name: getattr(weighed, name) for name in names}, "weights_of": str(weighed.weights_of)}
 
 
 def _describe_vote(one: WeighedVote) -> dict[str, Any]:

@@ -4,16 +4,13 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 from marketswarm import log as logs
 from marketswarm.bus import Bus, BusError
-from marketswarm.bus.circuit_breaker import BreakerReading, BreakerState, CircuitBreaker
-from marketswarm.bus.rate_limiter import HourlyBudget, SharedRateLimiter
-from marketswarm.keys import voter_account_key, voter_breaker_key, voter_budget_key
 from marketswarm.tasks import end_tasks, gather_all
 from services.signals.ask.answers import CachedVote, find_life_ms, parse_answer
+from services.signals.ask.asked import AskedEndpoint, judge_failure
 from services.signals.ask.cache import VoteCache
 from services.signals.ask.calls import CallFailedError, VoterClient, make_voter_client
 from services.signals.ask.endpoints import AskSettings, ChatSettings, NewsSettings
@@ -28,7 +25,6 @@ REST_SEC: Final = 60.0
 """For how long a voter is not asked again about a symbol on which it had no vote."""
 HEADLINES_SEC: Final = 86_400.0
 """The age up to which a headline goes with a question."""
-LOG_EVERY_SEC: Final = 60.0
 MAX_RESTS: Final = 100_000
 _RESTS: Final = (Abstention.FAILED, Abstention.NOT_A_NUMBER, Abstention.OUT_OF_RANGE)
 
@@ -37,22 +33,11 @@ Key = tuple[str, str]
 log = logs.get("signals")
 
 
-@dataclass(slots=True)
-class _AskedVoter:
-    """Hold a voter that is asked over HTTP: its client, what it may be asked, and who is asked now."""
+class _AskedVoter(NamedTuple):
+    """Hold a voter that is asked over HTTP: how it is asked, and within which limits."""
 
-    name: str
     client: VoterClient
-    breaker: CircuitBreaker
-    limiter: SharedRateLimiter
-    budget: HourlyBudget
-    in_flight: int = 0
-    is_failing: bool = False
-    logged_at: float = -math.inf
-
-    @property
-    def windows(self) -> list[tuple[int, int]]:
-        return [(60, self.client.settings.calls_per_minute)]
+    asked: AskedEndpoint
 
 
 class VoteAsker:
@@ -104,21 +89,15 @@ class VoteAsker:
         for name, settings in voters.items():
             if not isinstance(settings, NewsSettings) and name not in self._voters:
                 client = make_voter_client(settings, self._keys.find(settings.url))
-                self._voters[name] = _AskedVoter(
-                    name,
-                    client,
-                    CircuitBreaker(bus, voter_breaker_key(name, settings.endpoint)),
-                    SharedRateLimiter(bus, voter_account_key(name, settings.endpoint)),
-                    HourlyBudget(bus, voter_budget_key(name)),
-                )
+                self._voters[name] = _AskedVoter(client, AskedEndpoint(bus, name, settings, self.metrics))
 
     async def _end(self, names: Iterable[str]) -> None:
         gone = [self._voters.pop(name) for name in list(names)]
-        ended = {each.name for each in gone}
+        ended = {each.asked.name for each in gone}
         await end_tasks(*(task for (_, voter), task in list(self._tasks.items()) if voter in ended))
         self._rests = {key: each for key, each in self._rests.items() if key[1] not in ended}
         for each in gone:
-            self.metrics.breakers.pop(each.name, None)
+            self.metrics.breakers.pop(each.asked.name, None)
             await each.client.aclose()
 
     def take_arrived(self) -> frozenset[str]:
@@ -207,52 +186,34 @@ class VoteAsker:
     async def _begin_voter(
         self, voter: _AskedVoter, questions: Sequence[VoteQuestion], found: dict[Key, Vote | Abstention]
     ) -> None:
-        settings = voter.client.settings
-        room = max(0, min(settings.calls_per_cycle, settings.at_once - voter.in_flight))
+        room = voter.asked.room
         found |= {each.key: Abstention.LIMITED for each in questions[room:]}
         for at, question in enumerate(questions[:room]):
-            refusal, reading = await self._ask_permission(voter)
+            refusal, reading = await voter.asked.ask_permission()
             if refusal is not None:
                 found |= {each.key: refusal for each in questions[at:room]}
                 return
             self._start(voter, question, is_trial=reading.is_trial)
-
-    async def _ask_permission(self, voter: _AskedVoter) -> tuple[Abstention | None, BreakerReading]:
-        """Take a call out of the voter's limits; return why there is none, and what its breaker says."""
-        reading = BreakerReading(self.metrics.breakers.get(voter.name, BreakerState.CLOSED))
-        try:
-            reading = await voter.breaker.ask()
-            self.metrics.breakers[voter.name] = reading.state
-            if reading.refusal:
-                self.metrics.call_errors_total[voter.name, reading.refusal] += 1
-                return Abstention.FAILED, reading
-            if await voter.limiter.take(None, voter.windows):
-                return Abstention.LIMITED, reading
-            if not await voter.budget.spend(voter.client.settings.calls_per_hour):
-                return Abstention.LIMITED, reading
-        except BusError as error:
-            self.metrics.call_errors_total[voter.name, f"bus_{error.reason}"] += 1
-            return Abstention.FAILED, reading
-        return None, reading
 
     def _start(self, voter: _AskedVoter, question: VoteQuestion, *, is_trial: bool) -> None:
         """Send a question in a task of its own, which outlives the cycle if the answer is late."""
         work = self._call(voter, question, is_trial=is_trial)
         task = asyncio.create_task(work, name=f"vote {question.voter} {question.symbol}")
         self._tasks[question.key] = task
-        voter.in_flight += 1
+        voter.asked.in_flight += 1
         task.add_done_callback(lambda done: self._note_done(voter, question, done))
 
     def _note_done(
         self, voter: _AskedVoter, question: VoteQuestion, task: asyncio.Task[Vote | Abstention]
     ) -> None:
-        voter.in_flight -= 1
+        voter.asked.in_flight -= 1
         if not task.cancelled() and isinstance(task.result(), Vote):
             self._arrived.add(question.key)
 
     async def _call(self, voter: _AskedVoter, question: VoteQuestion, *, is_trial: bool) -> Vote | Abstention:
         """Ask a voter, and keep what it answers; note in its breaker and limiter how that went."""
-        self.metrics.calls_total[voter.name] += 1
+        name = voter.asked.name
+        self.metrics.calls_total[name] += 1
         notes = self.news.find(question.symbol, question.as_of_ms, HEADLINES_SEC)
         began, failure, cached = self._monotonic(), "", None
         has_failed: bool | None = False
@@ -261,8 +222,8 @@ class VoteAsker:
             text = await voter.client.ask(question, list_headlines(notes, MAX_HEADLINES))
         except CallFailedError as error:
             failure, pause_sec = error.reason, error.pause_sec
-            outcome: Vote | Abstention = Abstention.FAILED if pause_sec is None else Abstention.LIMITED
-            has_failed = None if error.is_ours else pause_sec is None
+            outcome: Vote | Abstention
+            outcome, has_failed = judge_failure(error)
         else:
             settings = voter.client.settings
             outcome = parse_answer(text, question.as_of_ms + find_life_ms(settings.answer_sec, question))
@@ -273,49 +234,22 @@ class VoteAsker:
                 self._cache.keep(question.key, cached)
             else:
                 failure = "schema" if has_failed else outcome.value
-        self.metrics.count_call(voter.name, self._monotonic() - began, failure)
+        self.metrics.count_call(name, self._monotonic() - began, failure)
         if outcome in _RESTS:
             self._rest(question.key, outcome)
-        self._log_change(voter, failure)
+        voter.asked.log_change(failure, self._monotonic())
         try:
-            await self._settle(voter, pause_sec, has_failed=has_failed, is_trial=is_trial)
+            await voter.asked.settle(pause_sec, has_failed=has_failed, is_trial=is_trial)
             if cached is not None and self._bus is not None:
                 await self._cache.store(self._bus, question, cached)
         except BusError as error:
-            log.debug("vote.unwritten", voter=voter.name, reason=error.reason)
+            log.debug("vote.unwritten", voter=name, reason=error.reason)
         return outcome
-
-    async def _settle(
-        self, voter: _AskedVoter, pause_sec: float | None, *, has_failed: bool | None, is_trial: bool
-    ) -> None:
-        """Note how a call went: in the limiter if the voter wants a pause, otherwise in the breaker.
-
-        None for `has_failed` says nothing of the voter: this process failed.
-        """
-        if has_failed is None:
-            return
-        if pause_sec is not None:
-            await voter.limiter.block(None, pause_sec, voter.windows)
-        elif has_failed:
-            self.metrics.breakers[voter.name] = await voter.breaker.record_failure(is_trial=is_trial)
-        else:
-            await voter.breaker.record_success()
-            self.metrics.breakers[voter.name] = BreakerState.CLOSED
 
     def _rest(self, key: Key, outcome: Abstention) -> None:
         if len(self._rests) >= MAX_RESTS:
             self._rests.clear()
         self._rests[key] = self._monotonic() + REST_SEC, outcome
-
-    def _log_change(self, voter: _AskedVoter, failure: str) -> None:
-        """Log the first failure of a voter, at most once in LOG_EVERY_SEC, and its first vote after that."""
-        now = self._monotonic()
-        if not failure and voter.is_failing:
-            voter.is_failing = False
-            log.info("voter.recovered", voter=voter.name)
-        elif failure and not voter.is_failing and now - voter.logged_at >= LOG_EVERY_SEC:
-            voter.is_failing, voter.logged_at = True, now
-            log.warning("voter.failed", voter=voter.name, reason=failure)
 
     async def _wait(self, keys: Iterable[Key], deadline: float) -> None:
         """Wait for the answers to these questions until the deadline; cancel none."""

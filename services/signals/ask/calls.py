@@ -1,10 +1,11 @@
-"""Send one question to a voter outside: to a model, or to a program over HTTP. Bounded in time and size.
+"""Send one question outside: to a model, or to a program over HTTP. Bounded in time and size.
 
 No redirect is followed, and a key goes to the origin under which it is filed, and to no other.
 """
 
+import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from pydantic import SecretStr
@@ -14,7 +15,13 @@ from marketswarm.net.chat import BadAnswerError, ChatClient, ChatQuestion, ChatS
 from marketswarm.net.errors import NetworkReason
 from marketswarm.net.http import HttpClient, HttpError, HttpResponse
 from services.signals.ask.answers import MAX_ANSWER_BYTES
-from services.signals.ask.endpoints import CallSettings, ChatSettings, HttpSettings
+from services.signals.ask.endpoints import (
+    CallSettings,
+    ChatSettings,
+    EndpointSettings,
+    HttpSettings,
+    ModelSettings,
+)
 from services.signals.ask.questions import VoteQuestion, encode_question
 
 AGENT: Final = "signals"
@@ -45,24 +52,54 @@ class CallFailedError(Exception):
         self.reason, self.pause_sec, self.is_ours = reason, pause_sec, is_ours
 
 
+@contextlib.contextmanager
+def explained_failures() -> Iterator[None]:
+    """Raise CallFailedError for what keeps a question within from being answered."""
+    try:
+        yield
+    except ChatStatusError as error:
+        raise _explain_status(error.response) from None
+    except BadAnswerError as error:
+        raise CallFailedError(str(error)) from None
+    except HttpError as error:
+        raise CallFailedError(error.reason, is_ours=error.reason == NetworkReason.NO_RESOURCES) from None
+
+
+def make_guard(settings: EndpointSettings) -> AddressGuard:
+    """Return a guard that keeps the host of a URL of the truth from leading to inside addresses."""
+    guard = AddressGuard()
+    guard.allowances = settings.allowances
+    return guard
+
+
+class ModelClient:
+    """Ask a model that the truth names, with connections that stay until `aclose`."""
+
+    def __init__(self, settings: ModelSettings, key: SecretStr | None, guard: AddressGuard) -> None:
+        self._settings = settings
+        self._chat = ChatClient(settings.url, key, AGENT, max_bytes=MAX_ANSWER_BYTES, guard=guard)
+
+    async def ask(self, instruction: str, data: str) -> str:
+        """Send a question, and return the text that came, unread. It may raise what `ChatClient` does."""
+        model = self._settings.model
+        asked = ChatQuestion(model=model, instruction=instruction, data=data, max_tokens=MAX_TOKENS)
+        return await self._chat.ask(asked, self._settings.timeout_sec)
+
+    async def aclose(self) -> None:
+        await self._chat.aclose()
+
+
 class VoterClient(ABC):
     """Ask one voter, with connections that stay until `aclose`."""
 
     def __init__(self, settings: CallSettings) -> None:
         self.settings = settings
-        self.guard = AddressGuard()
-        self.guard.allowances = settings.allowances
+        self.guard = make_guard(settings)
 
     async def ask(self, question: VoteQuestion, headlines: Sequence[str]) -> str | bytes:
         """Send a question, and return the text that came, unread. Raises CallFailedError."""
-        try:
+        with explained_failures():
             return await self._send(question, headlines)
-        except ChatStatusError as error:
-            raise _explain_status(error.response) from None
-        except BadAnswerError as error:
-            raise CallFailedError(str(error)) from None
-        except HttpError as error:
-            raise CallFailedError(error.reason, is_ours=error.reason == NetworkReason.NO_RESOURCES) from None
 
     @abstractmethod
     async def _send(self, question: VoteQuestion, headlines: Sequence[str]) -> str | bytes: ...
@@ -76,16 +113,13 @@ class ChatVoter(VoterClient):
 
     def __init__(self, settings: ChatSettings, key: SecretStr | None) -> None:
         super().__init__(settings)
-        self._model = settings.model
-        self._chat = ChatClient(settings.url, key, AGENT, max_bytes=MAX_ANSWER_BYTES, guard=self.guard)
+        self._model = ModelClient(settings, key, self.guard)
 
     async def _send(self, question: VoteQuestion, headlines: Sequence[str]) -> str:
-        data = encode_question(question, headlines).decode()
-        asked = ChatQuestion(model=self._model, instruction=INSTRUCTION, data=data, max_tokens=MAX_TOKENS)
-        return await self._chat.ask(asked, self.settings.timeout_sec)
+        return await self._model.ask(INSTRUCTION, encode_question(question, headlines).decode())
 
     async def aclose(self) -> None:
-        await self._chat.aclose()
+        await self._model.aclose()
 
 
 class HttpVoter(VoterClient):

@@ -13,7 +13,10 @@ from marketswarm.net.addresses import Allowance, is_web_url, parse_allowance
 
 VOTER: Final = re.compile(r"[a-z][a-z0-9_]{0,39}")
 """A voter's name, which is part of keys and labels."""
+WORDING: Final = "wording"
+"""The name that the model of `settings.wording` has there; no voter has it beside that."""
 MAX_URL: Final = 1000
+MAX_MODEL: Final = 200
 # neither a user nor a backslash: no two readers of such a URL can find different hosts in it
 _URL: Final = re.compile(
     r"https?://(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::\d{1,5})?(?:/[!-\[\]-~]*)?"
@@ -46,11 +49,11 @@ Day = Annotated[str, Field(pattern=r"^(?:19|20)\d{2}-\d{2}-\d{2}$"), AfterValida
 Allowed = Annotated[str, AfterValidator(_check_allowance)]
 
 
-class CallSettings(ServiceConfig):
-    """What the voters that are asked over HTTP have in common, in `endpoints`."""
+class EndpointSettings(ServiceConfig):
+    """What all have in common that are asked over HTTP: where, and how often at most."""
 
     url: VoteUrl
-    """Where the voter is asked. A key is sent along only if it is filed under this origin. Example:
+    """Where it is asked. A key is sent along only if it is filed under this origin. Example:
     `"https://api.x.ai/v1"`."""
     calls_per_cycle: Annotated[int, Field(ge=1, le=1000, strict=True)] = 5
     """The questions that are sent in one cycle, the most volatile symbols first. Example: `3`."""
@@ -63,11 +66,6 @@ class CallSettings(ServiceConfig):
     timeout_sec: Annotated[float, Field(gt=0, le=120, allow_inf_nan=False)] = 20.0
     """The time limit of a question; an answer that comes after `late_sec` counts from the next cycle on.
     Example: `30`."""
-    answer_sec: Annotated[float, Field(ge=1, le=86_400, allow_inf_nan=False)] = 900.0
-    """How long an answer counts for a symbol that moves by 0.1 % from bar to bar; it is shorter the more it
-    moves, and longer while its market is closed. Example: `1800`."""
-    stale_move: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.02
-    """The share by which the price may move until an answer does not count any more. Example: `0.01`."""
     allow_inside: Annotated[tuple[Allowed, ...], Field(max_length=100)] = ()
     """Inside addresses that the host of `url` may have, if it is a name. Example: `["ollama:11434"]`."""
 
@@ -80,18 +78,51 @@ class CallSettings(ServiceConfig):
         """A digest of the URL: the failures and the pauses of another one say nothing of this one."""
         return _hash_identity(self.url)
 
+
+class CallSettings(EndpointSettings):
+    """What the voters that are asked over HTTP have in common, in `endpoints`."""
+
+    answer_sec: Annotated[float, Field(ge=1, le=86_400, allow_inf_nan=False)] = 900.0
+    """How long an answer counts for a symbol that moves by 0.1 % from bar to bar; it is shorter the more it
+    moves, and longer while its market is closed. Example: `1800`."""
+    stale_move: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] = 0.02
+    """The share by which the price may move until an answer does not count any more. Example: `0.01`."""
+
     @cached_property
     def identity(self) -> str:
         """A digest of who answers: what another one has answered does not count."""
         return self.endpoint
 
 
-class ChatSettings(CallSettings):
+class ModelSettings(EndpointSettings):
+    """A language model behind an OpenAI-compatible endpoint."""
+
+    model: Annotated[str, Field(min_length=1, max_length=MAX_MODEL)]
+    """The name of the model at its endpoint. Example: `"grok-4"`."""
+
+
+class WordingSettings(ModelSettings):
+    """`settings.wording`: a language model that words the reason of a signal that changed its side.
+
+    It decides nothing: it is asked after the tick is committed, and its sentence is kept beside the log.
+    """
+
+    calls_per_cycle: Annotated[int, Field(ge=1, le=100, strict=True)] = 2
+    """The signals that are worded in one cycle, those of the greatest confidence first. Example: `1`."""
+    at_once: Annotated[int, Field(ge=1, le=100, strict=True)] = 2
+    """The questions that wait for an answer at the same time. Example: `1`."""
+    calls_per_minute: Calls = 20
+    """The questions that are sent in a minute, by all instances together. Example: `10`."""
+    calls_per_hour: Calls = 100
+    """The questions that are sent in an hour of the clock, by all instances together. Example: `30`."""
+    timeout_sec: Annotated[float, Field(gt=0, le=120, allow_inf_nan=False)] = 20.0
+    """The time limit of a question; without an answer by then the signal is not worded. Example: `30`."""
+
+
+class ChatSettings(ModelSettings, CallSettings):
     """A voter that is a language model behind an OpenAI-compatible endpoint."""
 
     kind: Literal["chat"] = "chat"
-    model: Annotated[str, Field(min_length=1, max_length=200)]
-    """The name of the model at its endpoint. Example: `"grok-4"`."""
     cutoff: Day | None = None
     """The last day, in UTC, of what the model was trained on. Played over days up to this one, it is not
     asked: it may know what came after. Example: `"2025-07-01"`."""

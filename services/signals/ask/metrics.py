@@ -6,6 +6,7 @@ from typing import Final
 
 from marketswarm.bus.circuit_breaker import BreakerState
 from marketswarm.metrics import Family, MetricTable
+from services.signals.ask.endpoints import WORDING
 
 _HELP: Final = {
     "opinions_needed_total": "Opinions of voters that are asked outside, one of each about each open symbol.",
@@ -35,8 +36,11 @@ class AskMetrics:
 
     @property
     def hit_share(self) -> float | None:
-        """The share of hits among hits and calls, of evaluated symbols alone; None before the first one."""
-        hits, calls = self.cache_hits_total.total(), self.calls_total.total()
+        """The share of hits among hits and calls, of evaluated symbols alone; None before the first one.
+
+        Calls to the model that words signals are no questions about votes.
+        """
+        hits, calls = self.cache_hits_total.total(), self.calls_total.total() - self.calls_total[WORDING]
         return hits / (hits + calls) if hits + calls else None
 
     @property

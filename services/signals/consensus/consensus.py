@@ -6,6 +6,7 @@ of 10^-12 (UNIT is one). docs/services/consensus.md has the formulas.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from enum import StrEnum
 from fractions import Fraction
 from types import MappingProxyType
@@ -207,3 +208,8 @@ def format_number(number: int | None) -> str | None:
         return None
     text = str(abs(number)).rjust(DIGITS + 1, "0")
     return f"{'-' if number < 0 else ''}{text[:-DIGITS]}.{text[-DIGITS:]}"
+
+
+def parse_units(text: str) -> int:
+    """Return the number of a decimal text, in UNIT; digits after the twelfth are cut."""
+    return int(Decimal(text) * UNIT)

@@ -112,12 +112,12 @@ def vote_by_rules(
     errors: dict[str, str] = {}
     sources = {voter.source for voter in rules.bar_voters}
     for symbol in plan.due:
-        expires_ms = find_expiry_ms(market, symbol, rules.thrift)
+        expiries = {source: find_expiry_ms(market, symbol, rules.thrift, source) for source in sources}
         windows = {source: market.see(symbol, source) for source in sources}
         for voter in rules.bar_voters:
             vote: GivenVote
             try:
-                vote = VOTER_RULES[voter.rule](windows[voter.source], expires_ms)
+                vote = VOTER_RULES[voter.rule](windows[voter.source], expiries[voter.source])
             except Exception as error:  # noqa: BLE001 - whatever a voter does, the others vote
                 errors[voter.name] = type(error).__name__
                 vote = Abstention.FAILED
@@ -299,9 +299,11 @@ class _TickDecider:
         starts = self._market.see_starts(symbol, source)
         if not len(starts):
             return None
+        separate = {"separate": True} if source and self._market.is_separate(symbol, source) else {}
         return {
             "timeframe": self._market.timeframe,
             "source": source or self._market.find_origin(symbol).source,
+            **separate,
             "first": starts[0].item(),
             "last": starts[-1].item(),
             "count": len(starts),

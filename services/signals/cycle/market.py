@@ -24,6 +24,7 @@ from services.market.as_of import Numbers, Times
 from services.market.entries import format_number, parse_action, parse_bar, parse_entry
 from services.market.fields import EntryError, Fields, read_number, read_time
 from services.market.records import DAY_MS, TIMEFRAME_SEC, ActionKind, Bar, Timeframe
+from services.market.separate import join_source, read_separate
 from services.signals.view import BarWindow
 
 WINDOW: Final = 64
@@ -76,13 +77,21 @@ class MarketBars:
     Args:
         symbols: of which bars are taken; entries of others are skipped.
         sources: whose bars are held apart, too.
+        separate: the symbols and sources whose bars are loaded for themselves: what is held of such a source
+            comes by `take_separate` alone.
 
     Attributes:
         outcomes: how many entries had which outcome.
         refusals: by the field or the reason, how many entries were refused.
     """
 
-    def __init__(self, timeframe: Timeframe, symbols: Collection[str], sources: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        timeframe: Timeframe,
+        symbols: Collection[str],
+        sources: Collection[str] = (),
+        separate: Collection[tuple[str, str]] = (),
+    ) -> None:
         self.timeframe = timeframe
         self.symbols = tuple(sorted(symbols))
         self._word = timeframe.encode()
@@ -91,6 +100,13 @@ class MarketBars:
         self._by_word = {symbol.encode(): row for symbol, row in self._rows.items()}
         count = len(self.symbols)
         self._held = {source: count * number for number, source in enumerate(sorted(sources), 1)}
+        self._separate = {
+            join_source(symbol, source).encode(): self._held[source] + self._rows[symbol]
+            for symbol, source in separate
+            if symbol in self._rows and source in self._held
+        }
+        self._separate_rows = frozenset(self._separate.values())
+        self._moved: dict[str, None] = {}
         total = count * (1 + len(self._held))
         self._starts = np.zeros((total, WINDOW), dtype=np.int64)
         self._numbers = np.full((total, 5, WINDOW), np.nan)
@@ -116,6 +132,16 @@ class MarketBars:
         self.outcomes[outcome] += 1
         return outcome
 
+    def take_separate(self, fields: Fields, now_ms: int) -> BarOutcome:
+        """Take an entry of bars of one source, whose `sym` is that of `separate`; others are skipped."""
+        try:
+            outcome = self._take_separate(fields, now_ms)
+        except EntryError as error:
+            self.refusals[str(error)] += 1
+            outcome = BarOutcome.REFUSED
+        self.outcomes[outcome] += 1
+        return outcome
+
     def take_action(self, fields: Fields) -> BarOutcome:
         """Take an entry of corporate actions: a split, or that it is withdrawn; others are skipped."""
         try:
@@ -130,6 +156,19 @@ class MarketBars:
     def splits(self) -> Mapping[str, frozenset[date]]:
         """By symbol, the first trading days on the new scale; they may be still to come."""
         return self._splits
+
+    @property
+    def moved(self) -> Collection[str]:
+        """The symbols with bars of one source that came or were corrected since they were settled."""
+        return tuple(self._moved)
+
+    def settle(self, symbols: Iterable[str]) -> None:
+        """Note that these symbols were decided with all that is known of them."""
+        for symbol in symbols:
+            self._moved.pop(symbol, None)
+
+    def is_separate(self, symbol: str, source: str) -> bool:
+        return self._held.get(source, 0) + self._rows[symbol] in self._separate_rows
 
     def begin_at(self, symbol: str, start_ms: int) -> None:
         """Forget the bars of a symbol, of whatever source, that began before."""
@@ -149,7 +188,7 @@ class MarketBars:
         as_of = self.list_as_of(now_ms).tolist()
         waiting, self._waiting = self._waiting, []
         for each in waiting:
-            if each.known_ms > as_of[each.rows[0]]:
+            if each.known_ms > as_of[each.rows[0] % len(self.symbols)]:
                 self._waiting.append(each)
                 continue
             for row in each.rows:
@@ -180,9 +219,9 @@ class MarketBars:
     def find_origin(self, symbol: str, source: str | None = None) -> WindowSource:
         return self._origins[self._find_row(symbol, source)]
 
-    def find_last(self, symbol: str) -> tuple[int, int, float]:
+    def find_last(self, symbol: str, source: str | None = None) -> tuple[int, int, float]:
         """Return the start and the end of the last bar, and its close; 0, 0 and NaN if there is none."""
-        row = self._rows[symbol]
+        row = self._find_row(symbol, source)
         close: float = self._numbers[row, 3, -1].item()
         return self._starts[row, -1].item(), self._ends[row].item(), close
 
@@ -219,8 +258,25 @@ class MarketBars:
             return BarOutcome.SKIPPED
         if b"played_at" in fields:
             self._note_played(row, fields, now_ms)
-        if fields.get(b"timeframe", b"1m") != self._word or fields.get(b"final") != b"1":
+        if not self._is_wanted(fields):
             return BarOutcome.SKIPPED
+        return self._place(fields, now_ms, row)
+
+    def _take_separate(self, fields: Fields, now_ms: int) -> BarOutcome:
+        row = self._separate.get(fields.get(b"sym", b""))
+        if row is None or not self._is_wanted(fields):
+            return BarOutcome.SKIPPED
+        plain, symbol, _ = read_separate(fields)
+        return self._place(plain, now_ms, self._rows[symbol], row)
+
+    def _is_wanted(self, fields: Fields) -> bool:
+        return fields.get(b"timeframe", b"1m") == self._word and fields.get(b"final") == b"1"
+
+    def _place(self, fields: Fields, now_ms: int, row: int, separate: int | None = None) -> BarOutcome:
+        """Put a bar of a symbol's row in its place if it is known by the symbol's clock; else it waits.
+
+        One that is loaded for itself belongs to the row `separate` alone.
+        """
         bar, _, provenance = parse_entry(parse_bar, fields)
         end_ms = read_time(fields, b"end") if b"end" in fields else bar.start_ms + self._length_ms
         if not 0 < end_ms - bar.start_ms <= _OTHER_LENGTH * self._length_ms:
@@ -230,7 +286,11 @@ class MarketBars:
         if known_ms > clock_ms + AHEAD_MS:
             raise EntryError("end: ahead of the clock")
         held = self._held.get(provenance.source)
-        rows = (row,) if held is None else (row, held + row)
+        rows: tuple[int, ...] = (row,)
+        if separate is not None:
+            rows = (separate,)
+        elif held is not None and held + row not in self._separate_rows:
+            rows = row, held + row
         origin = WindowSource(provenance.source, provenance.is_replay)
         if known_ms <= clock_ms:
             is_taken = [self._put(each, bar, end_ms, origin) for each in rows]
@@ -288,7 +348,10 @@ class MarketBars:
         starts[place] = bar.start_ms
         volume = np.nan if bar.volume is None else bar.volume
         numbers[:, place] = values = bar.open, bar.high, bar.low, bar.close, volume
-        self._texts[row][place - WINDOW] = encode_bar(bar.start_ms, values)
+        text = encode_bar(bar.start_ms, values)
+        if row in self._separate_rows and self._texts[row][place - WINDOW] != text:
+            self._moved[self.symbols[row % len(self.symbols)]] = None
+        self._texts[row][place - WINDOW] = text
         return True
 
 

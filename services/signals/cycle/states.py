@@ -7,7 +7,8 @@ A symbol is evaluated if
 - it was evaluated so long ago that the votes are old: after 10 to 20 bars of the market's time. Which of
   these it is follows from the symbol's name, so that not all are evaluated in one tick;
 - no bar has come for LIFE_BARS bars, so that votes on bars have expired;
-- it had no quorum, and there is a new bar or a minute has passed.
+- it had no quorum, and there is a new bar or a minute has passed;
+- a bar came, or was corrected, of a source that is loaded for itself (`again` of `plan_tick`).
 
 All others are unchanged, or closed. The most volatile symbols come first.
 """
@@ -163,8 +164,8 @@ def plan_tick(
 ) -> TickPlan:
     """Decide which symbols are evaluated at `at_ms` (wall time); `closed` are those whose market is.
 
-    Those in `again` are evaluated if their market is open: a vote on them came after its tick. Raises
-    ValueError for the states of other symbols than those of the market.
+    Those in `again` are evaluated if their market is open: a vote on them came after its tick, or a bar of
+    one source. Raises ValueError for the states of other symbols than those of the market.
     """
     if states.symbols != market.symbols:
         raise ValueError("the states are of other symbols than the market")
@@ -207,9 +208,12 @@ def _is_due(market: MarketBars, symbol: str, state: SignalState, at_ms: int) -> 
     return True
 
 
-def find_expiry_ms(market: MarketBars, symbol: str, rules: ThriftRules) -> int:
-    """Return until when a vote on the last bar counts, in epoch milliseconds of the market's time."""
-    return market.find_last(symbol)[1] + LIFE_BARS * rules.bar_ms
+def find_expiry_ms(market: MarketBars, symbol: str, rules: ThriftRules, source: str | None = None) -> int:
+    """Return until when a vote on the last bar counts, in epoch milliseconds of the market's time.
+
+    It is that of one source if it is named: one that is away does not vote by what others have.
+    """
+    return market.find_last(symbol, source)[1] + LIFE_BARS * rules.bar_ms
 
 
 def describe_absent(votes: Mapping[str, object]) -> str:

@@ -26,10 +26,12 @@ from marketswarm.cli.local_time import format_date, format_time
 from marketswarm.cli.options import Data, Json, flag, option, time_option
 from marketswarm.cli.tables import show
 from marketswarm.exit import Mistake
+from marketswarm.keys import SIGNALS_WORDINGS
 from marketswarm.tasks import run_until_first
 from marketswarm.text import escape_text
 from services.market.fields import SYMBOL, EntryError
 from services.tables.signal_places import parse_place
+from services.tables.signal_wordings import WordedSignal, parse_wording_fields
 from services.tables.signals import SIGNALS, PublishedSignal, find_signal_log, parse_signal_fields
 
 _PAPER: Final = "paper, no advice"
@@ -69,23 +71,26 @@ def follow(
 
 async def _print_signals(since_sec: float | None, symbol: str | None, data: Path, as_json: bool) -> None:
     async with open_fleet(data) as fleet:
-        found = await follow_readers([_make_reader(fleet, since_sec, symbol)])
+        found = await follow_readers(_make_readers(fleet, since_sec, symbol))
         if not as_json:
             output.print_aside(f"signals: {_PAPER}; listening, Ctrl-C ends it")
         async for raw, one in found:
             if as_json:
                 output.print_json_bytes(raw)
+            elif "wording" in one:
+                output.print_line(format_wording_line(one, now=time.time()), output.DIM)
             else:
                 output.print_line(*format_signal_line(one, now=time.time()))
 
 
 async def _show_past(fleet: FleetView, since_sec: float, symbol: str | None, as_json: bool) -> None:
-    found = await read_past_events([_make_reader(fleet, since_sec, symbol)])
+    found = await read_past_events(_make_readers(fleet, since_sec, symbol))
     if as_json:
         for raw, _ in found:
             output.print_json_bytes(raw)
         return
     now = time.time()
+    worded = {one["signal"]: _format_wording(one) for _, one in found if "wording" in one}
     columns: dict[str, Callable[[dict[str, Any]], str]] = {
         "at": lambda one: f"{format_date(one['ts'], now)}{format_time(one['ts'])}",
         "symbol": lambda one: str(one["symbol"]),
@@ -93,11 +98,11 @@ async def _show_past(fleet: FleetView, since_sec: float, symbol: str | None, as_
         "confidence": lambda one: _format_share(one["confidence"]),
         "conflict": lambda one: _format_share(one["conflict"]),
         "votes": _count_votes,
-        "why": lambda one: str(one["why"]),
+        "why": lambda one: worded.get(one["id"], str(one["why"])),
         "": lambda one: "replay" if one["replay"] else "",
     }
     show(
-        [one for _, one in found],
+        [one for _, one in found if "wording" not in one],
         columns,
         whole=("at", "symbol", "says"),
         right=("confidence", "conflict", "votes"),
@@ -106,24 +111,32 @@ async def _show_past(fleet: FleetView, since_sec: float, symbol: str | None, as_
     )
 
 
-def _make_reader(fleet: FleetView, since_sec: float | None, symbol: str | None) -> EventLogReader:
-    """Return a reader of the signals of a fleet. Raises Exit if its truth has none."""
+def _make_readers(fleet: FleetView, since_sec: float | None, symbol: str | None) -> list[EventLogReader]:
+    """Return readers of the signals of a fleet, and of their wordings. Raises Exit if its truth has none."""
     point = find_signal_log(fleet.truth)
     if point is None:
         raise Mistake(f"the truth has no service {SIGNALS}: this fleet has no signals")
-    return EventLogReader(fleet.bus(point.bus), since_sec, point.key, partial(_parse, symbol))
+    parsers = {
+        point.key: lambda entry: describe_signal_event(parse_signal_fields(entry.fields or {})),
+        SIGNALS_WORDINGS: lambda entry: describe_wording_event(parse_wording_fields(entry.fields or {})),
+    }
+    return [
+        EventLogReader(fleet.bus(point.bus), since_sec, key, partial(_parse, symbol, describe))
+        for key, describe in parsers.items()
+    ]
 
 
-def _parse(symbol: str | None, entry: StreamEntry) -> list[LoggedEvent]:
-    """Return the signal in an entry; none of another symbol, and none if it can't be read."""
+def _parse(
+    symbol: str | None, describe: Callable[[StreamEntry], dict[str, Any]], entry: StreamEntry
+) -> list[LoggedEvent]:
+    """Return the event in an entry; none of another symbol, and none if it can't be read."""
     try:
-        one = parse_signal_fields(entry.fields or {})
+        described = describe(entry)
     except EntryError as error:
         output.print_aside(f"skipped: entry {entry.id.decode()} of the log: {error}")
         return []
-    if symbol not in (None, one.symbol):
+    if symbol not in (None, described["symbol"]):
         return []
-    described = describe_signal_event(one)
     return [(orjson.dumps({name: each for name, each in described.items() if name != "ts"}), described)]
 
 
@@ -137,6 +150,25 @@ def describe_signal_event(one: PublishedSignal) -> dict[str, Any]:
         "voted": 0 if place is None else place.voted,
         "voters": 0 if place is None else len(place.votes),
     }
+
+
+def describe_wording_event(one: WordedSignal) -> dict[str, Any]:
+    """Return what a line says of the wording of a `signal`; its `id` is that of no signal."""
+    about = {"id": f"wording of {one.id}", "signal": one.id, "symbol": one.symbol, "side": one.side}
+    return {**about, "wording": one.wording._asdict(), "ts": one.wording.at / 1000}
+
+
+def format_wording_line(one: dict[str, Any], zone: tzinfo | None = None, *, now: float) -> str:
+    """Return the line for a wording: `12:51:02 · SPY long: the mean … (worded by grok-4)`.
+
+    Its texts are printable since they were read.
+    """
+    at = f"{format_date(one['ts'], now, zone)}{format_time(one['ts'], zone)}"
+    return f"{at} · {one['symbol']} {one['side']}: {_format_wording(one)}"
+
+
+def _format_wording(one: dict[str, Any]) -> str:
+    return f"{one['wording']['text']} (worded by {one['wording']['model']})"
 
 
 def format_signal_line(one: dict[str, Any], zone: tzinfo | None = None, *, now: float) -> tuple[str, str]:

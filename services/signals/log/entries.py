@@ -139,7 +139,15 @@ def join_places(places: Mapping[str, bytes]) -> TickPlaces:
 
 
 def make_tick(
-    number: int, tick: int, at_ms: int, places: TickPlaces, *, code: str, truth: str, consensus: str
+    number: int,
+    tick: int,
+    at_ms: int,
+    places: TickPlaces,
+    *,
+    code: str,
+    truth: str,
+    consensus: str,
+    rules: bytes | None = None,
 ) -> bytes:
     """Return the entry of a tick, `number` in the log.
 
@@ -147,7 +155,9 @@ def make_tick(
         tick: its number among ticks; wall clocks go back, this never does.
         at_ms: the wall time, in epoch milliseconds.
         code: the version of the program, `truth` the revision of its configuration.
+        rules: by which it was decided, as they are stored beside the log; the entry has their digest.
     """
+    named = {} if rules is None else {"rules": hash_entry(rules).hex()}
     return encode_entry(
         {
             "v": VERSION,
@@ -161,6 +171,7 @@ def make_tick(
             "code": code,
             "truth": truth,
             "consensus": consensus,
+            **named,
         }
     )
 

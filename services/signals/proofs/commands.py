@@ -27,7 +27,9 @@ from marketswarm.text import escape_text, parse_digits
 from marketswarm.truth import TruthError, parse_truth
 from services.market.fields import SYMBOL
 from services.signals import verify
+from services.signals.consensus.consensus import ConsensusRules, format_number
 from services.signals.cycle.decide import TickRules
+from services.signals.cycle.tick_rules import encode_rules, restore_rules
 from services.signals.key_file import KeyFileError, make_key_file, read_key_file
 from services.signals.leader import make_rules
 from services.signals.log.entries import DECIDED
@@ -144,18 +146,23 @@ def explain(
         raise Mistake(f"there is no signal {ident}")
     rules = _read_rules(inputs, truth, data)
     found = recompute_place(inputs.signal.content.encode(), inputs.signal.at, inputs.bars, rules)
-    _show_explanation(inputs, found, as_json=as_json)
+    _show_explanation(inputs, found, rules, as_json=as_json)
     if found.result is not RecomputeResult.SAME:
         is_other = found.result is RecomputeResult.DIFFERENT
         raise typer.Exit(verify.REFUTED if is_other else verify.UNAVAILABLE)
 
 
 def _read_rules(inputs: SignalInputs, path: Path | None, data: Path) -> TickRules | None:
-    """Return the rules of the truth that a signal was weighed by; None if its revision is not kept."""
+    """Return the rules that a signal was weighed by; None if they are not kept.
+
+    They are those that its entry names; of an older entry, which names none, those of its truth's revision.
+    """
     if inputs.signal.outcome not in DECIDED:
         return None
     if path is not None:
         truth = read_valid_truth(path)
+    elif inputs.rules is not None and (restored := restore_rules(inputs.rules)) is not None:
+        return restored
     else:
         number = parse_digits(inputs.entry["truth"])
         if number is None:
@@ -170,28 +177,44 @@ def _read_rules(inputs: SignalInputs, path: Path | None, data: Path) -> TickRule
     return None if section is None else make_rules(require_config(SignalsSettings, SIGNALS, section))
 
 
-def _show_explanation(inputs: SignalInputs, found: Recomputed, *, as_json: bool) -> None:
+def _show_explanation(
+    inputs: SignalInputs, found: Recomputed, rules: TickRules | None, *, as_json: bool
+) -> None:
     signal = inputs.signal
     place = orjson.loads(signal.content)
     facts = {"id": signal.id, "symbol": signal.symbol, "tick": signal.tick, "entry": signal.n}
     facts |= {"code": inputs.entry["code"], "truth": inputs.entry["truth"]}
     if as_json:
         result = {"result": str(found.result), "why": found.words, "differences": found.differences}
-        output.print_json({**facts, **result, "place": place})
+        used = None if rules is None else orjson.loads(encode_rules(rules))
+        output.print_json({**facts, **result, "rules": used, "place": place})
         return
     for name, value in facts.items():
         output.print_line(f"{name:15} {value}")
     for name in ("outcome", "before", "side", "score", "conflict", "participation", "why"):
         if name in place:
             output.print_line(f"{name:15} {escape_text(str(place[name]))}")
-    votes = [{"voter": name, **_describe_vote(vote)} for name, vote in place.get("votes", {}).items()]
+    if rules is not None:
+        output.print_line(f"{'rules':15} {_describe_rules(rules.consensus)}")
+    weights = {} if rules is None else rules.consensus.weights
+    votes = [
+        {"voter": name, "weight": format_number(weights.get(name)) or "", **_describe_vote(vote)}
+        for name, vote in place.get("votes", {}).items()
+    ]
     if votes:
         output.print_line("")
-        show(votes, {name: itemgetter(name) for name in ("voter", "vote", "reasons")})
+        show(votes, {name: itemgetter(name) for name in ("voter", "weight", "vote", "reasons")})
     output.print_line("")
     output.print_line(f"{found.result}: {found.words}")
     for each in found.differences:
         output.print_line(f"  {each}")
+
+
+def _describe_rules(rules: ConsensusRules) -> str:
+    """Return by which thresholds votes became a side: those that were in force."""
+    side = f"a side begins at {format_number(rules.enter)} and ends below {format_number(rules.leave)}"
+    least = f"{float(rules.quorum):.0%} of all weight and {rules.least_votes} votes at least"
+    return f"{side}, {rules.cooldown_ms / 1000:g} s apart; {least}"
 
 
 def _describe_vote(vote: dict[str, Any]) -> dict[str, str]:

@@ -6,7 +6,6 @@ rules are those of the truth's revision that the tick names. Each input is check
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from enum import StrEnum
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
@@ -16,7 +15,8 @@ import orjson
 
 from services.market.entries import format_number as format_price
 from services.market.records import TIMEFRAME_SEC
-from services.signals.consensus.consensus import UNIT, Abstention, SignalSide
+from services.market.separate import join_source
+from services.signals.consensus.consensus import Abstention, SignalSide, parse_units
 from services.signals.cycle.decide import GivenVote, TickRules, decide_tick, vote_by_rules
 from services.signals.cycle.market import MarketBars, encode_bars
 from services.signals.cycle.states import LIFE_BARS, SignalState, SignalStates, TickPlan
@@ -47,7 +47,10 @@ class RecomputeResult(StrEnum):
 
 
 class NamedBars(NamedTuple):
-    """Hold which bars a place names: `size` of them, and the digest of their one form."""
+    """Hold which bars a place names: `size` of them, and the digest of their one form.
+
+    `is_separate` says that they were loaded from their source for itself, and are no part of the symbol's.
+    """
 
     timeframe: str
     source: str
@@ -55,6 +58,7 @@ class NamedBars(NamedTuple):
     last_ms: int
     size: int
     digest: str
+    is_separate: bool = False
 
 
 class StoredBar(NamedTuple):
@@ -92,7 +96,8 @@ def list_named_bars(place: Mapping[str, Any]) -> dict[str | None, NamedBars]:
 
 def _read_bars(said: Mapping[str, Any]) -> NamedBars:
     names = ("timeframe", "source", "first", "last", "count", "digest")
-    return NamedBars(*(said[name] for name in names))
+    named = NamedBars(*(said[name] for name in names))
+    return named._replace(is_separate=said.get("separate") is True)
 
 
 def recompute_place(
@@ -179,7 +184,8 @@ def _decide(
         (symbol, name): _read_vote(said) for name, said in place["votes"].items() if name not in by_rules
     }
     correlations = {
-        frozenset(pair.split("+")): _to_units(value) for pair, value in place.get("correlations", {}).items()
+        frozenset(pair.split("+")): parse_units(value)
+        for pair, value in place.get("correlations", {}).items()
     }
     state = SignalState(side=SignalSide(place["before"]), side_ms=place.get("changed"))
     decision = decide_tick(
@@ -199,21 +205,51 @@ def _make_market(
     place: Mapping[str, Any], bars: Mapping[str | None, Sequence[StoredBar]], rules: TickRules
 ) -> MarketBars:
     """Return a market with the bars of one symbol, as the cycle would have taken them from the stream."""
-    sources = {each.name: each.source for each in rules.bar_voters if each.source is not None}
-    market = MarketBars(rules.thrift.timeframe, (place["symbol"],), frozenset(sources.values()))
-    length_ms = 1000 * TIMEFRAME_SEC[rules.thrift.timeframe]
-    ends = [
-        vote["expires"] - LIFE_BARS * length_ms
-        for name, vote in place["votes"].items()
-        if "expires" in vote and name in {each.name for each in rules.bar_voters}
-    ]
+    symbol, timeframe, named = place["symbol"], rules.thrift.timeframe, list_named_bars(place)
+    separate = {
+        (symbol, each.source): bars[name]
+        for name, each in named.items()
+        if name is not None and each.is_separate
+    }
+    sources = frozenset(each.source for each in rules.bar_voters if each.source is not None)
+    market = MarketBars(timeframe, (symbol,), sources, separate)
+    length_ms, ends = 1000 * TIMEFRAME_SEC[timeframe], _find_ends(place, named, rules)
     rows: dict[int, StoredBar] = {}
-    for each in bars.values():
-        rows |= {row.start_ms: row for row in each}
+    for name, found in bars.items():
+        if not named[name].is_separate:
+            rows |= {row.start_ms: row for row in found}
     for start_ms, row in sorted(rows.items()):
-        end_ms = ends[0] if ends and row is rows[max(rows)] else start_ms + length_ms
-        market.take(_format_bar(place["symbol"], rules.thrift.timeframe, row, end_ms), end_ms + _MINUTE_MS)
+        end_ms = ends.get((None, start_ms), start_ms + length_ms)
+        market.take(_format_bar(symbol, timeframe, row, end_ms), end_ms + _MINUTE_MS)
+    for (_, source), found in separate.items():
+        for row in found:
+            end_ms = ends.get((source, row.start_ms), row.start_ms + length_ms)
+            entry = _format_bar(join_source(symbol, source), timeframe, row, end_ms)
+            market.take_separate(entry, end_ms + _MINUTE_MS)
     return market
+
+
+def _find_ends(
+    place: Mapping[str, Any], named: Mapping[str | None, NamedBars], rules: TickRules
+) -> dict[tuple[str | None, int], int]:
+    """Return the ends of the last bars that voters saw, as their votes' expiry says them, by their starts.
+
+    Bars of a source that were loaded for themselves are by that source, all others by None. The archive has
+    no ends, and a day ends with its session.
+    """
+    life_ms = LIFE_BARS * rules.thrift.bar_ms
+    found: dict[tuple[str | None, int], int] = {}
+    for voter in rules.bar_voters:
+        vote = place["votes"].get(voter.name, {})
+        seen = named.get(None if voter.source is None else voter.name)
+        if seen is None:
+            continue
+        key = (seen.source if seen.is_separate else None), seen.last_ms
+        if "expires" in vote:
+            found[key] = vote["expires"] - life_ms
+        elif vote.get("abstained") == Abstention.EXPIRED:
+            found.setdefault(key, min(seen.last_ms + rules.thrift.bar_ms, place["as_of"] - life_ms))
+    return found
 
 
 def _format_bar(symbol: str, timeframe: str, row: StoredBar, end_ms: int) -> dict[bytes, bytes]:
@@ -233,15 +269,11 @@ def _read_vote(said: Mapping[str, Any]) -> GivenVote:
         return Abstention(why) if why in iter(Abstention) else NoVote(why)
     return Vote(
         said["direction"],
-        _to_units(said["strength"]),
-        _to_units(said["confidence"]),
+        parse_units(said["strength"]),
+        parse_units(said["confidence"]),
         said["expires"],
         tuple(said["reasons"]),
     )
-
-
-def _to_units(text: str) -> int:
-    return int(Decimal(text) * UNIT)
 
 
 def _compare(stored: bytes, made: bytes) -> Recomputed:

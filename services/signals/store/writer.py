@@ -48,6 +48,7 @@ _DECIDED: Final = "AND outcome NOT IN ('unchanged', 'closed')"
 _ADD_ENTRY: Final = """
 INSERT INTO signal_log (n, kind, tick, epoch, at, entry) VALUES ($1, $2, $3, $4, $5, $6)
 """
+_ADD_RULES: Final = "INSERT INTO signal_rules (digest, rules) VALUES ($1, $2) ON CONFLICT DO NOTHING"
 _ADD_SYMBOLS: Final = "INSERT INTO signal_symbols (digest, symbols) VALUES ($1, $2) ON CONFLICT DO NOTHING"
 
 
@@ -59,6 +60,7 @@ class TickToWrite:
         entry: its entry of the log, whose number is the writer's `size`.
         symbols: those of its places, in their order.
         rows: the places that are stored, because they do not follow from the tick before.
+        rules: the text by whose digest the entry says how it was decided; None if it names none.
     """
 
     tick: int
@@ -66,6 +68,7 @@ class TickToWrite:
     entry: bytes
     symbols: tuple[str, ...]
     rows: Sequence[SignalRow]
+    rules: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +106,7 @@ class SignalWriter:
         """How many entries the log has, as far as this writer knows: the number of the next one."""
         self._edge: dict[Node, bytes] = {}
         self._known_symbols: tuple[str, ...] = ()
+        self._known_rules: bytes | None = None
 
     async def begin_epoch(self, instance: str) -> int:
         """Begin an epoch, which ends those of all other leaders; return its number.
@@ -143,7 +147,7 @@ class SignalWriter:
             decided = [
                 SignalRow(*row) for row in await connection.fetch(_LAST_ROWS.format(_DECIDED), symbols)
             ]
-        self.size, self._edge, self._known_symbols = size, edge, symbols
+        self.size, self._edge, self._known_symbols, self._known_rules = size, edge, symbols, None
         last_tick, last_at_ms = (0, 0) if accounted is None else (_find_last(*accounted[:2]), accounted[2])
         return StoredState(
             size,
@@ -159,7 +163,7 @@ class SignalWriter:
         if (content["n"], content["tick"], content["places"]) != (self.size, tick.tick, len(tick.symbols)):
             raise ValueError(f"tick {tick.tick}: its entry is not entry {self.size}, or of another tick")
         await self._add(LogEntryKind.TICK, tick.at_ms, tick.entry, tick)
-        self._known_symbols = tick.symbols
+        self._known_symbols, self._known_rules = tick.symbols, tick.rules
 
     async def write_gap(self, first: int, last: int, at_ms: int, reason: str) -> None:
         """Add that the ticks from `first` to `last`, both among them, were not decided, and why.
@@ -202,6 +206,8 @@ class SignalWriter:
         if tick.symbols != self._known_symbols:
             digest = bytes.fromhex(orjson.loads(tick.entry)["symbols"])
             await connection.execute(_ADD_SYMBOLS, digest, tick.symbols)
+        if tick.rules is not None and tick.rules != self._known_rules:
+            await connection.execute(_ADD_RULES, hash_entry(tick.rules), tick.rules.decode())
         at = to_datetime(tick.at_ms)
         with refused_encodings():
             await connection.copy_records_to_table(

@@ -77,4 +77,7 @@ class AvailableKeys:
 
 
 def is_stream(series: Series, source: str) -> bool:
+    """Return True if a source stands for massive's own stream, whose minutes are the symbol's, of all."""
+    if series.is_separate:
+        return False
     return is_stream_of_massive(source, series.kind, series.timeframe, series.asset)

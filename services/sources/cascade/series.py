@@ -29,6 +29,7 @@ from services.market.records import (
     Record,
     RecordKind,
 )
+from services.market.separate import join_source
 from services.market.sessions import FOREX, ROUND_THE_CLOCK, US_FUTURES, OutsideCalendarError, Session
 from services.sources.catalog.request import Question
 from services.sources.settings import QUOTE_DAYS, SourcesSettings
@@ -99,6 +100,7 @@ class Series:
         every_sec: the time between two loads while the market is open; None: by the refresh alone.
         history_days: how far back the first load goes.
         may_stream: whether a source's stream may bring its records.
+        is_separate: whether its bars are those of its one source, and no part of the symbol's.
     """
 
     symbol: str
@@ -113,11 +115,18 @@ class Series:
     critical: bool = False
     group: str | None = None
     may_stream: bool = True
+    is_separate: bool = False
 
     @property
     def id(self) -> str:
-        """The name of the series: `SPY:bars:1m`, `EUR/USD:quotes`."""
-        return ":".join(filter(None, (self.symbol, self.kind, self.timeframe)))
+        """The name of the series: `SPY:bars:1m`, `EUR/USD:quotes`, `SPY:bars:1m@massive` if separate."""
+        name = ":".join(filter(None, (self.symbol, self.kind, self.timeframe)))
+        return join_source(name, self.sources[0]) if self.is_separate else name
+
+    @property
+    def published_symbol(self) -> str:
+        """The `sym` of its entries: `SPY`, or `SPY@massive` if separate."""
+        return join_source(self.symbol, self.sources[0]) if self.is_separate else self.symbol
 
     @property
     def length_ms(self) -> int:
@@ -145,7 +154,8 @@ def list_series(settings: SourcesSettings) -> tuple[Series, ...]:
                 entry.every_sec,
                 entry.critical,
                 entry.group,
-                entry.stream,
+                entry.stream and not entry.separate,
+                entry.separate,
             )
             found.append(series)
     return tuple(found)

@@ -5,7 +5,8 @@ import time
 import orjson
 import pytest
 
-from marketswarm.keys import SIGNALS_LOG
+from marketswarm.keys import SIGNALS_LOG, SIGNALS_WORDINGS
+from services.tables.signal_wordings import WordedSignal, Wording, make_wording_fields
 from services.tables.signals import make_signal_fields
 from support.rig.shell import SERVICES
 from support.signal_rows import ENDPOINTS, SCORE, VOTES, make_content, make_rows, make_tick
@@ -30,6 +31,12 @@ def publish(market, *contents):
         fields = make_signal_fields(row, "stocks")
         market.cmd("XADD", SIGNALS_LOG, "*", *(word for pair in fields.items() for word in pair))
     return [row.ident for row in rows]
+
+
+def word(market, ident, symbol, text):
+    wording = Wording(text, "grok-4", round(1000 * time.time()))
+    fields = make_wording_fields(WordedSignal(ident, 1, symbol, "long", wording))
+    market.cmd("XADD", SIGNALS_WORDINGS, "*", *(word for pair in fields.items() for word in pair))
 
 
 def test_the_past_is_a_table_or_a_line_of_json_each(shell, market):
@@ -68,6 +75,26 @@ def test_new_signals_come_once_and_what_is_none_is_skipped(shell, market):
         r"▲ SPY long 42 %, conflict 25 %, 3 of 4 votes: trend: up\u202edown\x1b[31mred (replay)"
     )
     assert second[9:].rstrip() == "· QQQ abstained 42 %, conflict 25 %, 3 of 4 votes: quorum"
+
+
+def test_the_words_of_a_model_come_after_the_signal_and_change_nothing_of_it(shell, market):
+    content = make_content("SPY", 1)
+    with shell.start("signals", "--since", "1h") as command:
+        command.stderr.readline()
+        (ident,) = publish(market, content)
+        first = command.stdout.readline()
+        word(market, ident, "SPY", "it\u202e rises\x1b[31m")
+        second = command.stdout.readline()
+    assert first[9:].startswith("▲ SPY long 42 %")
+    assert second[9:].rstrip() == r"· SPY long: it\u202e rises\x1b[31m (worded by grok-4)"
+    shown = shell("signals", "--since", "1h", "--no-follow", COLUMNS="200").stdout
+    assert "(worded by grok-4)" in shown
+    assert len(shown.splitlines()) == 3
+    answer = shell("signals", "--since", "1h", "--no-follow", "--json").stdout.splitlines()
+    signal, worded = map(orjson.loads, answer)
+    assert (signal["id"], worded["signal"], worded["wording"]["model"]) == (ident, ident, "grok-4")
+    assert "wording" not in signal
+    assert shell("signals", "--since", "1h", "--no-follow", "--json", "--symbol", "QQQ").stdout == ""
 
 
 def test_it_ends_when_its_reader_has_gone(shell, market):

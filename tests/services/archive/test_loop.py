@@ -87,7 +87,7 @@ def test_the_truth_may_name_other_keys_by_their_last_word():
     assert streams["market:quotes"].key == "team:quotes"
     assert streams["bars:bars"].key == "bars:bars"
     assert {each.bus for each in streams.values()} == {"market-redis"}
-    assert len(streams) == 7
+    assert len(streams) == 8
     # by a position: the consumer group of the log is the notifier's alone
     log, timelines, evidence = find_streams(points, followed=True)
     assert (log.bus, log.key) == ("system-redis", "healer:alerts:log")

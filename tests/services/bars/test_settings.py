@@ -102,3 +102,15 @@ def test_a_symbol_of_another_class_than_in_sources_and_one_left_out_for_nothing_
         "services.bars.endpoints[0].asset: BTC/USD is stocks here and crypto in sources"
     ]
     assert warn(without=["SPX"]) == ["services.bars.settings.without: sources loads no bars of SPX"]
+
+
+def test_bars_of_one_source_are_treated_as_those_of_their_symbol_without_indicators():
+    own = [{"symbols": ["SPY", "ZZZ"], "from": [name], "separate": True} for name in ("massive", "tiingo")]
+    settings = complete({"symbols": ["SPY"], "timeframes": ["1d"], "quotes": True}, loaded=[*LOADED, *own])
+    assert list(settings.find_groups()) == ["SPY", "QQQ", "BTC/USD", "VOD.L"]
+    groups = settings.find_separate_groups()
+    assert list(groups) == ["SPY@massive", "SPY@tiingo"]  # bars does not take ZZZ
+    group = groups["SPY@massive"]
+    assert (group.timeframes, group.indicators, group.quotes) == (("1d",), (), False)
+    assert group.find_session("SPY@massive") == "XNYS"
+    assert complete(loaded=[*LOADED, *own], key="other:bars").find_separate_groups() == {}

@@ -9,8 +9,10 @@ from services.market.universe import (
     DAY_SHARE,
     LoadedSymbol,
     find_default_share,
+    list_bar_sources,
     list_day_shares,
     list_loaded_symbols,
+    list_separate_bars,
 )
 
 
@@ -29,6 +31,24 @@ def test_each_symbol_of_a_series_of_bars_is_loaded_once_with_its_class_and_sessi
         "BTC/USD": LoadedSymbol(AssetClass.CRYPTO, None),
         "VOD.L": LoadedSymbol(AssetClass.STOCKS, "XLON"),
     }
+
+
+def test_bars_of_one_source_load_no_symbol_and_are_listed_by_symbol_and_source():
+    section = Service(
+        heartbeat=Heartbeat(),
+        endpoints=[
+            {"symbols": ["SPY", "QQQ"], "from": ["massive"], "separate": True, "timeframe": "1d"},
+            {"symbol": "SPY", "from": ["massive"], "separate": True},
+            {"symbol": "SPY", "from": ["yahoo", "finnhub"]},
+            {"symbol": "SPY", "from": [], "separate": True},
+            {"symbol": "SPY", "from": "massive", "separate": True, "timeframe": 5},
+        ],
+        settings={"disabled": ["QQQ"]},
+    )
+    assert list(list_loaded_symbols(section)) == ["SPY"]
+    assert list_separate_bars(section) == {("SPY", "massive"): {"1d", "1m"}}
+    assert list_separate_bars(None) == {}
+    assert list_bar_sources(section) == {"SPY": ("yahoo", "finnhub")}
 
 
 def test_quotes_and_observations_are_no_bars_and_a_disabled_symbol_is_not_loaded():

@@ -5,10 +5,11 @@ import contextlib
 from types import SimpleNamespace
 
 import orjson
+import pytest
 
 from marketswarm.agent.outage_alerts import OutageAlerts
 from marketswarm.agent.outage_state import SIGNALS
-from marketswarm.keys import SIGNALS_ALERTS, SIGNALS_SHADOW
+from marketswarm.keys import SIGNALS_ALERTS, SIGNALS_SHADOW, SIGNALS_WITNESS
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
 from services.signals import observer as module
@@ -19,6 +20,7 @@ from services.signals.proofs.signer import SignerStatus
 from services.signals.proofs.witness_client import WitnessReason
 from services.signals.settings import SignalsSettings
 from services.tables.signal_shadow import parse_shadow
+from services.tables.signal_witness import WitnessReport, parse_witness_report
 from support.waiting import auntil
 
 NOW = 1_793_000_000.0
@@ -196,5 +198,32 @@ async def test_a_bus_that_is_away_ends_no_report_and_is_logged_once():
         await scene.observer.report()
     scene.bus.connected = True
     await scene.observer.report()
-    assert scene.logged == ["shadow.unwritten", "shadow.written"]
+    assert scene.logged == ["reports.unwritten", "reports.written"]
     assert parse_shadow(await scene.bus.client.get(SIGNALS_SHADOW)).name == "trial"
+
+
+async def test_the_bus_says_whether_a_witness_is_named_and_how_it_answered():
+    scene = Scene()
+
+    async def read():
+        await scene.report()
+        return parse_witness_report(await scene.bus.client.get(SIGNALS_WITNESS))
+
+    assert await read() == WitnessReport(named=True)
+    assert 0 < await scene.bus.client.pttl(SIGNALS_WITNESS) <= 60_000
+    scene.observer.note_signing(SignerStatus(NOW, reason=WitnessReason.AWAY))
+    assert await read() == WitnessReport(named=True, reason="away")
+    scene.observer.note_signing(SignerStatus(NOW, reason=WitnessReason.BAD_PROOF))
+    assert await read() == WitnessReport(named=True, reason="bad_proof", refused=True)
+    scene.witness = False
+    assert await read() == WitnessReport(named=False)
+    await scene.bus.client.delete(SIGNALS_WITNESS)
+    scene.metrics.leading = 0
+    assert await read() is None, "only the process that leads knows"
+
+
+@pytest.mark.parametrize(
+    "raw", [None, b"", b"[]", b'{"named": 1}', b'{"named": true, "reason": "a b"}', b" " * 2000]
+)
+def test_a_report_that_is_none_says_nothing_of_the_witness(raw):
+    assert parse_witness_report(raw) is None

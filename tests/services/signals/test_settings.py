@@ -138,6 +138,42 @@ def test_symbols_that_bars_does_not_have_are_a_warning():
     assert warn({})[0].startswith("services.signals.settings.symbols: bars has no symbols")
 
 
+def test_a_voter_of_a_source_that_no_series_loads_is_a_warning_by_path():
+    def warn(source, *loaded):
+        voter = {"voter": "one", "rule": "trend", "source": source, "weight": 1}
+        sources = {"endpoints": [{"symbol": "SPY", "from": loaded}, {"symbol": "QQQ", "from": ["massive"]}]}
+        truth = make_truth(TREND, voter, others={"bars": {}, "sources": sources})
+        config = require_config(SignalsSettings, "signals", truth.services["signals"])
+        return [str(each) for each in list_warnings(config, "signals", truth)]
+
+    assert warn("massive", "massive") == []
+    (shared,) = warn("massive", "yahoo", "massive")
+    assert shared.startswith("services.signals.endpoints[1].source: it sees bars of SPY only while massive ")
+    assert shared.endswith('add a series from massive with `"separate": true`')
+    assert warn("massive", "yahoo") == [
+        "services.signals.endpoints[1].source: no series of sources loads bars of SPY from massive"
+    ]
+    (unknown,) = warn("massiv", "massive")
+    assert unknown.endswith("loads bars of QQQ, SPY from massiv; did you mean massive?")
+
+
+def test_a_voter_of_a_source_that_is_loaded_for_itself_sees_the_timeframes_that_are_made_of_it():
+    def warn(*loaded, timeframe="1d"):
+        voter = {"voter": "one", "rule": "trend", "source": "massive", "weight": 1}
+        sources = {"endpoints": [{"symbol": "SPY", "timeframe": "1d", "from": ["yahoo", "stooq"]}, *loaded]}
+        others = {"bars": {}, "sources": sources}
+        truth = make_truth(TREND, voter, settings={"timeframe": timeframe}, others=others)
+        config = require_config(SignalsSettings, "signals", truth.services["signals"])
+        return [str(each) for each in list_warnings(config, "signals", truth)]
+
+    days = {"symbol": "SPY", "timeframe": "1d", "from": ["massive"], "separate": True}
+    assert warn(days) == warn(days, timeframe="1w") == warn({**days, "timeframe": "1m"}, timeframe="4h") == []
+    assert warn(days, timeframe="1h") == [
+        "services.signals.endpoints[1].source: massive is loaded for itself in 1d of SPY, and voters see 1h"
+    ]
+    assert len(warn()) == len(warn({**days, "from": ["stooq"]})) == 1
+
+
 def test_more_than_fifteen_calls_a_cycle_are_a_warning():
     def warn(*calls):
         chats = [CHAT | {"voter": f"v{at}", "calls_per_cycle": each} for at, each in enumerate(calls)]

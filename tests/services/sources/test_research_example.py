@@ -11,6 +11,7 @@ from marketswarm.agent import service_config
 from marketswarm.truth.flows import build_flows, find_unwritten_keys
 from services.bars.settings import BarsSettings
 from services.market.records import AssetClass, RecordKind
+from services.signals.settings import SignalsSettings, find_separate
 from services.sources.cascade.missing_keys import AvailableKeys
 from services.sources.cascade.series import list_series
 from services.sources.catalog.files import shipped_catalog
@@ -82,7 +83,7 @@ def test_sources_without_a_key_come_first(series):
 
 def test_without_any_key_most_of_it_is_loaded_and_what_is_not_closes_no_gate(config, series):
     keys = AvailableKeys(CATALOG, ())
-    without = {each.symbol for each in series if keys.lacks_keys(each)}
+    without = {each.symbol for each in series if keys.lacks_keys(each) and not each.is_separate}
     assert without == {
         "US.GDP",
         "US.UNRATE",
@@ -93,12 +94,14 @@ def test_without_any_key_most_of_it_is_loaded_and_what_is_not_closes_no_gate(con
     }
     assert not config.settings.gate.need_keys
     with_fred = AvailableKeys(CATALOG, {"fred"})
-    assert [each.id for each in series if with_fred.lacks_keys(each)] == []
+    # a voter whose source has no key abstains
+    separate = [each.id for each in series if each.is_separate]
+    assert [each.id for each in series if with_fred.lacks_keys(each)] == separate
 
 
 def test_no_cascade_of_days_of_stocks_mixes_adjusted_and_raw_bars(series):
     for each in series:
-        if each.kind is RecordKind.BARS and each.asset is AssetClass.STOCKS:
+        if each.kind is RecordKind.BARS and each.asset is AssetClass.STOCKS and not each.is_separate:
             assert set(each.sources) <= SPLIT_ADJUSTED, each.id
 
 
@@ -134,6 +137,29 @@ def test_the_first_loads_fit_what_each_source_without_a_key_takes_in_a_minute_or
     for name, count in asked.items():
         for sec, limit in CATALOG[name].find_limits(has_key=False).windows():
             assert sec < 60 or count <= limit, (name, count, limit)
+
+
+def test_its_voters_of_bars_see_days_of_their_sources_as_the_free_plans_give_them(parsed, series):
+    signals = service_config.require_config(SignalsSettings, "signals", parsed.truth.services["signals"])
+    separate = [each for each in series if each.is_separate]
+    assert find_separate(signals, parsed.truth, signals.settings.symbols) == {
+        (symbol, source) for symbol in ("SPY", "QQQ", "DIA", "IWM") for source in ("massive", "alpha_vantage")
+    }
+    assert {each.timeframe for each in separate} == {signals.settings.timeframe}
+    now = datetime(2026, 11, 29, tzinfo=UTC)
+    asked, seconds = Counter(), {}
+    for each in separate:
+        (name,) = each.sources
+        endpoint = next(CATALOG[name].find_endpoints(each.kind, each.asset, each.symbol, each.timeframe))
+        assert endpoint.adjustment == "raw"
+        start = now - timedelta(days=each.history_days)
+        question = Question(each.symbol, each.asset, each.kind, start, now, each.timeframe)
+        asked[name] += len(split_question(endpoint, question, now))
+        # asked by the refresh each hour at most, and by its file less often
+        seconds[name] = max(3600, endpoint.min_interval_sec)
+    for name, count in asked.items():
+        for sec, limit in CATALOG[name].find_limits(has_key=True).windows():
+            assert sec < 60 or count * max(1, sec / seconds[name]) <= limit, (name, count, limit)
 
 
 def test_only_the_sections_of_sources_and_signals_differ_from_the_market_that_is_recorded():

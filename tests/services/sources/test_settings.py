@@ -9,6 +9,7 @@ from marketswarm.fleet.environment import make_child_environ
 from marketswarm.settings import read_settings
 from marketswarm.truth import Heartbeat, Service, parse_truth
 from services.market.records import AssetClass, RecordKind
+from services.sources.cascade.missing_keys import is_stream
 from services.sources.cascade.series import list_series
 from services.sources.catalog.files import load_catalog
 from services.sources.settings import (
@@ -55,6 +56,12 @@ ALONE = {**SPY, "from": ["massive"]}
         ([{**SPY, "timeframe": "7m"}], "endpoints[0].timeframe: must be one of 1m"),
         ([{**SPY, "session": "../etc"}], "endpoints[0].session: must be 24x7"),
         ([SPY, {**SPY, "from": ["tiingo"]}], "endpoints[1]: SPY is a series of endpoints[0] already"),
+        ([{**SPY, "separate": True}], "endpoints[0].separate: needs one source in `from`"),
+        ([{**ALONE, "separate": True, "kind": "quotes"}], "endpoints[0].separate: only bars are kept by"),
+        (
+            [SPY, {**ALONE, "separate": True}, {**ALONE, "separate": True}],
+            "endpoints[2]: SPY is a series of endpoints[1] already",
+        ),
         (
             [{"symbol": "BTC/USD", "asset": "crypto", "kind": "actions", "from": ["yahoo"]}],
             "endpoints[0].kind: only stocks",
@@ -459,3 +466,30 @@ def test_the_key_of_a_source_of_ones_own_is_passed_on(own):
     document["services"]["sources"]["settings"] = {"catalog": "../elsewhere"}
     truth = parse_truth(orjson.dumps(document)).truth
     assert make_child_environ("services.sources", "sources", truth, environ) == {"FRED_API_KEY": "f"}
+
+
+def test_the_bars_of_one_source_are_a_series_of_their_own_and_no_stream_brings_them():
+    entries = [SPY, {**ALONE, "separate": True}, {**SPY, "from": ["tiingo"], "separate": True}]
+    config = require_config(SourcesSettings, "sources", section(*entries))
+    merged, massive, tiingo = list_series(config)
+    assert [each.id for each in (merged, massive, tiingo)] == [
+        "SPY:bars:1m",
+        "SPY:bars:1m@massive",
+        "SPY:bars:1m@tiingo",
+    ]
+    assert [each.published_symbol for each in (merged, massive)] == ["SPY", "SPY@massive"]
+    assert (is_stream(merged, "massive"), is_stream(massive, "massive")) == (True, False)
+    assert (merged.may_stream, massive.may_stream) == (True, False)
+
+
+def test_a_source_that_can_not_give_the_timeframe_of_its_own_series_is_named_by_its_path():
+    entry = {"symbol": "SPY", "from": ["alpha_vantage"], "separate": True}
+    found = [str(each) for each in find({**entry, "timeframe": "4h"}, {**entry, "timeframe": "1d"})]
+    assert found == [
+        "services.sources.endpoints[0].from[0]: alpha_vantage does not serve SPY: bars of stocks in 4h"
+    ]
+
+
+def find(*endpoints):
+    config = require_config(SourcesSettings, "sources", section(*endpoints))
+    return list_warnings(config, "sources")

@@ -39,6 +39,7 @@ from services.tables.rows import (
     make_indicator_row,
     make_observation_row,
     make_quote_row,
+    make_source_bar_row,
     to_stream_position,
 )
 from services.tables.tables import STREAMS
@@ -472,3 +473,14 @@ def test_only_a_commodity_may_cost_nothing_or_less():
             check_bar(oil, asset)
     with pytest.raises(EntryError, match="not in this order"):
         check_bar(dataclasses.replace(oil, low=-1.0), AssetClass.COMMODITIES)
+
+
+def test_a_bar_of_one_source_is_a_row_of_its_symbol_and_says_nothing_of_the_symbol():
+    bar = Bar("SPY", "1m", START_MS, 1.0, 3.0, 0.5, 2.0)
+    fields = {**encode_entry(bar, AssetClass.STOCKS, ASKED), "final": "1", "rev": "3", "epoch": "9"}
+    raw = {name.encode(): value.encode() for name, value in fields.items()}
+    row, symbol = make_source_bar_row(ENTRY, {**raw, b"sym": b"SPY@yahoo"})
+    assert (row, symbol) == (make_bar_row(ENTRY, raw)[0], None)
+    for sym, why in ((b"SPY", "sym: not"), (b"SPY@tiingo", "source: not that")):
+        with pytest.raises(EntryError, match=why):
+            make_source_bar_row(ENTRY, {**raw, b"sym": sym})

@@ -39,6 +39,24 @@ def test_the_reason_of_a_short_signal_is_that_of_the_vote_that_leans_most_to_it(
     assert parse_place(encode(side=None, outcome="abstained", why="quorum")).reason == "quorum"
 
 
+def test_each_place_has_a_sentence_by_rule():
+    trend = "trend: the mean of 10 closes is above that of 30"
+    assert parse_place(encode()).sentence == (
+        f"SPY is now long: 3 of 4 voters voted, with a score of {SCORE}; what weighs most is {trend}."
+    )
+    assert parse_place(encode(before="long")).sentence.startswith("SPY stays long: ")
+    none = encode(side=None, outcome="abstained", why="quorum")
+    assert parse_place(none).sentence == "SPY has no signal: quorum; without a vote: xai_grok (late)."
+    for outcome, said in (
+        ("closed", "The market of SPY is closed since tick 7."),
+        ("unchanged", "SPY is unchanged since tick 7."),
+        ("failed", "SPY could not be decided: no reason is named."),
+    ):
+        text = encode_entry({"symbol": "SPY", "outcome": outcome, "since": 7}).decode()
+        assert parse_place(text).sentence == said
+    assert parse_place(encode(votes={}, side="flat")).sentence.endswith(f"a score of {SCORE}.")
+
+
 @pytest.mark.parametrize("reason", ["\u202e\u2066\u200b", "\x1b[2J\x07", "\0", "a\u2028b\nc"])
 def test_reasons_have_only_what_can_be_printed(reason):
     vote = {**VOTES["trend"], "reasons": [reason]}

@@ -3,6 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.board.market.feed import MarketStates
+from services.board.market.overview import list_groups
 from services.board.market.states import (
     StateCache,
     StoredSeries,
@@ -74,6 +76,16 @@ def test_a_series_whose_symbol_is_none_is_counted_and_left_out():
 def test_characters_that_mislead_are_escaped():
     (one,), _ = parse_sources(encode(evil={"reason": "a\u202eb\x1b[31m"}))
     assert one.reason == "a\\u202eb\\x1b[31m"
+
+
+def test_bars_of_one_source_are_no_series_of_their_symbol_on_a_page():
+    own = StoredSeries(id="SPY:bars:1d@massive", symbol="SPY", timeframe="1d", group="mine")
+    other = StoredSeries(id="QQQ:bars:1d", symbol="QQQ", timeframe="1d", group="us")
+    merged = StoredSeries(id="SPY:bars:1d", symbol="SPY", timeframe="1d", group="us")
+    assert (own.is_separate, merged.is_separate) == (True, False)
+    assert list_group((own,), "mine") == ()
+    assert list_group((own.model_copy(update={"group": "us"}), merged, other), "us") == (merged, other)
+    assert list_groups(MarketStates(series=(own, merged))) == ["us"]
 
 
 def test_a_group_has_each_symbol_once_by_the_series_that_shows_its_present_best():

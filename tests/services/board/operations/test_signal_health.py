@@ -12,6 +12,7 @@ from services.board.operations.signal_health import (
     judge_signals,
 )
 from services.signals.log.entries import make_gap
+from services.tables.signal_witness import WitnessReport
 from services.tables.signals import LogEnd, LogState
 
 NOW = 1_800_000_000.0
@@ -23,7 +24,7 @@ def ms(ago_sec):
     return round(1000 * (NOW - ago_sec))
 
 
-def judge(part, *, end=(7, 3.0, None, None), state=(9, 9, 20.0, 9, 15.0), times=NAMED):
+def judge(part, *, end=(7, 3.0, None, None), state=(9, 9, 20.0, 9, 15.0), times=NAMED, said=None):
     """Return a part: of an end and a state of the log whose times are ages."""
     tick, tick_sec, gap, gap_sec = end
     size, signed, signed_sec, cosigned, cosigned_sec = state
@@ -36,6 +37,7 @@ def judge(part, *, end=(7, 3.0, None, None), state=(9, 9, 20.0, 9, 15.0), times=
         LogEnd(tick, None if tick is None else ms(tick_sec), gap, None if gap is None else ms(gap_sec)),
         times,
         NOW,
+        said,
     )[part]
     return found.status, found.age_sec, found.why, found.name
 
@@ -73,6 +75,25 @@ def test_without_a_key_or_a_witness_there_is_nothing_to_wait_for_unless_the_trut
     assert judge(CHECKPOINT, state=nothing)[::2] == (DEGRADED, "no checkpoint was signed yet")
     assert judge(WITNESS, state=signed)[::2] == (DEGRADED, "no witness has cosigned yet")
     assert judge(WITNESS, state=nothing)[0] is OFF, "there is nothing to cosign"
+
+
+def test_a_witness_that_the_environment_names_is_waited_for_as_signals_says():
+    nothing, signed, by_truth = (9, None, None, None, None), (9, 9, 5.0, None, None), SignalTimes()
+    silent = WitnessReport(named=True, reason="away")
+    assert judge(WITNESS, state=signed, times=by_truth, said=WitnessReport(named=False))[0] is OFF
+    assert judge(CHECKPOINT, state=nothing, times=by_truth, said=silent)[0] is DEGRADED
+    found = judge(WITNESS, state=signed, times=by_truth, said=silent)
+    assert found[::2] == (DEGRADED, "no witness has cosigned yet: away")
+    late = judge(WITNESS, state=(20, 20, 5.0, 9, 301.0), times=by_truth, said=silent)
+    assert late[::2] == (DEGRADED, "11 entries are not cosigned: away")
+    assert judge(WITNESS, times=by_truth, said=silent)[::2] == (OK, None), "the next attempt may succeed"
+
+
+def test_a_witness_that_refuses_degrades_at_once():
+    refused = WitnessReport(named=True, reason="bad_proof", refused=True)
+    for state in ((9, 9, 20.0, 9, 15.0), (9, 9, 5.0, None, None)):
+        found = judge(WITNESS, state=state, times=SignalTimes(), said=refused)
+        assert found[::2] == (DEGRADED, "the witness refuses: bad_proof")
 
 
 @pytest.mark.parametrize(

@@ -44,14 +44,14 @@ def weigh(weights, **more):
     return weigh_place(parse_place(make_found(**more).content), weights)
 
 
-@pytest.mark.parametrize(("votes", "is_by_truth"), [(VOTES, False), (UNWEIGHTED, True)])
-def test_the_sum_is_that_of_the_service(votes, is_by_truth):
+@pytest.mark.parametrize(("votes", "weights_of"), [(VOTES, "place"), (UNWEIGHTED, "truth")])
+def test_the_sum_is_that_of_the_service(votes, weights_of):
     found = weigh(WEIGHTS, votes=votes)
-    assert (found.score, found.conflict, found.adds_up, found.is_by_truth) == (
+    assert (found.score, found.conflict, found.adds_up, found.weights_of) == (
         SCORE,
         CONFLICT,
         True,
-        is_by_truth,
+        weights_of,
     )
     assert [one.voter for one in found.votes] == ["trend", "breakout", "reversion", "xai_grok"]
     adds = [Fraction(one.adds) for one in found.votes if one.adds]

@@ -6,8 +6,9 @@ import sys
 import orjson
 import pytest
 
+from marketswarm.agent import service_config
 from marketswarm.testing import MemoryBus
-from services.signals.ask.endpoints import ChatSettings, HttpSettings
+from services.signals.ask.endpoints import ChatSettings, HttpSettings, WordingSettings
 from services.signals.ask.questions import encode_question
 from services.signals.consensus.consensus import UNIT
 from services.signals.voters.votes import Vote
@@ -43,8 +44,15 @@ async def test_the_program_that_is_shown_votes(shown_program):
     assert vote.reasons == ("five bars went up",)
 
 
+def parse_shown(text):
+    """Return a block of JSON; one that begins with a key is a part of an object."""
+    return orjson.loads(f"{{{text}}}" if text.startswith('"') else text)
+
+
 def test_the_voters_that_are_shown_are_settings_and_the_question_is_one():
-    http, question, chat, cut_off = (orjson.loads(each) for each in blocks(PAGE, "json"))
+    fleet, http, question, chat, cut_off, wording = map(parse_shown, blocks(PAGE, "json"))
+    assert service_config.load_with_sections(orjson.dumps(fleet)).warnings == ()
+    assert WordingSettings.model_validate(wording["settings"]["wording"]).calls_per_hour == 30
     assert HttpSettings.model_validate(http).url == "http://127.0.0.1:9000/vote"
     assert ChatSettings.model_validate(chat).model == "grok-4"
     assert ChatSettings.model_validate(cut_off).cutoff is not None
@@ -53,9 +61,13 @@ def test_the_voters_that_are_shown_are_settings_and_the_question_is_one():
     assert question["bars"][0].keys() == sent["bars"][0].keys()
 
 
-def test_the_settings_that_are_shown_have_the_defaults_in_force():
-    text = PAGE.read_text(encoding="utf-8")
-    for name, field in HttpSettings.model_fields.items():
-        if name not in ("url", "kind", "allow_inside"):
+@pytest.mark.parametrize(
+    ("settings", "section"),
+    [(HttpSettings, "What it costs"), (WordingSettings, "A model that words the reason")],
+)
+def test_the_settings_that_are_shown_have_the_defaults_in_force(settings, section):
+    text = PAGE.read_text(encoding="utf-8").split(f"## {section}\n")[1].split("\n## ")[0]
+    for name, field in settings.model_fields.items():
+        if name not in ("url", "kind", "allow_inside", "model"):
             assert f"`{name}`" in text
             assert f"{field.default:g}" in next(line for line in text.splitlines() if f"`{name}`" in line)

@@ -286,6 +286,26 @@ def test_votes_on_old_bars_expire():
     assert play.play(end_of(39) + LIFE_BARS * MINUTE + 5000)[0].rows == ()
 
 
+def test_a_source_that_is_away_costs_its_voter_alone():
+    """Its votes expire by its own last bar, while the bars of others come on."""
+    voters = (*VOTERS[:2], BarVoter("held", "trend", "two"))
+    play = Play(("SPY",), make_rules(voters=voters, weights={"trend": 40, "breakout": 25, "held": 20}))
+    play.market = MarketBars("1m", ("SPY",), {"two"}, {("SPY", "two")})
+    walk(play, ("SPY",), 40)
+    for number in range(40):
+        bar = Bar("SPY", "1m", START + number * MINUTE, 50.0, 51.0, 49.0, 50.0 + number / 9, volume=1.0)
+        fields = {**encode_entry(bar, AssetClass.STOCKS, Provenance("two")), "sym": "SPY@two", "final": "1"}
+        play.market.take_separate({k.encode(): v.encode() for k, v in fields.items()}, end_of(number))
+    votes = read(play.play(end_of(39))[0])["SPY"]["votes"]
+    assert votes["held"]["direction"] == 1
+    assert votes["held"]["bars"]["separate"] is True
+    walk(play, ("SPY",), LIFE_BARS, seed=2, first=40)
+    play.states = SignalStates(play.market.symbols)  # all are evaluated
+    votes = read(play.play(end_of(39 + LIFE_BARS))[0])["SPY"]["votes"]
+    assert votes["held"]["abstained"] == "expired"
+    assert {"abstained" in votes[name] for name in ("trend", "breakout")} == {False}
+
+
 def test_a_voter_that_fails_abstains_alone(monkeypatch):
     def fail(_window, _expires_ms):
         raise ZeroDivisionError

@@ -125,6 +125,79 @@ def test_a_voter_may_be_held_to_the_bars_of_one_source():
     assert market.find_origin("SPY").source == "two"
 
 
+def apart():
+    """A market whose bars of `two` are loaded for themselves for SPY, and not for QQQ."""
+    return MarketBars("1m", ("QQQ", "SPY"), {"one", "two"}, {("SPY", "two"), ("SPY", "zzz"), ("ZZZ", "two")})
+
+
+def own(start_ms, close, **more):
+    return entry(start_ms, close, **{"source": "two", "sym": "SPY@two", **more})
+
+
+def test_bars_that_are_loaded_for_themselves_are_seen_by_voters_of_their_source_alone():
+    market = apart()
+    market.take(entry(START, 1.0, source="one"), NOW)
+    market.take(entry(START + MINUTE, 2.0, source="two"), NOW)
+    assert market.take_separate(own(START, 7.0), NOW) is BarOutcome.TAKEN
+    assert closes(market) == [1.0, 2.0]
+    assert closes(market, source="one") == [1.0]
+    assert closes(market, source="two") == [7.0]  # not what it served to all
+    assert market.find_last("SPY", "two") == (START, START + MINUTE, 7.0)
+    market.take(entry(START, 5.0, symbol="QQQ", source="two"), NOW)
+    assert closes(market, "QQQ", "two") == [5.0]  # nothing loads these for themselves
+    assert [market.is_separate(*each) for each in (("SPY", "two"), ("SPY", "one"), ("QQQ", "two"))] == [
+        True,
+        False,
+        False,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "outcome"),
+    [
+        (entry(START, source="two"), BarOutcome.SKIPPED),
+        (own(START, 1.0, sym="QQQ@two"), BarOutcome.SKIPPED),
+        (own(START, 1.0, timeframe="5m"), BarOutcome.SKIPPED),
+        (own(START, 1.0, final="0"), BarOutcome.SKIPPED),
+        (own(START, 1.0, source="one"), BarOutcome.REFUSED),
+        (own(NOW + 5 * MINUTE, 1.0), BarOutcome.REFUSED),
+    ],
+)
+def test_what_is_no_final_bar_of_its_source_is_not_taken(fields, outcome):
+    market = apart()
+    assert market.take_separate(fields, NOW) is outcome
+    assert closes(market) == closes(market, source="two") == []
+    assert market.moved == ()
+
+
+def test_a_bar_of_one_source_counts_from_when_it_was_known_and_begins_with_the_split():
+    market = apart()
+    market.take(entry(START, 1.0, source="one"), NOW)
+    end = START + 10 * MINUTE
+    assert market.take_separate(own(START, 1.0), end) is BarOutcome.TAKEN
+    late = own(START, 9.0, known_at=end + MINUTE)
+    assert market.take_separate(late, end) is BarOutcome.WAITING
+    assert closes(market, source="two") == [1.0]
+    market.advance(end + MINUTE)
+    assert closes(market, source="two") == [9.0]
+    assert closes(market) == [1.0]
+    market.begin_at("SPY", START + MINUTE)
+    assert closes(market, source="two") == closes(market) == []
+
+
+def test_a_symbol_has_moved_with_each_new_or_corrected_bar_of_one_source_until_it_is_settled():
+    market = apart()
+    market.take(entry(START, 1.0, source="two"), NOW)
+    assert market.moved == ()
+    market.take_separate(own(START, 1.0), NOW)
+    assert market.moved == ("SPY",)
+    market.settle(["QQQ", "SPY"])
+    market.take_separate(own(START, 1.0), NOW)  # the same once more
+    assert market.moved == ()
+    market.take_separate(own(START, 2.0), NOW)
+    assert market.moved == ("SPY",)
+
+
 @pytest.mark.parametrize(
     ("fields", "outcome"),
     [

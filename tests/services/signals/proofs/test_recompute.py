@@ -81,6 +81,29 @@ def test_a_bar_of_a_voters_source_that_another_source_replaced_was_changed_and_i
     )
 
 
+@pytest.mark.parametrize("count", [5, 30, 70])
+@pytest.mark.parametrize("away", [0, 20])
+def test_a_place_with_bars_of_one_source_is_decided_once_more_from_those_of_its_own_table(count, away):
+    content, at_ms, bars, rules = play(9, count=count, separate=away)
+    place = orjson.loads(content)
+    named = list_named_bars(place)["held"]
+    assert named.is_separate
+    assert named.size == min(WINDOW, count)
+    held = place["votes"]["held"]
+    assert held.get("abstained") == ("too_few_bars" if count < 30 else "expired" if away else None)
+    merged = [each for each in bars if each.source != "own"]
+    found = gather(content, merged)
+    own = [each._replace(source="two") for each in bars if each.source == "own"]
+    found["held"] = [each for each in own if named.first_ms <= each.start_ms <= named.last_ms]
+    again = recompute_place(content, at_ms, found, rules)
+    assert (again.result, again.differences) == (RecomputeResult.SAME, ())
+    gone = recompute_place(content, at_ms, {**found, "held": found["held"][1:]}, rules)
+    assert (gone.result, gone.words) == (
+        RecomputeResult.BARS_GONE,
+        f"1 of its {named.size} 1m bars of two are gone",
+    )
+
+
 def test_a_truth_that_is_gone_or_is_another_is_named():
     content, at_ms, bars, rules = play(5)
     found = recompute_place(content, at_ms, gather(content, bars), None)

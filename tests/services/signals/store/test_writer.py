@@ -204,7 +204,7 @@ async def test_a_row_that_is_gone_is_named_and_not_made_up(database, owner):
     reader = AuditReader(database)
     with pytest.raises(MissingRowError, match="no tick 3"):
         await reader.read_places(3)
-    await owner.execute("ALTER TABLE signals DISABLE TRIGGER ALL; DELETE FROM signals WHERE symbol = 'S07'")
+    await owner.execute("ALTER TABLE signals DISABLE TRIGGER USER; DELETE FROM signals WHERE symbol = 'S07'")
     with pytest.raises(MissingRowError, match="S07"):
         await reader.read_places(2)
     await owner.execute("ALTER TABLE signal_nodes DISABLE TRIGGER ALL; DELETE FROM signal_nodes")
@@ -219,3 +219,17 @@ async def test_without_tables_postgresql_counts_as_away(postgres):
             await SignalWriter(database).begin_epoch("one")
     finally:
         await database.aclose()
+
+
+async def test_the_rules_of_ticks_are_stored_once_and_by_the_digest_that_their_entries_name(database, owner):
+    writer, maker = await begin(database)
+    one, two = b'{"weights":{"a":"1"}}', b'{"weights":{"a":"2"}}'
+    for n, rules in enumerate((one, one, two, two, one)):
+        await writer.write_tick(maker.make(n, all_symbols(1) if not n else {}, rules=rules))
+    await writer.read_state()
+    await writer.write_tick(maker.make(5, {}, rules=one))
+    named = [orjson.loads(entry)["rules"] for (entry,) in await owner.fetch("SELECT entry FROM signal_log")]
+    assert named == [hash_entry(each).hex() for each in (one, one, two, two, one, one)]
+    stored = {digest: text.encode() for digest, text in await owner.fetch("SELECT * FROM signal_rules")}
+    assert stored == {hash_entry(each): each for each in (one, two)}
+    assert await check_log(database) == [1, 2, 3, 4, 5, 6]

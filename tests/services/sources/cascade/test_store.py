@@ -268,6 +268,21 @@ async def test_an_action_is_known_by_its_day_and_kind_and_one_that_is_withdrawn_
     assert sorted(map(str, entries[:2])) == sorted(map(str, [split, dividend]))
 
 
+async def test_bars_of_one_source_have_its_name_and_are_remembered_apart_from_those_of_all(bus, publish):
+    own = replace(MINUTES, is_separate=True)
+    bar = Bar("BTC/USD", "1m", NOW_MS - 20_000, 1.0, 3.0, 0.5, 2.0)
+    assert [await publish(each, bar) for each in (MINUTES, own, own)] == [1, 1, 0]
+    assert await publish(own, replace(bar, close=2.5)) == 1
+    found = [fields for _, fields in await bus.client.xrange(MARKET_BARS)]
+    assert [(each[b"sym"], each[b"source"], each[b"close"]) for each in found] == [
+        (b"BTC/USD", b"kraken", b"2"),
+        (b"BTC/USD@kraken", b"kraken", b"2"),
+        (b"BTC/USD@kraken", b"kraken", b"2.5"),
+    ]
+    states = await bus.client.hkeys(MARKET_SERIES)
+    assert set(states) == {b"BTC/USD:bars:1m", b"BTC/USD:bars:1m@kraken"}
+
+
 async def test_what_a_stream_brings_is_no_reason_of_a_source_whose_requests_fail(bus, publish):
     async def read():
         state = orjson.loads(await bus.client.hget(MARKET_SOURCES, "kraken"))
