@@ -20,6 +20,9 @@ _GROUP = "group"
 _ENDING = frozenset({signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGALRM})
 """What has the guard of a group kill it; SIGTERM is what the kernel sends when the parent dies."""
 
+_IGNORED_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
+"""What an interpreter ignores, and a program that takes its place would, too."""
+
 
 def die_with_parent(command: list[str]) -> list[str]:
     """Return the command to start instead of `command`; outside Linux, `command` itself."""
@@ -69,6 +72,8 @@ def _guard(parent: str, within_sec: str, program: str, *rest: str) -> None:
 
 def _become(program: str, rest: Sequence[str], mask: Iterable[int]) -> None:
     """Replace this process by a program; exit as a shell does if that can't be run."""
+    for each in _IGNORED_BY_PYTHON:
+        signal.signal(each, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     try:
         os.execvp(program, [program, *rest])  # noqa: S606 - as above

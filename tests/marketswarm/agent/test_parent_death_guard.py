@@ -62,6 +62,11 @@ def test_a_guard_ends_as_the_command_does(script, code):
     assert run("sh", "-c", script) == code
 
 
+def test_a_command_ignores_and_blocks_no_signal():
+    clear = "^Sig(Ign|Blk):\t0{16}$"
+    assert run("sh", "-c", f"test $(grep -cE '{clear}' /proc/self/status) = 2") == 0
+
+
 @pytest.mark.parametrize(("program", "code"), [("/nothing", 127), ("/dev/null", 126)])
 def test_a_command_that_can_not_be_run_has_the_exit_code_that_a_shell_has_for_it(program, code):
     assert run(program) == code
