@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -62,9 +63,19 @@ def test_a_guard_ends_as_the_command_does(script, code):
     assert run("sh", "-c", script) == code
 
 
-def test_a_command_ignores_and_blocks_no_signal():
-    clear = "^Sig(Ign|Blk):\t0{16}$"
-    assert run("sh", "-c", f"test $(grep -cE '{clear}' /proc/self/status) = 2") == 0
+def read_mask(status, name):
+    """Return the signals of a line of /proc/PID/status, a bit each."""
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith(f"{name}:")), 16)
+
+
+def test_a_command_blocks_no_signal_and_ignores_none_that_its_starter_did_not_inherit(tmp_path):
+    seen = tmp_path / "status"
+    assert run("sh", "-c", f"cat /proc/self/status > {seen}") == 0
+    of_python = sum(1 << (number - 1) for number in (signal.SIGPIPE, signal.SIGXFSZ))
+    # who starts this in the background of a shell has it ignore SIGQUIT
+    inherited = read_mask(Path("/proc/self/status").read_text(), "SigIgn") & ~of_python
+    assert read_mask(seen.read_text(), "SigIgn") == inherited
+    assert read_mask(seen.read_text(), "SigBlk") == 0
 
 
 @pytest.mark.parametrize(("program", "code"), [("/nothing", 127), ("/dev/null", 126)])
