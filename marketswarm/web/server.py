@@ -139,7 +139,10 @@ class GuardedProtocol(HttpToolsProtocol):
             self._slow_request.begin(REQUEST_SEC, self._abort)
 
     def data_received(self, data: bytes) -> None:
-        """Handle bytes; the time for a request begins with its first byte, and ends when it is complete."""
+        """Handle bytes; the time for a request begins with its first byte, and ends when it is complete.
+
+        After a last answer they are counted and dropped, and the connection is aborted if there are too many.
+        """
         if self._drained_bytes is not None:
             self._drained_bytes += len(data)
             if self._drained_bytes > MAX_DRAINED_BYTES:
