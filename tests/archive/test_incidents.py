@@ -102,6 +102,15 @@ async def write(url, *batches):
     await database.aclose()
 
 
+async def read_diagnoses(url, incident):
+    """Return the diagnoses of an outage that the board finds in an archive."""
+    archive = ArchiveReader(url)
+    try:
+        return await ArchivedDiagnoses(archive).read(incident)
+    finally:
+        await archive.close()
+
+
 def rows_of(url, sql=LAST_DAY, names=COLUMNS):
     return {row[0]: dict(zip(names, row, strict=True)) for row in query(url, sql)}
 
@@ -162,9 +171,9 @@ def test_each_diagnosis_is_kept_with_its_incident_and_one_that_cannot_be_is_set_
     known = "SELECT incident, diagnosis ->> 'text', diagnosis ->> 'patch' FROM incident_events "
     rows = query(archive_url, known + "WHERE diagnosis IS NOT NULL ORDER BY incident")
     assert rows == [(FEED["incident"], "Full.�", "-a\n+b"), ("shop.x:y", "Full.�", "é" * 8000)]
-    shown = asyncio.run(ArchivedDiagnoses(ArchiveReader(archive_url)).read(FEED["incident"]))
+    shown = asyncio.run(read_diagnoses(archive_url, FEED["incident"]))
     assert [(each.text, each.patch, each.ts) for each in shown] == [("Full.�", "-a\n+b", round(NOW, 3))]
-    assert asyncio.run(ArchivedDiagnoses(ArchiveReader(None)).read(FEED["incident"])) == []
+    assert asyncio.run(read_diagnoses(None, FEED["incident"])) == []
     for raw in (b"[]", make_diagnosis(OTHER).encode(), b'{"text": "%s"}' % (b"x" * 66_000)):
         with pytest.raises(EntryError):
             make(b"1-1", {b"entry": entry.encode(), b"diagnosis": raw})

@@ -20,7 +20,7 @@ class ArchivedDiagnoses:
     async def read(self, incident: str) -> list[DiagnosisRecord]:
         """Return the newest diagnoses of an outage, MAX_READ at most.
 
-        None if there is no archive, or it is away: the bus has those of most outages. One that can't be used
+        The list is empty if there is no archive, or it is away. What can't be used, or is of another outage,
         is left out.
         """
         try:
