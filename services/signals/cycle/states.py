@@ -6,7 +6,8 @@ A symbol is evaluated if
 - its price has moved by `skip_move` or more since it was evaluated last;
 - it was evaluated so long ago that the votes are old: after 10 to 20 bars of the market's time. Which of
   these it is follows from the symbol's name, so that not all are evaluated in one tick;
-- no bar has come for LIFE_BARS bars, so that votes on bars have expired;
+- no bar has come for LIFE_BARS bars, so that votes on bars have expired: on those of all sources, or of one
+  that a voter is held to;
 - it had no quorum, and there is a new bar or a minute has passed;
 - a bar came, or was corrected, of a source that is loaded for itself (`again` of `plan_tick`).
 
@@ -196,7 +197,7 @@ def _find_signals_due(market: MarketBars, states: SignalStates, rules: ThriftRul
     else:
         is_moved = market.list_starts() != states.bars_ms
     expiry = market.list_ends() + LIFE_BARS * rules.bar_ms
-    has_expired = (states.as_of_ms < expiry) & (expiry <= as_of)
+    has_expired = ((states.as_of_ms < expiry) & (expiry <= as_of)).any(axis=0)
     found: Flags = is_moved | has_expired | (elapsed >= states.refresh_bars * rules.bar_ms)
     return found
 
