@@ -168,7 +168,10 @@ class MarketBars:
 
     @property
     def moved(self) -> Collection[str]:
-        """The symbols with bars of one source that came or were corrected since they were settled."""
+        """The symbols whose windows changed since they were settled, whatever their price says.
+
+        Bars came or were corrected of one source, or bars from before a split were forgotten.
+        """
         return tuple(self._moved)
 
     def settle(self, symbols: Iterable[str]) -> None:
@@ -180,7 +183,7 @@ class MarketBars:
         return self._held.get(source, 0) + self._rows[symbol] in self._separate_rows
 
     def begin_at(self, symbol: str, start_ms: int, source: str | None = None) -> None:
-        """Forget the bars of `see` that began before."""
+        """Forget the bars of `see` that began before. If there were any, the symbol has moved."""
         row = self._find_row(symbol, source)
         kept = int(np.count_nonzero(self._starts[row, WINDOW - self._counts[row] :] >= start_ms))
         if kept < self._counts[row]:
@@ -188,6 +191,7 @@ class MarketBars:
             self._starts[row, : WINDOW - kept] = 0
             self._numbers[row, :, : WINDOW - kept] = np.nan
             del self._texts[row][: len(self._texts[row]) - kept]
+            self._moved[symbol] = None
             if not kept:
                 self._ends[row], self._origins[row] = 0, WindowSource()
 

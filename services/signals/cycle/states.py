@@ -9,7 +9,8 @@ A symbol is evaluated if
 - no bar has come for LIFE_BARS bars, so that votes on bars have expired: on those of all sources, or of one
   that a voter is held to;
 - it had no quorum, and there is a new bar or a minute has passed;
-- a bar came, or was corrected, of a source that is loaded for itself (`again` of `plan_tick`).
+- a bar came, or was corrected, of a source that is loaded for itself, or its bars from before a split were
+  forgotten (`again` of `plan_tick`).
 
 All others are unchanged, or closed. The most volatile symbols come first.
 """
@@ -165,8 +166,8 @@ def plan_tick(
 ) -> TickPlan:
     """Decide which symbols are evaluated at `at_ms` (wall time); `closed` are those whose market is.
 
-    Those in `again` are evaluated if their market is open: a vote on them came after its tick, or a bar of
-    one source. Raises ValueError for the states of other symbols than those of the market.
+    Those in `again` are evaluated if their market is open: a vote on them came after its tick, or they have
+    `moved`. Raises ValueError for the states of other symbols than those of the market.
     """
     if states.symbols != market.symbols:
         raise ValueError("the states are of other symbols than the market")

@@ -294,6 +294,17 @@ def test_a_symbol_has_moved_with_each_new_or_corrected_bar_of_one_source_until_i
     assert market.moved == ("SPY",)
 
 
+def test_a_symbol_has_moved_when_its_bars_from_before_a_split_are_forgotten():
+    market = make()
+    for number in range(3):
+        market.take(entry(START + number * MINUTE, 1.0), NOW)
+    market.begin_at("SPY", START)
+    assert market.moved == ()
+    market.begin_at("SPY", START + MINUTE)
+    assert market.moved == ("SPY",)
+    assert len(closes(market)) == 2
+
+
 @pytest.mark.parametrize(
     ("fields", "outcome"),
     [
