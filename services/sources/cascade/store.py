@@ -465,7 +465,8 @@ def encode_records(
     )
     records = sorted([*served.records, *withdrawn], key=lambda each: (time_of(each), find_known(each)))
     for record, following in zip_longest(records, records[1:]):
-        fields = encode_entry(record, series.asset, provenance) | {"sym": series.published_symbol}
+        fields = encode_entry(record, series.asset, provenance)
+        fields["sym"] = series.name_entry(record.symbol)
         if served.day_end.is_utc:
             fields["other_hours"] = "1"
         at, known_ms = time_of(record), find_known(record)

@@ -17,7 +17,7 @@ from marketswarm.keys import (
     MARKET_SOURCES,
     series_records_key,
 )
-from services.market.entries import parse_action
+from services.market.entries import parse_action, parse_quote
 from services.market.records import (
     DAY_MS,
     MINUTE_MS,
@@ -227,6 +227,24 @@ async def test_a_symbol_of_quotes_is_forgotten_once_no_answer_names_it_and_its_q
         still = Quote("SPY-LEAP", NOW_MS - 9 * DAY_MS, 2.0)  # nobody trades it, but each answer has it
         assert await publish(chain, *quotes, still, remember_from_ms=oldest) == 5 + (day == 0)
         assert await count_remembered(bus, chain) <= 11
+
+
+@pytest.mark.parametrize(
+    ("underlying", "source", "options"),
+    [
+        ("SPX", "cboe", ("SPXW261218C06600000", "SPX261218P05000000")),
+        ("BTC", "deribit", ("BTC-25DEC26-100000-C", "BTC-25DEC26-90000-P")),
+    ],
+)
+async def test_quotes_of_a_chain_have_the_symbols_of_its_options_and_not_that_of_the_underlying(
+    bus, publish, underlying, source, options
+):
+    chain = replace(QUOTES, symbol=underlying, asset=AssetClass.OPTIONS, sources=(source,))
+    quotes = [Quote(option, NOW_MS, 101.5 + number) for number, option in enumerate(options)]
+    assert await publish(chain, *quotes) == 2
+    entries = [fields for _, fields in await bus.client.xrange(MARKET_QUOTES)]
+    assert [parse_quote(fields) for fields in entries] == quotes
+    assert {fields[b"asset"] for fields in entries} == {b"options"}
 
 
 @pytest.mark.parametrize("key", [MARKET_BARS, MARKET_DOWNLOADS, MARKET_SERIES, MARKET_SOURCES])
