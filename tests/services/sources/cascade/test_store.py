@@ -49,10 +49,14 @@ QUOTES = replace(MINUTES, kind=RecordKind.QUOTES, timeframe="", sources=("kraken
 def publish(bus):
     store = SeriesStore(lambda: bus)
 
-    async def publish_records(
+    async def publish_records(series, *records, **how):
+        """Publish records as a load does; return how many were new."""
+        return (await publish_load(series, *records, **how)).new
+
+    async def publish_load(
         series, *records, source=None, remember_from_ms=0, withdrawn=(), volume_kind=None, newest_ms=1, **how
     ):
-        """Publish records as a load does, of a finding that is as `how` says; return how many were new."""
+        """Publish records as a load does, of a finding that is as `how` says."""
         claim, _ = await store.claim(series.id)
         name = source or series.sources[0]
         answer = SourceAnswer(name, AnswerStatus.OK, volume_kind=volume_kind)
@@ -65,10 +69,11 @@ def publish(bus):
             series, state, (served,), served, (), remember_from_ms=remember_from_ms, withdrawn=withdrawn
         )
         try:
-            return (await store.publish(claim, load, WorkSettings())).new
+            return await store.publish(claim, load, WorkSettings())
         finally:
             await store.release(claim)
 
+    publish_records.load = publish_load
     return publish_records
 
 
@@ -106,6 +111,20 @@ async def test_a_bar_says_whose_volume_it_has_and_the_same_bar_of_another_kind_i
     assert await publish(MINUTES, minute(NOW_MS, 2.5), volume_kind=None) == 1
     entries = [fields for _, fields in await bus.client.xrange(MARKET_BARS)]
     assert [fields.get(b"volume_kind") for fields in entries] == [b"venue", None]
+
+
+async def test_only_bars_that_were_known_and_are_other_now_count_as_corrected(bus, publish):
+    async def count(*bars, **how):
+        result = await publish.load(stocks, *bars, **how)
+        return result.new, result.known, result.corrected
+
+    stocks = replace(MINUTES, sources=("yahoo", "stooq"))
+    first, second, third = (minute(NOW_MS + number * MINUTE_MS) for number in range(3))
+    assert await count(first, second) == (2, 0, 0)
+    assert await count(first, replace(second, close=2.5), third) == (2, 2, 1)
+    assert await count(replace(first, close=2.5), source="stooq") == (0, 1, 0)
+    await SeriesStore(lambda: bus).forget_bars(stocks, 0, NOW_MS)
+    assert await count(first, second) == (2, 1, 1), "the first one is published again, and no other one"
 
 
 async def test_each_value_that_a_period_ever_had_is_published_once(bus, publish):
