@@ -17,6 +17,7 @@ from marketswarm.keys import (
     MARKET_SOURCES,
     series_records_key,
 )
+from services.bars.store import KEPT_SEC as BARS_KEPT_SEC
 from services.market.entries import parse_action, parse_quote
 from services.market.records import (
     DAY_MS,
@@ -192,6 +193,14 @@ async def test_the_newest_record_is_remembered_however_old_it_is(publish):
     old = minute(NOW_MS - 30 * DAY_MS)
     assert await publish(MINUTES, old, remember_from_ms=NOW_MS) == 1
     assert await publish(MINUTES, old, remember_from_ms=NOW_MS) == 0
+
+
+async def test_what_was_published_is_forgotten_before_bars_forgets_the_symbol(bus, publish):
+    """Of a symbol that is enabled after that, bars would have the days since then alone."""
+    await publish(MINUTES, minute(NOW_MS))
+    assert 0 < await bus.client.ttl(series_records_key(MINUTES.id)) < BARS_KEPT_SEC
+    await bus.client.delete(series_records_key(MINUTES.id))  # as if it had expired
+    assert await publish(MINUTES, minute(NOW_MS)) == 1
 
 
 async def test_of_quotes_the_latest_of_each_symbol_is_remembered(bus, publish):
