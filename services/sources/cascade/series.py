@@ -123,10 +123,12 @@ class Series:
         name = ":".join(filter(None, (self.symbol, self.kind, self.timeframe)))
         return join_source(name, self.sources[0]) if self.is_separate else name
 
-    @property
-    def published_symbol(self) -> str:
-        """The `sym` of its entries: `SPY`, or `SPY@massive` if separate."""
-        return join_source(self.symbol, self.sources[0]) if self.is_separate else self.symbol
+    def name_entry(self, symbol: str) -> str:
+        """Return the `sym` of an entry whose record has a symbol: the same, or `SPY@massive` if separate.
+
+        It need not be the symbol of the series: the quotes of a chain have those of its options.
+        """
+        return join_source(symbol, self.sources[0]) if self.is_separate else symbol
 
     @property
     def length_ms(self) -> int:
