@@ -42,7 +42,7 @@ from services.bars.state import SymbolState, TickTimes
 from services.market.actions import find_day_ms
 from services.market.adjust import AS_TRADED
 from services.market.entries import encode_entry, parse_action, parse_bar, parse_provenance, parse_quote
-from services.market.fields import MAX_NUMBER, EntryError, Fields
+from services.market.fields import MAX_MS, MAX_NUMBER, MIN_MS, EntryError, Fields
 from services.market.intervals import Grid, Interval
 from services.market.records import (
     DAY_MS,
@@ -628,8 +628,9 @@ def _find_seen(bar: Bar, provenance: Provenance, arrival: Arrival) -> int:
     as_of_ms = round(1000 * provenance.as_of)
     if provenance.is_replay:
         as_of_ms = as_of_ms or bar.start_ms + MINUTE_MS
-    # a source is asked before its answer is written, and the future can't be recorded
-    return max(EARLIEST_MS, min(as_of_ms or arrival.written_ms, arrival.written_ms))
+    # a source is asked before its answer is written, and the future can't be recorded; of an entry that says
+    # nothing the id alone does, which its writer may have chosen
+    return max(MIN_MS, min(as_of_ms or arrival.written_ms, arrival.written_ms, MAX_MS))
 
 
 def _merge_tick(quote: Quote, held: Bar | None, tick: TickTimes | None) -> tuple[Bar, TickTimes]:

@@ -201,6 +201,26 @@ def test_an_action_that_is_none_is_counted_and_costs_itself_alone():
     assert scene.state.splits == ((SPLIT_DAY, 10.0),)
 
 
+@pytest.mark.parametrize(
+    ("changes", "entry", "check"),
+    [
+        ({b"played_at": b"-1e18"}, b"1717621200000-9", "schema"),
+        ({b"asked_at": b"1e18"}, b"1717621200000-9", "schema"),
+        ({b"asked_at": b"0"}, b"18446744073709551615-9", None),  # an id is its writer's choice
+    ],
+)
+def test_a_day_of_no_time_at_all_costs_itself_alone(changes, entry, check):
+    """Its date is asked for before any check, since its source had adjusted it by then."""
+    scene, stream = make_scene(), Stream()
+    scene.play([stream.split()])
+    day = stream.write(day_bar(DAYS[0], CLOSES[DAYS[0]] / 10), evening_of(DAYS[0]), "one", Adjustment.SPLITS)
+    following = stream.write(day_bar(DAYS[1], CLOSES[DAYS[1]]), evening_of(DAYS[1]), "one")
+    scene.play([replace(day, id=entry, fields=day.fields | changes), following])
+    assert [each["check"] for each in scene.quarantine] == ([] if check is None else [check])
+    assert ("1d", NYSE.find_date(DAYS[1]).open_ms) in scene.bars
+    scene.restart()
+
+
 def test_indicators_are_computed_anew_as_of_the_day_of_the_split():
     scene, stream = make_scene(), Stream()
     scene.play([stream.split()])
