@@ -503,16 +503,17 @@ class BarBuilder:
             adjustment = self._splits.find_common(parts)
             given = [part.bar for part in parts]
             bars = self._splits.adjust(parts, AS_TRADED) if adjustment is Adjustment.RAW else given
-            changes, is_replay = 0, False
+            changes, seen_ms, is_replay = 0, EARLIEST_MS, False
             for part in parts:
                 changes += part.changes
+                seen_ms = max(seen_ms, part.seen_ms)
                 is_replay = is_replay or part.is_replay
             bar, volume_kind = settle_volume(merge_bars(bars, timeframe, open_ms), parts)
             slot.built = built = HeldBar(
                 bar,
                 changes,
                 provenance.source,
-                parts[-1].seen_ms,
+                seen_ms,
                 is_complete=self.state.first_ms is not None and open_ms >= self.state.first_ms,
                 is_replay=is_replay,
                 minutes=len(parts) if finer == "1m" else _add_minutes(parts),
@@ -554,7 +555,7 @@ class BarBuilder:
                 bar,
                 changes,
                 last.source,
-                last.seen_ms,
+                max(part.seen_ms for part in parts),
                 is_complete=True,
                 is_replay=is_replay,
                 minutes=_add_minutes(parts),

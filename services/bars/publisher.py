@@ -131,7 +131,7 @@ class BarPublisher:
             provenance = changed.get(start_ms) or (opened.provenance if opened else Provenance("unknown"))
             shown[start_ms] = provenance
             if opened is None and slot.indicator_rev >= 0 and slot.shown is not None:  # it was final before
-                corrections[start_ms] = max(slot.shown.seen_ms, round(1000 * provenance.as_of))
+                corrections[start_ms] = slot.shown.seen_ms
             close_ms = self._find_final(timeframe, start_ms, slot, opened)
             is_final = close_ms <= border_ms
             if is_final:

@@ -59,7 +59,7 @@ class HeldBar:
         changes: how often it was written, 1 for a bar that was never changed. Of a bar that was built of
             others it is the sum of theirs.
         source: the source of the bar; of a built bar the source of its last change.
-        seen_ms: when that source was asked, in epoch milliseconds.
+        seen_ms: when that source was asked, in epoch milliseconds; of a built bar the newest of its parts'.
         is_complete: whether the source was asked after the end of the interval; of a built bar, whether it
             was seen from its open.
         is_replay: whether the bar was played from a recording; of a built bar, whether one of its parts was.
