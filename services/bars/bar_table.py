@@ -63,7 +63,7 @@ class Slot:
     def shown(self) -> HeldBar | None:
         """Return the bar to publish: a complete given one before the built one before a given one.
 
-        A day of other hours gives way to one that was built of all of its minutes.
+        A day of other hours gives way to one that was built of nearly all of its minutes.
         """
         given, built = self.given, self.built
         if given is None or built is None:

@@ -66,6 +66,8 @@ RELEASED: Final = b"released"
 OTHER_HOURS: Final = b"other_hours"
 """The field of the entry of a day that is not of the session's hours, but of UTC's."""
 _MONTH_MS: Final = 32 * DAY_MS
+WHOLE_SHARE: Final = 0.9
+"""The share of its minutes with which a built day replaces one of other hours: a quiet night has few."""
 KEPT_MINUTES: Final = 5
 """Ticks that are older than this many of the newest minutes are too late."""
 _CHAIN: Final[Sequence[tuple[Timeframe, Timeframe]]] = (
@@ -509,14 +511,15 @@ class BarBuilder:
                 seen_ms = max(seen_ms, part.seen_ms)
                 is_replay = is_replay or part.is_replay
             bar, volume_kind = settle_volume(merge_bars(bars, timeframe, open_ms), parts)
+            minutes = len(parts) if finer == "1m" else _add_minutes(parts)
             slot.built = built = HeldBar(
                 bar,
                 changes,
                 provenance.source,
                 seen_ms,
-                is_complete=self.state.first_ms is not None and open_ms >= self.state.first_ms,
+                is_complete=self._is_seen_whole(interval, minutes),
                 is_replay=is_replay,
-                minutes=len(parts) if finer == "1m" else _add_minutes(parts),
+                minutes=minutes,
                 adjustment=adjustment,
                 volume_kind=volume_kind,
             )
@@ -524,6 +527,18 @@ class BarBuilder:
             self.state.cover(timeframe, open_ms)
             if slot.shown is built:
                 self._changed[timeframe][open_ms] = provenance
+
+    def _is_seen_whole(self, interval: Interval, minutes: int) -> bool:
+        """Return True if a built bar was seen from its open, and of a day nearly all of its minutes.
+
+        A bar of an unknown number of minutes (0) was built by a release that did not count them.
+        """
+        first_ms = self.state.first_ms
+        if first_ms is None or interval.open_ms < first_ms:
+            return False
+        if interval.timeframe != "1d" or not minutes:
+            return True
+        return minutes >= WHOLE_SHARE * self._grid.count_minutes(interval)
 
     def _build_periods(self, timeframe: Timeframe, days: Sequence[int]) -> None:
         """Build each week or month again in which a final day is new or changed, of all of its final days.

@@ -61,7 +61,7 @@ class HeldBar:
         source: the source of the bar; of a built bar the source of its last change.
         seen_ms: when that source was asked, in epoch milliseconds; of a built bar the newest of its parts'.
         is_complete: whether the source was asked after the end of the interval; of a built bar, whether it
-            was seen from its open.
+            was seen from its open, and of a built day also, whether nearly all of its minutes were.
         is_replay: whether the bar was played from a recording; of a built bar, whether one of its parts was.
         rank: the place of the source in its cascade, 0 for the first one.
         is_other_hours: whether it is a day of other hours than the session's, such as one of UTC.
