@@ -322,13 +322,24 @@ class BarBuilder:
         if timeframe in self.group.timeframes:
             basis = self._splits.find_basis(candidate.adjustment, candidate.seen_ms)
             kind = provenance.volume_kind
-            fields = self._encoder.encode_bar(bar, basis, provenance, rev=0, is_final=True, volume_kind=kind)
+            fields = self._encoder.encode_bar(
+                bar,
+                basis,
+                provenance,
+                rev=0,
+                is_final=True,
+                volume_kind=kind,
+                is_other_hours=candidate.is_other_hours,
+            )
             self._pending.bars.append(fields | epoch)
         live = self._publisher.live_indicators.get(timeframe)
         (seen,) = self._splits.adjust([candidate], self._splits.find_current())
         if live is not None and (values := live.append_past(seen)) is not None:
             key = timeframe, bar.start_ms
-            found = self._encoder.encode_values(key, values, provenance, rev=0, is_final=True)
+            is_other_hours = candidate.is_other_hours
+            found = self._encoder.encode_values(
+                key, values, provenance, rev=0, is_final=True, is_other_hours=is_other_hours
+            )
             self._pending.indicators.append(found | epoch)
 
     def _record_past_day(self, candidate: Candidate, provenance: Provenance) -> None:
@@ -347,6 +358,7 @@ class BarBuilder:
             candidate.seen_ms,
             is_complete=True,
             is_replay=provenance.is_replay,
+            is_other_hours=candidate.is_other_hours,
             adjustment=candidate.adjustment,
             volume_kind=provenance.volume_kind,
         )
@@ -573,6 +585,7 @@ class BarBuilder:
                 max(part.seen_ms for part in parts),
                 is_complete=True,
                 is_replay=is_replay,
+                is_other_hours=last.is_other_hours,
                 minutes=_add_minutes(parts),
                 adjustment=adjustment,
                 volume_kind=volume_kind,

@@ -152,7 +152,8 @@ class BarPublisher:
                         is_final=is_final,
                         volume_kind=held.volume_kind,
                         minutes=held.minutes,
-                        corrected_ms=corrections.get(start_ms),
+                        is_other_hours=held.is_other_hours,
+                        corrected_ms=corrections.get(start_ms, 0),
                     )
                 )
                 if not has_indicators:
@@ -191,7 +192,7 @@ class BarPublisher:
             for start_ms, each in found.items()
             if start_ms in changed or each != self._open_values.get((timeframe, start_ms))
         }
-        others = frozenset(values)
+        others, is_of_days = frozenset(values), timeframe == "1d" or timeframe in PERIODS
         for start_ms in () if shown.keys() == others else shown.keys() - others:
             # not among the open ones if another instance computed them
             known = self._open_values.get((timeframe, start_ms)) or live.recall(start_ms)
@@ -219,7 +220,8 @@ class BarPublisher:
                     provenance,
                     rev=slot.indicator_rev,
                     is_final=is_final,
-                    corrected_ms=max(seen, default=None),
+                    is_other_hours=is_of_days and (bar := slot.shown) is not None and bar.is_other_hours,
+                    corrected_ms=max(seen, default=0),
                 )
             )
 
