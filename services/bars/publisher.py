@@ -1,10 +1,11 @@
 """Publish bars of a symbol that changed or became final, and the indicators that follow from them. Pure."""
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from datetime import date
 from functools import partial
 
-from services.bars.bar_table import EARLIEST_MS, LATEST_MS, Slot
+from services.bars.bar_table import EARLIEST_MS, LATEST_MS, BarTable, Slot
 from services.bars.indicators import IndicatorSeries, Values
 from services.bars.live_indicators import LiveIndicators
 from services.bars.outputs import EntryEncoder, Outputs
@@ -183,7 +184,7 @@ class BarPublisher:
     ) -> None:
         """Add the indicators of bars that changed, of all later ones, and of those that became final.
 
-        `corrections` are the bars that were final before, each with when its correction was seen.
+        `corrections` are the bars that were final before, in order, each with when its correction was seen.
         """
         table, live = self._state.tables[timeframe], self.live_indicators[timeframe]
         found = live.update(sorted(changed)) if changed or live.is_outdated else {}
@@ -198,7 +199,10 @@ class BarPublisher:
             known = self._open_values.get((timeframe, start_ms)) or live.recall(start_ms)
             if known is not None:
                 values[start_ms] = known
-        for start_ms in sorted(values):
+        starts = sorted(values)
+        if corrections:
+            _note_corrections(table, starts, corrections)
+        for start_ms in starts:
             slot, key = table.open_slot(start_ms), (timeframe, start_ms)
             is_final = key not in self._state.open_bars
             if start_ms in others:
@@ -212,7 +216,6 @@ class BarPublisher:
                 held = slot.shown
                 is_replay = self._state.is_replay or (held is not None and held.is_replay)
                 provenance = Provenance(held.source if held else "unknown", is_replay=is_replay)
-            seen = [seen_ms for begun_ms, seen_ms in corrections.items() if begun_ms <= start_ms]
             outputs.indicators.append(
                 self._encoder.encode_values(
                     key,
@@ -221,9 +224,24 @@ class BarPublisher:
                     rev=slot.indicator_rev,
                     is_final=is_final,
                     is_other_hours=is_of_days and (bar := slot.shown) is not None and bar.is_other_hours,
-                    corrected_ms=max(seen, default=0),
+                    corrected_ms=slot.known_ms,
                 )
             )
+
+
+def _note_corrections(table: BarTable, starts: Sequence[int], corrections: Mapping[int, int]) -> None:
+    """Note in the slots of bars since when their indicators are known that a correction changed.
+
+    It is stored with them: they stay known since then, also if they are computed anew. `corrections` are as
+    of `_publish_indicators`; `starts` are those of the bars, in order.
+    """
+    coming, known_ms = deque(corrections.items()), 0
+    for start_ms in starts:
+        while coming and coming[0][0] <= start_ms:
+            known_ms = max(known_ms, coming.popleft()[1])
+        slot = table.open_slot(start_ms)
+        if known_ms > max(slot.known_ms, start_ms):  # a bar that begins later is known at its end
+            slot.known_ms = known_ms
 
 
 def is_period_whole(state: SymbolState, grid: Grid, timeframe: Timeframe, open_ms: int) -> bool:
