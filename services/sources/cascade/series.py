@@ -15,7 +15,7 @@ from math import log
 from typing import Final
 
 from services.market.actions import find_action_fault, find_day_ms
-from services.market.intervals import Grid
+from services.market.intervals import Grid, find_utc_end
 from services.market.records import (
     DAY_MS,
     KEPT_DAYS,
@@ -84,7 +84,7 @@ class DayEnd:
 
     def find(self, close_ms: int) -> int:
         """Return when the day whose session closes then is complete."""
-        return (-(-close_ms // DAY_MS) * DAY_MS if self.is_utc else close_ms) + self.delay_ms
+        return (find_utc_end(close_ms) if self.is_utc else close_ms) + self.delay_ms
 
 
 AT_CLOSE: Final = DayEnd()
