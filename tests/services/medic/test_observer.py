@@ -104,7 +104,7 @@ def test_the_age_of_an_outage_is_that_by_the_clock_with_which_the_healer_wrote_i
 def test_a_service_that_is_up_is_late_after_most_of_its_timeout(observer, left_sec, is_late):
     found = facts(observer, observation(ttls_sec={"mesh": left_sec}))
     assert found.targets["mesh"].is_late is is_late
-    assert found.count_down() == (1 + is_late, 2)
+    assert found.down_counts == (1 + is_late, 2)
     assert not facts(observer, observation(ttls_sec={"feed": left_sec})).targets["feed"].is_late, "it is down"
 
 
