@@ -57,7 +57,7 @@ class Suppression:
         self._pending = waiting
         self._active: tuple[float, tuple[Silence, ...], tuple[Silence, ...]] = float("nan"), (), ()
         self._windows: tuple[float, Policy, tuple[MaintenanceWindow, ...]] = float("nan"), self.policy, ()
-        self._routes: dict[tuple[str, Kind], tuple[str, ...]] = {}
+        self._routes: dict[tuple[str, Kind, Severity], tuple[str, ...]] = {}
         self._by_cause: dict[str, list[Incident]] | None = None
 
     def shift_times(self, by_sec: float) -> None:
@@ -109,13 +109,16 @@ class Suppression:
         return severity_of(incident.kind)
 
     def route(self, incident: Incident) -> tuple[str, ...]:
-        found = self._routes.get((incident.key, incident.kind))
+        # two outages of one rule may have two severities: theirs stand in the events
+        severity = self.severity(incident)
+        which = incident.key, incident.kind, severity
+        found = self._routes.get(which)
         if found is None:
-            found = self._routes[incident.key, incident.kind] = self._find_route(incident)
+            found = self._routes[which] = self._find_route(incident, severity)
         return found
 
-    def _find_route(self, incident: Incident) -> tuple[str, ...]:
-        severity, tags = self.severity(incident), self._tags(incident)
+    def _find_route(self, incident: Incident, severity: Severity) -> tuple[str, ...]:
+        tags = self._tags(incident)
         for route in self.policy.routes:
             if route.matches(incident.name, tags, severity):
                 # messages for channels that are not open go over all open ones
