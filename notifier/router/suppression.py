@@ -8,8 +8,9 @@ a lower ratio than it begins. There are no checks between the changes here, so a
 time passes.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from marketswarm.channels import Severity
@@ -40,6 +41,13 @@ def compute_flap_ratio(changes: Sequence[float], now: float, window_sec: float) 
 def is_flapping(changes: Sequence[float], now: float, window_sec: float, already: bool) -> bool:
     """`already` says whether the service flapped before."""
     return compute_flap_ratio(changes, now, window_sec) >= (LOW if already else HIGH)
+
+
+def is_covered(
+    incident: Incident, tags: tuple[str, ...], matches: Callable[[str, tuple[str, ...]], bool]
+) -> bool:
+    """Return True if a silence, a window or a route `matches` an incident with these tags, by either name."""
+    return any(matches(name, tags) for name in incident.names)
 
 
 class Suppression:
@@ -120,7 +128,7 @@ class Suppression:
     def _find_route(self, incident: Incident, severity: Severity) -> tuple[str, ...]:
         tags = self._tags(incident)
         for route in self.policy.routes:
-            if route.matches(incident.name, tags, severity):
+            if is_covered(incident, tags, partial(route.matches, severity)):
                 # messages for channels that are not open go over all open ones
                 return self.open_of(route.channels) or self.open_channels
         return self.open_channels
@@ -139,10 +147,9 @@ class Suppression:
         if not self.open_channels:
             return Decision.NO_CHANNEL
         tags = self._tags(incident)
-        for silence in self._active_silences(now):
-            if silence.matches(incident.key, tags) or silence.matches(incident.svc, tags):
-                return Decision.SILENCED
-        if any(window.includes(incident.name, tags) for window in self._open_windows(now)):
+        if any(is_covered(incident, tags, each.matches) for each in self._active_silences(now)):
+            return Decision.SILENCED
+        if any(is_covered(incident, tags, each.includes) for each in self._open_windows(now)):
             return Decision.MAINTENANCE
         return None
 
