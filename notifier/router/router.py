@@ -142,8 +142,8 @@ class Router:
         for each in self._stores:
             each.shift_times(by_sec)
         self._began_at += by_sec
-        for ident, each in self._healed.items():
-            self._healed[ident] = replace(each, handled_at=each.handled_at + by_sec)
+        for ident, outage in self._healed.items():
+            self._healed[ident] = replace(outage, handled_at=outage.handled_at + by_sec)
         self._suppression.shift_times(by_sec)
         self._due_queue, self._check_all = DueQueue(), True
 
@@ -334,7 +334,8 @@ class Router:
         policy, truth = self._suppression.policy, self._suppression.truth
         if not policy.healing_max_hold_sec or not may_medic_act_anywhere(truth):
             return None
-        return list(dict.fromkeys(each.svc for each in (*self._healed.values(), *self._list_healing())))
+        healed = [each.svc for each in self._healed.values()]
+        return list(dict.fromkeys((*healed, *(each.svc for each in self._list_healing()))))
 
     def _list_healing(self) -> list[Incident]:
         return [each for each in self._incidents.values() if each.down and each.held is Decision.HEALING]
