@@ -292,9 +292,13 @@ async def test_what_was_given_up_is_sent_again_one_or_all(client):
     )
     assert (answer.status_code, request.what, request.by) == (409, "m1", "kim")
     await client.market.client.delete(NOTIFIER_REQUESTS)
+    left = Answer(ok=False, said="100 of 250 are sent now, 150 are left", left=150)
+    answer, _ = await asyncio.gather(client.ask("POST", "/notifications/resend"), client.answer(left, OK))
+    assert (answer.status_code, [each["left"] for each in answer.json()["answers"]]) == (409, [150, 0])
+    await client.market.client.delete(NOTIFIER_REQUESTS)
     client.steering.answer_sec = 0.02
     assert (await client.ask("POST", "/notifications/resend")).status_code == 202
-    assert [each["action"] for each in await client.audit()] == ["resend"] * 6
+    assert [each["action"] for each in await client.audit()] == ["resend"] * 8
 
 
 async def test_an_announced_attempt_does_not_hold_up_the_answer(client, monkeypatch):
