@@ -144,7 +144,9 @@ def test_a_page_that_lost_its_server_says_so_and_catches_up(site: BoardSite, new
 
 
 @pytest.mark.parametrize("status", [503, 429])
-def test_a_page_that_is_refused_says_so_though_its_stream_goes_on(site: BoardSite, new_tab: Tabs, status: int):
+def test_a_page_that_is_refused_says_so_though_its_stream_goes_on(
+    site: BoardSite, new_tab: Tabs, status: int
+):
     tab = new_tab()
     page = tab.open(f"{site.url}/services/mesh")
     page.route("**/services/mesh", lambda route: route.fulfill(status=status, body="not now"))
