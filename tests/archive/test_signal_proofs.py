@@ -222,7 +222,7 @@ async def test_a_file_of_the_command_is_accepted_offline_and_by_the_command(
     assert old.returncode == 3
     assert old.stdout.startswith("unavailable: the cosignature is ")
     other = run("audit", "verify", *keys, "--symbol", "SPY", url="", cwd=tmp_path)
-    assert (other.returncode, other.stdout) == (1, "refuted: tick 1: the place of BTC/USD, not SPY\n")
+    assert (other.returncode, other.stdout) == (1, "refuted: line 1: about BTC/USD, not SPY\n")
     missing = run(
         "audit", "prove", "NONE", "--from", day, "--to", day, "--out", "n", url=reader, cwd=tmp_path
     )

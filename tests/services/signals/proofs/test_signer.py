@@ -235,6 +235,27 @@ async def test_without_a_key_and_with_a_wrong_one_nothing_is_signed_and_the_beat
     assert (await rig.step()).describe(rig.clock.now) is None
 
 
+async def test_a_key_signs_no_entry_that_ends_its_time_whenever_it_comes(rig):
+    new = make_key(ORIGIN, SignatureKind.ED25519)
+    for name in ("read_size", "read_newest_key"):
+        made = getattr(rig.log, name)
+
+        async def change_before(made=made):
+            return await made()
+
+        async def change_after(made=made):
+            found = await made()
+            rig.log.add()
+            rig.log.newest_key = str(new.public)
+            return found
+
+        setattr(rig.log, name, change_after)
+        status = await rig.step(more=0, sec=60)
+        setattr(rig.log, name, made)
+        assert status.problem in (None, SigningProblem.KEY_CHANGED)
+        assert all(size <= 5 for size in rig.log.notes), "the change was the sixth entry"
+
+
 async def test_after_a_key_change_the_old_key_signs_nothing_and_the_new_one_does(rig):
     await rig.step()
     new = make_key(ORIGIN, SignatureKind.ED25519)
