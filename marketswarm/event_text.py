@@ -62,7 +62,8 @@ _WORDS: Final[Mapping[Kind, _EventWords]] = {
         "bus {svc} is away", "it has not answered for {late}{reason}", "status", _CRITICAL),
     Kind.BUS_OK: _EventWords("bus {svc} is back", "it answers"),
     Kind.TRUTH_DRIFT: _EventWords(
-        "the truth on {svc} has drifted", "it is not the same as on the other buses", "seed", _WARNING),
+        "the truth on {svc} has drifted", "it is not the same as on the other buses",
+        "truth diff truth.json", _WARNING),
     Kind.TRUTH_OK: _EventWords("the truth on {svc} is right again", "it is the same on all buses"),
     Kind.PROBE_MISS: _EventWords(
         "{svc} is down", "its probes have failed for {late}{reason}", "alerts --since 1h", _WARNING),
@@ -112,8 +113,10 @@ _SPECIAL_WORDS: Final[Mapping[tuple[Kind, str | None], _EventWords]] = {
         "{svc} can't be watched",
         "more comes on its channel than the healer reads, so its silence is not judged",
         "alerts --since 1h", _WARNING),
-    (Kind.TRUTH_DRIFT, "missing"): _EventWords("the truth on {svc} has drifted", "it is missing", "seed"),
-    (Kind.TRUTH_DRIFT, "invalid"): _EventWords("the truth on {svc} has drifted", "it is not valid", "seed"),
+    (Kind.TRUTH_DRIFT, "missing"): _EventWords(
+        "the truth on {svc} has drifted", "it is missing", "truth diff truth.json"),
+    (Kind.TRUTH_DRIFT, "invalid"): _EventWords(
+        "the truth on {svc} has drifted", "it is not valid", "truth diff truth.json"),
 }
 """The words for some reasons of a kind, and for a gap in which the service restarted."""
 _PROPOSAL_WORDS: Final[Mapping[Kind, _EventWords]] = {
