@@ -224,11 +224,11 @@ add_file() {
 heal() {
     add_file compose.healing.yaml
     [ -z "$(set_to TRUTH_FILE)" ] || return 0
+    truth=./examples/healing-fleet.json
     case :$COMPOSE_FILE: in
-    *:compose.market.yaml:*) export TRUTH_FILE=./examples/healing-market.json ;;
-    *) export TRUTH_FILE=./examples/healing-fleet.json ;;
+    *:compose.market.yaml:*) truth=./examples/healing-market.json; export TRUTH_FILE="$truth" ;;
     esac
-    say "The truth is $TRUTH_FILE, and no other. To keep one of yours, name it by TRUTH_FILE: docs/containers.md"
+    [ "$word" != up ] || say "The truth is $truth, and no other. To keep one of yours, name it by TRUTH_FILE: docs/containers.md"
 }
 
 # what a variable is set to, by the shell or by .env
