@@ -102,6 +102,7 @@ class SignalLeader:
         self._problem = ""
         self._slow: str | None = None
         self._is_behind = False
+        self._late_votes: frozenset[str] = frozenset()  # the symbols of votes that no committed tick has used
 
     async def run(self) -> None:
         """Lead whenever the lease is free, until cancelled."""
@@ -173,7 +174,7 @@ class SignalLeader:
         self._newest_at_ms = state.newest_at_ms
 
     async def _decide_tick(self, lease: Lease) -> bool:
-        again = await self._voters.prepare(read_now_ms())
+        self._late_votes |= await self._voters.prepare(read_now_ms())
         await self._sessions.prepare({each.session or "" for each in self._reader.symbols.values()})
         async with self._reader.lock:
             began = time.monotonic()
@@ -195,7 +196,7 @@ class SignalLeader:
             market.advance(now_ms)
             self._sessions.begin_at_splits(market, symbols)
             closed = self._sessions.find_closed(market, symbols, now_ms)
-            again |= frozenset(market.moved)
+            again = self._late_votes | frozenset(market.moved)
             plan = plan_tick(market, self._states, rules.thrift, closed, now_ms, again=again)
             asked = await self._voters.ask(market, plan, now_ms, began + settings.settings.wait_sec)
             by_rules, errors = vote_by_rules(market, plan, rules)
@@ -215,6 +216,7 @@ class SignalLeader:
             self._metrics.decided_seconds.observe(time.monotonic() - began)
             await self._commit(decision, settings, revision, encode_rules(rules))
             market.settle(plan.due)
+            self._late_votes = frozenset()
             for follow in self._on_tick:
                 follow(decision, market, plan, votes)
         took_sec = time.monotonic() - began

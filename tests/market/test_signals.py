@@ -3,6 +3,7 @@
 import asyncio
 import random
 import time
+from dataclasses import replace
 
 import asyncpg
 import orjson
@@ -27,7 +28,7 @@ from support.postgres import query
 from support.rig.process import free_port
 from support.rig.receiver import Answer, Receiver
 from support.scenes.agent import Scene, seed
-from support.scenes.votes import complete
+from support.scenes.votes import complete, reply
 from support.signal_log import check_log
 from support.waiting import auntil, until
 
@@ -37,6 +38,9 @@ HOUR_MS = 60 * MINUTE_MS
 MANY = tuple(f"C{number:02}/USD" for number in range(20))
 EVERYTHING = """
 select tick, symbol, place, outcome, side, encode(hash, 'hex'), content from signals order by tick, place
+"""
+REFUSAL = """
+create function refuse() returns trigger language plpgsql as $$ begin raise exception 'not now'; end $$
 """
 LOCK = "lock table signal_log in exclusive mode"
 WAITING = """
@@ -305,6 +309,39 @@ def test_no_tick_is_decided_while_postgresql_is_away_and_a_gap_says_so(scene, br
     assert gap["reason"] == "database_away"
     assert gap["last"] - gap["first"] >= 2
     scene.wait_beat(svc="signals", status="ok")
+    scene.assert_whole()
+
+
+def test_a_vote_that_comes_while_no_tick_can_be_stored_counts_in_the_next_that_can(scene, archive_url):
+    with Receiver() as voter:
+        voter.always = replace(reply(direction="down", strength=1.0, confidence=1.0), after_sec=6)
+        document = truth(skip_move=0.5)
+        document["services"]["signals"]["endpoints"].append(
+            {"voter": "mine", "kind": "http", "url": f"http://127.0.0.1:{voter.port}/", "weight": 0.5}
+        )
+        seed(scene.buses, document, 1)
+        scene.publish(40)
+        scene.module("services.signals")
+        scene.wait_for_tick(1)
+        places = [
+            (outcome, orjson.loads(content)["votes"]["mine"])
+            for _, _, _, outcome, *_, content in scene.rows()
+        ]
+        assert places == [("signal", {"abstained": "late"})] * len(SYMBOLS)
+        for line in (REFUSAL, "create trigger refusal before insert on signal_log execute function refuse()"):
+            query(archive_url, line)
+        until(lambda: len(voter.seen) >= len(SYMBOLS), 60, lambda: f"questions; {scene.programs}")
+        asked = time.monotonic()
+        until(lambda: time.monotonic() - asked > 9, what="the answers, and cycles after them")
+        query(archive_url, "drop trigger refusal on signal_log")
+        until(
+            lambda: (
+                {row[1] for row in scene.rows() if "abstained" not in orjson.loads(row[-1])["votes"]["mine"]}
+                == set(SYMBOLS)
+            ),
+            60,
+            lambda: f"places by these votes, not {scene.rows()}; {scene.programs}",
+        )
     scene.assert_whole()
 
 
