@@ -144,6 +144,7 @@ class Publisher:
     _gap_began_at: float | None = None
     """When the gap began after which recent writes are yet to be compared (monotonic), or None."""
     _has_work: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set while a step is due; only the beginning of a step clears it."""
     _limit_logged_at: float = float("-inf")
     _limit_logged: tuple[int, int] = (0, 0)  # superseded and forgotten verdicts in the last line about them
 
@@ -218,25 +219,30 @@ class Publisher:
         stay queued.
         """
         fence = self.leadership.fence(self.bus.name)
-        if fence != self._fence_in_use:
-            self.recent.clear()
-        if fence is None:
-            self._fence_in_use = None
-            await self._drop_published()
-            if self.queue:
-                await asyncio.sleep(COMPARE_EVERY_SEC)
+        # first, so that what comes while this step waits for the bus is another step's
+        self._has_work.clear()
+        try:
+            if fence != self._fence_in_use:
+                self.recent.clear()
+            if fence is None:
+                self._fence_in_use = None
+                self._gap_began_at = None  # the bus can have lost nothing of ours
+                await self._drop_published()
+                if self.queue:
+                    await asyncio.sleep(COMPARE_EVERY_SEC)
+            elif fence != self._fence_in_use:
+                # the roster is final only now: the writes of the leader before are refused
+                await self._drop_published()
+                await self.take_over(fence, self.queue)
+                self._compared.clear()
+                self._fence_in_use, self._is_gap_new = fence, True
             else:
-                self._has_work.clear()
-        elif fence != self._fence_in_use:
-            # the roster is final only now: the writes of the leader before are refused
-            await self._drop_published()
-            await self.take_over(fence, self.queue)
-            self._compared.clear()
-            self._fence_in_use, self._is_gap_new = fence, True
-        else:
-            await self._requeue_lost()
-            async for published in self._offer_queue(fence):
-                yield published
+                await self._requeue_lost()
+                async for published in self._offer_queue(fence):
+                    yield published
+        finally:
+            if self.queue or self._gap_began_at is not None or fence != self._fence_in_use:
+                self._has_work.set()
 
     async def _offer_queue(self, fence: Fence) -> AsyncIterator[list[PublishedVerdict]]:
         """Offer the queue, batch by batch, until it is empty or the bus knows another leader."""
@@ -268,7 +274,6 @@ class Publisher:
             self._log_limits(now)
             yield list(zip(verdicts, (encoded.event for encoded in batch), strict=True))
             await asyncio.sleep(0)  # the turns of other tasks come between the end of a step and the next one
-        self._has_work.clear()
 
     async def _requeue_lost(self) -> None:
         """After a gap, put the verdicts that the bus took and lost before the queued ones. Raise BusError."""

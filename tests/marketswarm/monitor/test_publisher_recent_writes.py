@@ -194,3 +194,44 @@ async def test_a_bus_that_refuses_to_be_asked_is_an_error_for_who_runs_it(bus):
     await put_back(bus, {}, [])
     await box.work_off()
     assert await logged(bus) == [("heartbeat_miss", "a")], "it is asked again once it answers"
+
+
+async def test_a_gap_that_is_noted_during_an_offer_is_checked_after_it(bus, monkeypatch):
+    """What the bus lost comes back without another verdict, though a session opened while the script ran."""
+    box = recording_publisher(bus, NOTICES, [])
+    await told(box, down("a", 1.0))
+    await put_back(bus, {}, [])
+    run_script = bus.script
+
+    async def open_session(*args):
+        outcomes = await run_script(*args)
+        monkeypatch.undo()
+        box.check_after_gap(asyncio.get_running_loop().time())
+        return outcomes
+
+    monkeypatch.setattr(bus, "script", open_session)
+    await told(box, down("b", 2.0))
+    task = asyncio.create_task(box.record())
+
+    async def is_whole() -> bool:
+        return await logged(bus) == [("heartbeat_miss", "b"), ("heartbeat_miss", "a")]
+
+    await auntil(is_whole, within=5)
+    await end_tasks(task)
+
+
+async def test_a_standby_that_hears_of_a_gap_waits_for_work(bus, monkeypatch):
+    leadership, looks = HeldLeadership(), 0
+
+    def count_look(_bus: str) -> None:
+        nonlocal looks
+        looks += 1
+        assert looks < 10, "the publisher never waits"
+
+    monkeypatch.setattr(leadership, "fence", count_look)
+    box = recording_publisher(bus, NOTICES, [], leadership)
+    task = asyncio.create_task(box.record())
+    box.check_after_gap(0.0)
+    await auntil(lambda: looks)
+    assert not task.done()
+    await end_tasks(task)
