@@ -24,7 +24,7 @@ from marketswarm.bus.stream_length import ARCHIVE_READERS, MAX_LENGTH_RATIO, Str
 from marketswarm.detector import Subject, Verdict
 from marketswarm.keys import ALERT_LOG, NOTIFIER_GROUP, monitor_lease_key, roster_key
 from marketswarm.monitor.encoder import EncodedVerdict, roster_field
-from marketswarm.monitor.leadership import NOT_THE_LEADER, UNFENCED, Fence, Leadership
+from marketswarm.monitor.leadership import NOT_THE_LEADER, UNFENCED, CallNumbers, Fence, Leadership
 from marketswarm.monitor.roster_entry import RosterEntry, parse_entry
 from marketswarm.monitor.verdict_queue import (
     PendingVerdict,
@@ -117,6 +117,7 @@ class Publisher:
 
     Args:
         listener: the program whose roster and lease count on the bus: `healer` or `sentinel`.
+        calls: numbers the calls of the script; all publishers of a process share it.
         encode: encodes a verdict; called only when the verdict is offered, since very many may be queued.
         take_over: called before the first offer after another process led, with the queued verdicts. A
             BusError that it raises postpones the offer.
@@ -127,6 +128,7 @@ class Publisher:
     bus: Bus
     listener: InitVar[str]
     log_length: LogLength
+    calls: CallNumbers
     encode: Callable[[Verdict], EncodedVerdict]
     leadership: Leadership
     take_over: Callable[[Fence, VerdictQueue], Awaitable[None]]
@@ -253,7 +255,7 @@ class Publisher:
             began = time.thread_time()  # what other programs take meanwhile, smaller steps would not spare
             batch = [self.encode(verdict) for verdict in self.queue.next_batch(self._step.size)]
             keys: list[str | bytes] = [*self._keys]
-            args: list[str | bytes | float] = [*fence, length]
+            args: list[str | bytes | float] = [*fence, self.calls.boot, self.calls.take(), length]
             for encoded in batch:
                 keys.append(encoded.health_key)
                 args += encoded[:-1]
@@ -262,6 +264,9 @@ class Publisher:
             outcomes = await self.bus.script(PUBLISH_SCRIPT, keys, args)
             if outcomes == NOT_THE_LEADER:
                 self.leadership.deny_leadership(self.bus.name)
+                return
+            if isinstance(outcomes, bytes):  # a publisher of another bus on the same server was faster
+                self.calls.skip(int(outcomes))
                 return
             if max(outcomes) > PUBLISHED:
                 for encoded, outcome in zip(batch, outcomes, strict=True):

@@ -46,12 +46,15 @@ async def telling(url: str):
         await bus.aclose()
 
 
-def logged(server: Server) -> list[tuple[str, str]]:
-    events = [
+def events(server: Server) -> list[dict]:
+    return [
         orjson.loads(fields[1] if isinstance(fields, list) else fields["event"])
         for _, fields in server.cmd("XRANGE", LOG, "-", "+")
     ]
-    return [(event["type"].removeprefix("heartbeat_"), event["svc"]) for event in events]
+
+
+def logged(server: Server) -> list[tuple[str, str]]:
+    return [(event["type"].removeprefix("heartbeat_"), event["svc"]) for event in events(server)]
 
 
 async def test_an_answer_that_is_lost_tells_nothing_twice_and_keeps_the_order(server):
@@ -77,6 +80,44 @@ async def test_an_answer_that_is_lost_tells_nothing_twice_and_keeps_the_order(se
             await auntil(lambda: not len(box))
             assert logged(server) == [*expected, ("unwatched", "first")]
             assert len(told) == len(expected) + 1
+
+
+def calls(server: Server) -> int:
+    """Return how many functions the server was called for."""
+    return int(server.cmd("INFO", "commandstats").get("cmdstat_fcall", {}).get("calls", 0))
+
+
+async def test_a_call_that_was_given_up_and_arrives_after_its_successors_changes_nothing(server):
+    """A connection that is closed delivers what it has still to send, for minutes if the network is away."""
+    with TcpProxy(server.port) as wire:
+        async with telling(wire.url) as (box, told):
+            patient = Bus("system-redis", server.url, within_sec=10)
+            await load_functions(patient, load_all_scripts())
+            box.enqueue(verdict("first", State.DOWN, 1.0))
+            await auntil(lambda: told)
+            wire.delay(2.0)
+            box.enqueue(verdict("a", State.DOWN, 2.0))
+            await auntil(lambda: box.retries)
+            before = calls(server)
+            wire.delay(0.0)
+            for state, ts in ((State.UP, 3.0), (State.DOWN, 4.0), (State.UP, 5.0)):
+                await auntil(lambda: not len(box))
+                box.enqueue(verdict("a", state, ts))
+            await auntil(lambda: len(told) == 5)
+            await auntil(lambda: calls(server) - before > 4, what="the call that was given up")
+            box.enqueue(verdict("a", State.DOWN, 6.0))
+            await auntil(lambda: len(told) == 6)
+            await patient.aclose()
+            assert [event["ts"] for event in events(server)] == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+
+
+async def test_a_greater_number_that_another_client_stored_stops_no_publication(server):
+    async with telling(server.url) as (box, told):
+        for n, number in enumerate(("0", "1000000", "9007199254740991", "1e300", "junk", "-1", "5")):
+            server.cmd("HSET", "healer:lease", "call", number)
+            box.enqueue(verdict(f"svc{n}", State.DOWN, 1.0))
+            await auntil(lambda n=n: len(told) == n + 1)
+    assert logged(server) == [("miss", f"svc{n}") for n in range(7)]
 
 
 async def test_a_full_server_takes_nothing_at_all_and_later_everything(server):
