@@ -30,6 +30,7 @@ _KIND_ENDINGS: Final = {State.UP: "ok", State.DOWN: "miss", State.UNWATCHED: "un
 _SERVICE, _WATCH = Subject.SERVICE, Subject.WATCH
 _UP, _DOWN, _UNWATCHED = State.UP, State.DOWN, State.UNWATCHED
 _NOWHERE: Final = Publication.NONE
+_ALERT: Final = Publication.ALERT
 _OK: Final = Kind.HEARTBEAT_OK
 
 
@@ -75,7 +76,7 @@ class VerdictEncoder:
     def build_event(self, verdict: Verdict) -> Event | None:
         """Return a verdict's alert event, None without one; `healer` has neither gaps nor unwatched."""
         document = self._make_document(verdict)
-        return None if document is None else Event(**document)
+        return None if document is None or verdict.publication is _NOWHERE else Event(**document)
 
     def report_event(self, verdict: Verdict) -> None:
         """Call `on_event`, if it is set, with the event of a verdict that this process is to publish.
@@ -88,11 +89,13 @@ class VerdictEncoder:
     def _make_document(self, verdict: Verdict) -> dict[str, Any] | None:
         """Return the alert event of a verdict as `encode_event` writes it; None for a verdict without one.
 
+        A removal has one even if it is to be published nowhere: it is if the roster has the service down.
+
         An `Event` on the way there would take as long as all else, and many services may die at once.
         """
-        if verdict.publication is _NOWHERE:
-            return None
         state, gap_sec = verdict.state, verdict.gap_sec
+        if verdict.publication is _NOWHERE and state is not _UNWATCHED:
+            return None
         if self._family != "heartbeat" and (gap_sec is not None or state is _UNWATCHED):
             return None
         kind, svc, ts = self._choose_kind(verdict), verdict.svc, verdict.ts
@@ -145,8 +148,8 @@ class VerdictEncoder:
             b"" if is_deleted else _encode_roster_entry(verdict, document, raw),
             raw,
             self.channel if raw else "",
-            # a first ok is an alert if it ends an outage that only the healer before this one knew
-            _DOWN if verdict.publication is Publication.LOG else "",
+            # an outage that only the healer before this one knew ends with a first ok, or with a removal
+            "" if verdict.publication is _ALERT else _DOWN,
             _choose_health_sec(verdict),
             health_key(verdict.svc),
         )

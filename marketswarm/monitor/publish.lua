@@ -12,7 +12,8 @@
 --   value    the new roster entry, '' to delete the field
 --   event    the alert object, '' for none; it is also the value of the health key
 --   channel  the channel to publish the event on, '' for none
---   after    the stored verdict after which alone it goes to the channel, '' for any
+--   after    the stored verdict after which alone it goes to the channel, '' for any; if the field is to be deleted,
+--            the event goes to the log after that alone, too
 --   ttl      of the health key in seconds, 0 to delete the key, -1 to leave it unchanged
 -- If a call of the same process with a greater number was here before, returns that number as a string, and writes
 -- nothing: this call was given up, and repeated over another connection. The lease has the number of the last call.
@@ -89,7 +90,9 @@ local function publish_verdict(health, field, assumed, verdict, mark, value, eve
     -- the field is deleted already: the answer was lost, and this is the second attempt
     return write_health_key(health, '', '0') or 0
   end
-  local id = event ~= '' and redis.call('XADD', log, 'MAXLEN', '~', length, '*', 'event', event)
+  local is_after = after == '' or stored and stored.verdict == after
+  local is_logged = event ~= '' and (is_after or value ~= '')
+  local id = is_logged and redis.call('XADD', log, 'MAXLEN', '~', length, '*', 'event', event)
   local failed = write_roster(field, value) or write_health_key(health, event, ttl)
   if failed then
     -- else each new attempt would add another event to the log
@@ -98,7 +101,7 @@ local function publish_verdict(health, field, assumed, verdict, mark, value, eve
     end
     return failed
   end
-  if channel ~= '' and (after == '' or stored and stored.verdict == after) then
+  if channel ~= '' and is_after then
     -- a channel that the ACL refuses must not undo the event on the log
     local sent = redis.pcall('PUBLISH', channel, event)
     if type(sent) == 'table' and sent.err then

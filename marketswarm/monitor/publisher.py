@@ -21,7 +21,7 @@ from marketswarm.bus.outage import Outage, retrying
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import replace_unusable
 from marketswarm.bus.stream_length import ARCHIVE_READERS, MAX_LENGTH_RATIO, StreamLength
-from marketswarm.detector import Subject, Verdict
+from marketswarm.detector import Publication, Subject, Verdict
 from marketswarm.keys import ALERT_LOG, NOTIFIER_GROUP, monitor_lease_key, roster_key
 from marketswarm.monitor.encoder import EncodedVerdict, roster_field
 from marketswarm.monitor.leadership import NOT_THE_LEADER, UNFENCED, CallNumbers, Fence, Leadership
@@ -59,7 +59,7 @@ EVENTS_PER_SERVICE: Final = 3
 LOG_FULL_EVERY_SEC: Final = 30.0
 
 # before Python 3.12 an attribute of an enum takes as long as a call, and these are read for each verdict
-_BUS, _REACH = Subject.BUS, Subject.REACH
+_BUS, _REACH, _NOWHERE = Subject.BUS, Subject.REACH, Publication.NONE
 
 log = logs.get("publish")
 
@@ -108,7 +108,10 @@ class LogLength:
 
 
 PublishedVerdict = tuple[Verdict, bytes]
-"""A verdict that the bus has, and its alert event as JSON (empty for a verdict without one)."""
+"""A verdict that the bus has, and its alert event as JSON.
+
+The event is empty for a verdict that has none, and for one that is published nowhere.
+"""
 
 
 @dataclass(eq=False)
@@ -277,7 +280,10 @@ class Publisher:
             now, verdicts = time.monotonic(), self.queue.pop_oldest(len(batch))
             self.recent.record(verdicts, now)
             self._log_limits(now)
-            yield list(zip(verdicts, (encoded.event for encoded in batch), strict=True))
+            yield [
+                (verdict, b"" if verdict.publication is _NOWHERE else encoded.event)
+                for verdict, encoded in zip(verdicts, batch, strict=True)
+            ]
             await asyncio.sleep(0)  # the turns of other tasks come between the end of a step and the next one
 
     async def _requeue_lost(self) -> None:

@@ -15,6 +15,7 @@ from marketswarm.testing import MemoryBus
 from marketswarm.truth import JobRule, Watch
 from support.fixtures import closed
 from support.scenes.monitor import MonitorOwner
+from support.simulation.publishers import logged
 
 HOME = "system-redis"
 TS = time.time() - 100.0
@@ -93,6 +94,30 @@ async def test_what_is_saved_of_one_that_was_up_is_restored_with_its_last_beat(
     assert service.last_beat is not None
     assert -5.5 < service.last_beat.at - service.clock.read(time.monotonic()) < -4.9
     assert monitor.detector.observer.take_unsaved(time.monotonic())["gone"] is None
+
+
+async def test_what_is_down_and_dropped_before_it_is_restored_is_closed(
+    bus: MemoryBus, monitor: Monitor, monkeypatch: pytest.MonkeyPatch
+):
+    for svc in ("a", "b"):
+        await save(bus, svc, "down")
+    await save(bus, "up")
+    monitor.set_roster(list(map(watch, ("a", "b", "up"))), {HOME: 10.0}, [HOME])
+    read = state.read_last_beats
+
+    async def reseed(on: MemoryBus, timeouts: dict[str, float]) -> AsyncIterator[object]:
+        monitor.set_roster([watch("b")], {HOME: 10.0}, [HOME])
+        async for answer in read(on, timeouts):
+            yield answer
+
+    monkeypatch.setattr(state, "read_last_beats", reseed)
+    await monitor.state.restore(StateStore(bus, "healer"))
+    publisher = monitor.links[HOME].publisher
+    assert publisher is not None
+    async for _ in publisher.publish_queued():
+        pass
+    assert await logged(bus) == [("heartbeat_unwatched", "a")]
+    assert await bus.client.hkeys("healer:roster") == [b"b"]
 
 
 async def test_a_change_of_the_roster_between_the_two_parts_of_a_restore_is_no_trouble(
