@@ -33,8 +33,7 @@ end
 redis.call('HSET', KEYS[1], 'caller', boot, 'call', number)
 
 -- Returns nil when nothing is stored; else the entry, {} for one that can't be read, and whether it could be read.
-local function stored_entry(field)
-  local stored = redis.call('HGET', roster, field)
+local function parse_entry(stored)
   if not stored then
     return nil, true
   end
@@ -82,7 +81,8 @@ end
 
 -- Publishes one verdict; returns its outcome, 0 to 4, or the server's error.
 local function publish_verdict(health, field, assumed, verdict, mark, value, event, channel, after, ttl)
-  local stored, readable = stored_entry(field)
+  local before = redis.call('HGET', roster, field)
+  local stored, readable = parse_entry(before)
   if is_published(stored, assumed, verdict, mark) then
     return 0
   end
@@ -93,7 +93,14 @@ local function publish_verdict(health, field, assumed, verdict, mark, value, eve
   local is_after = after == '' or stored and stored.verdict == after
   local is_logged = event ~= '' and (is_after or value ~= '')
   local id = is_logged and redis.call('XADD', log, 'MAXLEN', '~', length, '*', 'event', event)
-  local failed = write_roster(field, value) or write_health_key(health, event, ttl)
+  local failed = write_roster(field, value)
+  if not failed then
+    failed = write_health_key(health, event, ttl)
+    if failed then
+      -- else the next attempt would take the verdict for published
+      write_roster(field, before or '')
+    end
+  end
   if failed then
     -- else each new attempt would add another event to the log
     if id then

@@ -157,18 +157,25 @@ async def test_a_channel_that_is_closed_to_us_loses_nothing_of_the_log(server):
         assert logged(server) == [("miss", "a")]
 
 
-async def test_a_verdict_that_is_refused_halfway_leaves_no_trace_however_often_it_is_offered(server):
-    server.cmd("ACL", "SETUSER", "half", "on", ">pw", "~*", "&*", "+@all", "-hset")
+@pytest.mark.parametrize(("command", "taken"), [("hset", 0), ("set", 0), ("hdel", 1), ("del", 1)])
+async def test_a_verdict_that_is_refused_halfway_leaves_no_trace_however_often_it_is_offered(
+    server, command, taken
+):
+    server.cmd("ACL", "SETUSER", "half", "on", ">pw", "~*", "&*", "+@all", f"-{command}")
     url = server.url.replace("redis://", "redis://half:pw@")
+    expected = [("miss", "one"), ("unwatched", "one")]
     async with telling(url) as (box, told):
-        box.enqueue(verdict("one", State.DOWN, 1.0))
+        for n, state in enumerate((State.DOWN, State.UNWATCHED)):
+            box.enqueue(verdict("one", state, float(n)))
         await auntil(lambda: box.retries >= 3)
-        assert not told
-        assert logged(server) == []
-        assert not server.cmd("EXISTS", "health:one")
-        server.cmd("ACL", "SETUSER", "half", "+hset")
-        await auntil(lambda: told)
-    assert logged(server) == [("miss", "one")]
+        assert len(told) == taken
+        assert logged(server) == expected[:taken]
+        for key in ("health:one", "healer:roster"):
+            assert server.cmd("EXISTS", key) == taken, key
+        server.cmd("ACL", "SETUSER", "half", f"+{command}")
+        await auntil(lambda: len(told) == 2)
+    assert logged(server) == expected
+    assert not server.cmd("EXISTS", "health:one", "healer:roster")
 
 
 def of_bus(state: State, ts: float) -> Verdict:
