@@ -41,6 +41,11 @@ def roster_field(verdict: Verdict) -> str:
     return f"{verdict.subject}:{verdict.svc}"
 
 
+def deletes_entry(verdict: Verdict) -> bool:
+    """Return True if the roster has no entry once the verdict is published."""
+    return verdict.state is _UNWATCHED or (verdict.subject is _WATCH and verdict.state is _UP)
+
+
 class EncodedVerdict(NamedTuple):
     """One verdict as publish.lua takes it; the script's header explains each, in its order."""
 
@@ -138,14 +143,12 @@ class VerdictEncoder:
         self.report_event(verdict)
         document = self._make_document(verdict)
         raw = b"" if document is None else dump_compact(document)
-        state, subject = verdict.state, verdict.subject
-        is_deleted = state is _UNWATCHED or (subject is _WATCH and state is _UP)
         return EncodedVerdict(
             roster_field(verdict),
-            "unknown" if subject is _SERVICE else "up",
-            state,
+            "unknown" if verdict.subject is _SERVICE else "up",
+            verdict.state,
             verdict.event_id or "",
-            b"" if is_deleted else _encode_roster_entry(verdict, document, raw),
+            b"" if deletes_entry(verdict) else _encode_roster_entry(verdict, document, raw),
             raw,
             self.channel if raw else "",
             # an outage that only the healer before this one knew ends with a first ok, or with a removal

@@ -7,7 +7,8 @@ import orjson
 import pytest
 
 from marketswarm.bus import BusError
-from marketswarm.detector import State, Verdict
+from marketswarm.detector import State, Subject, Verdict
+from marketswarm.detector.verdict import make_alert
 from marketswarm.monitor.leadership import Fence
 from marketswarm.monitor.verdict_queue import KEPT_SEC, RECENT_SEC, RecentWrites
 from marketswarm.tasks import end_tasks
@@ -139,6 +140,19 @@ async def test_who_came_and_went_all_in_what_was_lost_is_not_told_of_again(bus):
     box.check_after_gap(asyncio.get_running_loop().time())
     await box.work_off()
     assert await logged(bus) == []
+
+
+async def test_a_channel_that_is_heard_again_is_told_of_again_only_if_that_was_lost(bus):
+    """Without an entry, what was refused and is allowed is on the log."""
+    box = recording_publisher(bus, NOTICES, [])
+    await told(box, make_alert("a", State.DOWN, Subject.WATCH, 1.0))
+    before = await held(bus)
+    await told(box, make_alert("a", State.UP, Subject.WATCH, 2.0))
+    for _ in range(2):
+        box.check_after_gap(asyncio.get_running_loop().time())
+        await box.work_off()
+        assert await logged(bus) == [("watch_miss", "a"), ("watch_ok", "a")]
+        await put_back(bus, *before)
 
 
 def test_what_was_taken_long_before_the_gap_is_taken_for_kept():
