@@ -61,10 +61,12 @@ class AnswerTracker:
         channel: str = "",
         where: str = "",
         retry_sec: float = 0.0,
+        left: int = 0,
     ) -> None:
         """Add a line to the answers to a request; it is the last one if the request waits for no outcome.
 
         A channel that pauses makes its next attempt after `retry_sec`, and the request waits for its outcome.
+        `left` dead letters are not sent by the request.
         """
         done = request_id not in self._open
         answer = Answer(
@@ -74,6 +76,7 @@ class AnswerTracker:
             where=where[:300],
             done=done,
             retry_sec=round(min(retry_sec, MAX_RETRY_SEC), 1),
+            left=left,
         )
         self._lines.setdefault(request_id, []).append(answer.encode())
 

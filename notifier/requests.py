@@ -21,7 +21,7 @@ from notifier.store import DEAD_LENGTH
 READ_WITHIN_SEC: Final = 3.0
 """How long reading the dead letters of a bus may take, in seconds."""
 RESENT_AT_ONCE: Final = 100
-"""How many dead letters one request resends at most."""
+"""How many dead letters one request resends at most: what is new waits behind them, and each is answered."""
 
 log = logs.get("request")
 
@@ -42,6 +42,8 @@ class RequestHandler:
         self, dispatcher: Dispatcher, pool: ChannelPool, buses: Sequence[Bus], clock: Callable[[], float]
     ) -> None:
         self._dispatcher, self._pool, self._buses, self._clock = dispatcher, pool, buses, clock
+        # by bus, the entries whose deletion was asked for: a bus that is slow, or full, still has them
+        self._deleted: dict[str, set[bytes]] = {}
 
     async def run(self, inbox: Inbox) -> None:
         while True:
@@ -94,9 +96,11 @@ class RequestHandler:
     def _resend(self, request: OperatorRequest, dead: Mapping[str, DeadMessage]) -> None:
         """Send the dead letters that a request names again, and delete them from `notifier:dead`.
 
-        Each goes over the open channels that refused it, otherwise over all open channels.
+        Each goes over the open channels that refused it, otherwise over all open channels. The oldest
+        RESENT_AT_ONCE are sent; the answer says how many are left for another request.
         """
-        chosen = [each for each in dead.values() if request.what in (ALL, each.message.id)][:RESENT_AT_ONCE]
+        found = [each for each in dead.values() if request.what in (ALL, each.message.id)]
+        chosen, left = found[:RESENT_AT_ONCE], max(0, len(found) - RESENT_AT_ONCE)
         open_ones = list(self._pool.workers)
         if not chosen and request.what == ALL:
             return self._answer(request, "nothing is dead", ok=True)
@@ -108,8 +112,12 @@ class RequestHandler:
         # expect all outcomes first, because an answer while none is expected would be marked as the last one
         for each, channels in zip(chosen, channels_of, strict=True):
             self._expect(request, each.message, channels)
+        if left:
+            said = f"{len(chosen)} of {len(found)} are sent now, {left} are left"
+            self._dispatcher.answers.add_answer(request.id, ok=False, text=said, left=left)
         for each, channels in zip(chosen, channels_of, strict=True):
             for bus, entries in each.entries.items():
+                self._deleted[bus].update(entries)
                 self._dispatcher.delete_dead_letters(bus, entries)
             self._send(request, each.message, channels)
         return None
@@ -143,7 +151,12 @@ class RequestHandler:
         found: dict[str, DeadMessage] = {}
         replies = await asyncio.gather(*map(_read_entries, self._buses))
         for bus, entries in zip(self._buses, replies, strict=True):
+            deleted = self._deleted.setdefault(bus.name, set())
+            if entries:
+                deleted.intersection_update(ident for ident, _ in entries)
             for ident, fields in entries:
+                if ident in deleted:
+                    continue
                 message = parse_message((fields or {}).get(b"message", b""))
                 if message is not None:
                     each = found.setdefault(message.id, DeadMessage(message))

@@ -8,15 +8,11 @@ from marketswarm.access.grant import Grant, User
 from marketswarm.access.rights import ANY, JOINED, ROLES, WORKER, grant_default_user, list_grants
 from marketswarm.access.services import BusView
 from marketswarm.keys import ALERTS, TRUTH_DOC
-from marketswarm.truth import Truth
+from marketswarm.truth import RESERVED_USERS, Truth
 
-DEFAULT: Final = "default"
-BOOTSTRAP: Final = "bootstrap"
-OPERATOR: Final = "operator"
-JOIN: Final = "join"
-"""The user by which other machines beat for their services: `marketswarm join`."""
+DEFAULT, BOOTSTRAP, OPERATOR, JOIN = RESERVED_USERS
+"""The users that belong to no service; by `join` other machines beat for theirs (`marketswarm join`)."""
 _FORBIDDEN_CHARS: Final = re.compile(r"[\s|()]")
-_RESERVED_NAMES: Final = (DEFAULT, BOOTSTRAP, OPERATOR, JOIN)
 
 
 class AclError(ValueError):
@@ -24,13 +20,7 @@ class AclError(ValueError):
 
 
 def user_names(truth: Truth) -> tuple[str, ...]:
-    """Return the names of the users that every fleet has but `default`: the services, bootstrap, operator.
-
-    Raises AclError if a service is called like one of the reserved users.
-    """
-    for svc in truth.services:
-        if svc in _RESERVED_NAMES:
-            raise AclError(f"services.{svc}: with ACLs {svc} is a user of another kind; name it otherwise")
+    """Return the names of the users that every fleet has but `default`: the services, bootstrap, operator."""
     return (*truth.services, BOOTSTRAP, OPERATOR)
 
 
@@ -52,15 +42,13 @@ def build_users(
         joining: the services for which the user `join` may beat; None if there is no such user.
 
     Raises:
-        AclError: a service is called like one of the reserved users, or `truth_key` or `alert_channel` has a
-            character that can't be written in an ACL.
+        AclError: `truth_key` or `alert_channel` has a character that can't be written in an ACL.
     """
     for name in (truth_key, alert_channel):
         if not name.isprintable() or _FORBIDDEN_CHARS.search(name):
             raise AclError(
                 f"{name!r}: a key or channel with a blank, a bracket or | can't be named in an ACL"
             )
-    user_names(truth)
     view = BusView(truth, bus, truth_key, alert_channel)
     joined = [svc for svc in truth.services if joining is not None and svc in joining and svc not in ROLES]
     beats = (grant for svc in joined for grant in list_grants({JOINED}, svc, view))

@@ -71,7 +71,8 @@ class Lease:
         former: the name under which an older release of `svc` asks for the same lease as one that is not its
             own. Who holds this lease takes that one from its holder and keeps it, so that old processes wait;
             who writes there can't disturb this one.
-        on_renewed: called whenever an answer shows that another process renewed this lease, and so works.
+        on_other_holder: called whenever an answer names another process as the holder, with whether that one
+            is seen to have renewed the lease, and so works.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class Lease:
         *,
         own: bool = False,
         former: str | None = None,
-        on_renewed: Callable[[], None] = lambda: None,
+        on_other_holder: Callable[[bool], None] = lambda _: None,
     ) -> None:
         for each in (name, former):
             if each is not None and not NAME_PATTERN.fullmatch(each):
@@ -96,12 +97,12 @@ class Lease:
         self.name, self.life_sec, self.bus = name, life_sec, bus
         self.epoch = 0
         self.holder = ""
-        """The service and boot of another process that held the lease at the last answer; empty for none."""
+        """The service and boot that held the lease by another request at the last answer; empty for none."""
         self.key = own_lease_key(svc, name) if own else lease_key(name)
         """The key on the bus, which is also the channel on which the lease's release is published."""
         epoch_key = own_lease_epoch_key(svc, name) if own else lease_epoch_key(name)
         self._keys = [self.key, epoch_key, *([] if former is None else [lease_key(former)])]
-        self._on_renewed = on_renewed
+        self._on_other_holder = on_other_holder
         self._seen_end = "", float("inf")
         """The last other holder, and when its lease ends, by `clock`."""
         self.expires_at = _NEVER
@@ -110,6 +111,7 @@ class Lease:
         # the claim, the first of these, finds a lease again whose answer was lost; two blocks of one process
         # have two claims
         self._claim_args = (f"{boot}.{secrets.token_hex(4)}", boot, svc)
+        self._process = f"{svc} {boot}"
 
     @property
     def held(self) -> bool:
@@ -179,16 +181,19 @@ class Lease:
             self.epoch, self.expires_at, self.holder = int(epoch), sent_at + self.life_sec, ""
         else:
             self.expires_at, self.holder = _NEVER, holder.decode("utf-8", "replace")
-            self._note_end(clock() + self._free_in_sec)
+            is_renewed = self._note_end(clock() + self._free_in_sec)
+            # an earlier request of this process may hold it still, if the bus stored it late
+            if self.holder not in ("", self._process):
+                self._on_other_holder(is_renewed)
 
-    def _note_end(self, ends_at: float) -> None:
-        """Note when the lease of another holder ends, by `clock`: a later end than before is a renewal.
+    def _note_end(self, ends_at: float) -> bool:
+        """Note when the lease of another holder ends, by `clock`; return True if it has renewed the lease.
 
-        That somebody took it proves little: whose work fails at once takes it again and again.
+        A later end than before is a renewal. That somebody took it proves little: whose work fails at once
+        takes it again and again.
         """
         (holder, seen), self._seen_end = self._seen_end, (self.holder, ends_at)
-        if holder == self.holder and ends_at - seen > self.life_sec * _RENEWED_SHARE:
-            self._on_renewed()
+        return holder == self.holder and ends_at - seen > self.life_sec * _RENEWED_SHARE
 
 
 class LeaseHeld(Exception):  # noqa: N818 - an answer, not an accident

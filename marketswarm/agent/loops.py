@@ -89,6 +89,7 @@ async def lead(
     get_bus: Callable[[], str] = lambda: "system-redis",
     life_sec: float = 10.0,
     on_leaderless: Callable[[str], None] = lambda _: None,
+    on_other_holder: Callable[[], None] = lambda: None,
 ) -> None:
     """Do `work` while this process holds its service's own lease `name`, again and again until cancelled.
 
@@ -102,8 +103,15 @@ async def lead(
         former: the name under which older releases ask for this lease: see `Agent.lease`.
         life_sec: the seconds until the lease of a dead process expires.
         on_leaderless: called with words for people every two seconds while no process is known to lead.
+        on_other_holder: called whenever it is seen that another process holds the lease.
     """
     watch = LeaderWatch(me, name, max(LEADERLESS_SEC, 2 * life_sec), on_leaderless)
+
+    def note_other(is_renewed: bool) -> None:
+        if is_renewed:
+            watch.note()
+        on_other_holder()
+
     async with run_beside(watch.run()):
         async for attempt in retrying(outage):
             try:
@@ -114,7 +122,7 @@ async def lead(
                         bus=get_bus(),
                         own=True,
                         former=former,
-                        on_renewed=watch.note,
+                        on_other_holder=note_other,
                     ) as lease:
                         watch.begin_work()
                         await work(lease)

@@ -256,7 +256,7 @@ class Agent(Generic[S]):
         bus: str = "system-redis",
         own: bool = False,
         former: str | None = None,
-        on_renewed: Callable[[], None] = lambda: None,
+        on_other_holder: Callable[[bool], None] = lambda _: None,
     ) -> contextlib.AbstractAsyncContextManager[Lease]:
         """Return a context manager whose block runs in only one process of the fleet at a time.
 
@@ -269,7 +269,8 @@ class Agent(Generic[S]):
                 and with users and passwords no other user may write its keys.
             former: with `own`, the name under which older processes of this service ask for it without `own`;
                 they wait while this lease is held.
-            on_renewed: called whenever it is seen that another process renewed the lease, and so works.
+            on_other_holder: called whenever it is seen that another process holds the lease, with whether it
+                has renewed the lease, and so works.
 
         Raises:
             ValueError: if the name or the life is not allowed.
@@ -278,7 +279,14 @@ class Agent(Generic[S]):
         """
         found = self.bus(bus)
         lease = Lease(
-            name, life_sec, found, self.name, self.boot, own=own, former=former, on_renewed=on_renewed
+            name,
+            life_sec,
+            found,
+            self.name,
+            self.boot,
+            own=own,
+            former=former,
+            on_other_holder=on_other_holder,
         )
         return hold_lease(self, lease, wait_sec)
 

@@ -75,7 +75,10 @@ def resend(
     within: Within = WITHIN_SEC,
     data: Data = DATA,
 ) -> None:
-    """Send again what could not be delivered, under the same id, over the channel that did not take it."""
+    """Send again what could not be delivered, under the same id, over the channel that did not take it.
+
+    All of them are sent a hundred at a time, each hundred once the one before it was accepted.
+    """
     if (ident is None) is not every:
         raise typer.BadParameter("which? Say an id of `marketswarm dead`, or --all")
     request_notifier(RequestKind.RESEND, ident or ALL, author_name(by), within, data)

@@ -12,7 +12,7 @@ import typer
 
 from marketswarm.cli import output
 from marketswarm.cli.completion import complete_channel
-from marketswarm.cli.data_folder import DATA
+from marketswarm.cli.data_folder import DATA, suggest_command
 from marketswarm.cli.fleet_view import FleetView, ask_fleet, describe_refusals
 from marketswarm.cli.options import (
     WITHIN_SEC,
@@ -28,6 +28,7 @@ from marketswarm.cli.output import pick
 from marketswarm.exit import Exit
 from marketswarm.operator.requests import (
     ALL,
+    MAX_LEFT,
     Answer,
     OperatorRequest,
     RequestKind,
@@ -85,10 +86,28 @@ def request_notifier(
         request = create_request(action, what, by, time.time())
     except ValueError:
         raise typer.BadParameter("it has 1 to 200 letters") from None
-    ask_fleet(data, lambda fleet: _request(request, within_sec, fleet, as_json=as_json))
+    ask_fleet(data, lambda fleet: _request_all(request, within_sec, fleet, as_json=as_json))
 
 
-async def _request(request: OperatorRequest, within_sec: float, fleet: FleetView, *, as_json: bool) -> None:
+async def _request_all(
+    request: OperatorRequest, within_sec: float, fleet: FleetView, *, as_json: bool
+) -> None:
+    """Send a request, and another one like it for what it left, as long as all that was sent is accepted."""
+    left_before = MAX_LEFT + 1
+    while True:
+        answers = await _request(request, within_sec, fleet, as_json=as_json)
+        left = max(answer.left for answer in answers)
+        if left >= left_before or not all(answer.ok or answer.left for answer in answers):
+            raise Exit(REFUSED, _describe_left(left, fleet) if left else "")
+        if not left:
+            return
+        left_before, request = left, create_request(request.do, request.what, request.by, time.time())
+
+
+async def _request(
+    request: OperatorRequest, within_sec: float, fleet: FleetView, *, as_json: bool
+) -> list[Answer]:
+    """Send one request, show its answers, and return them. Raises Exit, code 1, if the last is missing."""
     buses, failed = await send_request(fleet.buses(), request)
     if not as_json:
         output.print_lines(describe_refusals(failed))
@@ -100,8 +119,12 @@ async def _request(request: OperatorRequest, within_sec: float, fleet: FleetView
         output.print_json({"id": request.id, "done": is_done, "answers": said, "failed": failed})
     if not is_done:
         raise Exit(REFUSED, await _describe_no_answer(fleet, request, within_sec, answers))
-    if not all(answer.ok for answer in answers):
-        raise Exit(REFUSED, "")
+    return answers
+
+
+def _describe_left(left: int, fleet: FleetView) -> str:
+    dead = suggest_command("dead", fleet.data)
+    return f"{left} more are not sent yet: {dead} shows them"
 
 
 def _print_answer(answer: Answer) -> None:
@@ -111,7 +134,9 @@ def _print_answer(answer: Answer) -> None:
     where = f" ({answer.where})" if answer.where and answer.where != answer.channel else ""
     head = f"{answer.channel}{where}: " if answer.channel else ""
     mark, more = "✓" if answer.ok else "✗", ""
-    if answer.retry_sec:
+    if answer.left:
+        mark = "·"
+    elif answer.retry_sec:
         mark, more = "·", f"; next attempt in {format_duration(round(answer.retry_sec))}, waiting for it"
     output.print_line(escape_text(f"{mark} {head}{answer.said}{more}"))
 

@@ -31,6 +31,8 @@ _POLL_SEC: Final = 0.05
 _MAX_ANSWERS: Final = 1_000
 MAX_RETRY_SEC: Final = 3_600.0
 """The longest pause of a channel that an answer may announce, in seconds."""
+MAX_LEFT: Final = 1_000_000
+"""The most dead letters that an answer may say are left; the notifier reads 2,000 of a bus."""
 
 
 class RequestKind(StrEnum):
@@ -69,7 +71,8 @@ class Answer(JsonRecord):
     `channel` and its host `where` are empty when no channel is concerned. `ok` is True if the request
     succeeded, over this channel if there is one. `said` may be shown; it is the receiver's answer, or
     describes what was done. `done` marks the last line. A line with `retry_sec` above 0 is not an outcome:
-    the channel is paused, and makes its next attempt after so many seconds. Raises ValueError when a field is
+    the channel is paused, and makes its next attempt after so many seconds. One with `left` above 0 says how
+    many dead letters are left for another request; it is no outcome either. Raises ValueError when a field is
     out of bounds.
     """
 
@@ -79,6 +82,7 @@ class Answer(JsonRecord):
     where: Annotated[str, Field(max_length=300)] = ""
     done: bool = False
     retry_sec: Annotated[float, Field(ge=0, le=MAX_RETRY_SEC, allow_inf_nan=False)] = 0.0
+    left: Annotated[int, Field(ge=0, le=MAX_LEFT)] = 0
 
 
 def create_request(kind: RequestKind, what: str, by: str, now: float) -> OperatorRequest:

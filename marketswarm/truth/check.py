@@ -11,7 +11,7 @@ from typing import Final
 from marketswarm.keys import HEARTBEAT_SUFFIX
 from marketswarm.truth.cycles import find_cycles, format_cycle
 from marketswarm.truth.errors import Findings, Place, format_found, format_hint, format_path, format_value
-from marketswarm.truth.model import HEALER, SERVICE_NAME, AccessPoint, Service, Truth
+from marketswarm.truth.model import HEALER, RESERVED_USERS, SERVICE_NAME, AccessPoint, Service, Truth
 from marketswarm.truth.schedule import Schedule
 
 MAX_CYCLES: Final = 20  # circular dependencies to report at most
@@ -60,7 +60,14 @@ def _may_share_channels(truth: Truth) -> bool:
 
 
 def _check_names(truth: Truth, findings: Findings) -> None:
-    """A service must not be called like a bus: who restarts a service by its name would restart a server."""
+    """Check that no service is called like a bus or like a user that belongs to no service.
+
+    Who restarts a service by its name would restart a server; and no user could be made for the service.
+    """
+    for user in RESERVED_USERS:
+        if user in truth.services:
+            found = f"{format_value(user)} is the name of a Redis user of another kind"
+            findings.add_error(("services", user), f"{found}: give the service another one")
     for bus in truth.bus_names():
         if bus in truth.services:
             findings.add_error(

@@ -35,6 +35,8 @@ SYSTEM: Final = "system-redis"
 MARKET: Final = "market-redis"
 HEALER: Final = "healer"
 MEDIC: Final = "medic"
+RESERVED_USERS: Final = ("default", "bootstrap", "operator", "join")
+"""The users of a bus that belong to no service (marketswarm/access/users.py); no service has such a name."""
 SERVICE_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,62}")
 BUS_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 YEAR_SEC: Final = 31_536_000.0
@@ -335,8 +337,8 @@ class Truth:
     """The buses by name, where the name alone does not say where they are. Default: system-redis and
     market-redis."""
     services: Mapping[str, Service] = dataclasses.field(default_factory=dict)
-    """The services by name: a letter, then up to 62 letters, digits or `_` `.` `-`; no bus has the same name.
-    Default: needed."""
+    """The services by name: a letter, then up to 62 letters, digits or `_` `.` `-`; no bus has the same name,
+    and none is called `default`, `bootstrap`, `operator` or `join`. Default: needed."""
 
     _heartbeats: tuple[Heartbeat, ...] = dataclasses.field(init=False, repr=False, compare=False)
     _default_timeout_sec: float = dataclasses.field(

@@ -3,8 +3,10 @@
 A page in a browser can make its own host name resolve to 127.0.0.1 and read a local server's answers (DNS
 rebinding). The browser still sends that name in `Host`, so only requests for our own names and for plain
 addresses are answered. A client on another machine needs a token or a session to read; routes that change
-something ask every client for one themselves. Only a client that may seed may send a whole truth. A long
-answer, such as a stream or a WebSocket, ends once the token that it was opened with is refused.
+something ask every client for one themselves. What a page of another origin has a browser of this machine ask
+in its back is refused, since it would use up the limits of that browser's own requests. Only a client that
+may seed may send a whole truth. A long answer, such as a stream or a WebSocket, ends once the token that it
+was opened with is refused.
 """
 
 import asyncio
@@ -31,7 +33,7 @@ from marketswarm.web.clients import may_read
 from marketswarm.web.cross_origin import OtherOrigins, RawHeader
 from marketswarm.web.limits import RefusedError
 from marketswarm.web.server import WHOLE_ANSWER, WholeAnswer, make_head
-from marketswarm.web.sessions import SessionGate, names_other_origin
+from marketswarm.web.sessions import SessionGate, is_foreign, names_other_origin
 from marketswarm.web.tokens import TokenVerifier, find_address, find_token, note_token
 
 CHECK_SEC: Final = 2.0  # how often the bus is asked whether a token is still valid
@@ -224,12 +226,17 @@ class Guard:
     async def _verify_reader(self, scope: Scope) -> MayRead | None:
         """Raise RefusedError if a client on another machine reads without a token or a session for that.
 
+        So it does if a page of another origin had the browser of a client that needs none send the request.
+
         Return how to find out later whether it still may; None for a client that needs no token.
         """
         path = scope["path"]
         if not self._is_reading(scope):
             return None
+        is_open = path.startswith(_OPEN_FOLDER) or self._rules.is_open(path) or self._is_open(path)
         if may_read(scope.get("client"), self._networks):
+            if not is_open and self._is_sent_by_other_page(scope):
+                raise RefusedError(403, "a page of another origin sent this request")
             await self._note_own_token(scope)
             return None
         if path in self._rules.shortened:
@@ -238,9 +245,12 @@ class Guard:
             except RefusedError:
                 scope["state"]["is_stranger"] = True
                 return None
-        if path.startswith(_OPEN_FOLDER) or self._rules.is_open(path) or self._is_open(path):
-            return None
-        return await self._require_reader(scope)
+        return None if is_open else await self._require_reader(scope)
+
+    def _is_sent_by_other_page(self, scope: Scope) -> bool:
+        """Return True if a page sent a request whose origin is not ours, and none of those that may read."""
+        is_allowed = self._origins is not None and self._origins.is_allowed(scope)
+        return not is_allowed and is_foreign(Request(scope))
 
     def _is_reading(self, scope: Scope) -> bool:
         return scope["method"] in _READING or scope["path"] in self._rules.reading_posts

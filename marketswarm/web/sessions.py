@@ -229,10 +229,12 @@ class SessionGate:
 def is_foreign(request: Request) -> bool:
     """Return True if a page of another origin had the browser send a request in its back.
 
-    The browser sends the cookie for other ports of this machine too. A person who follows a link is welcome.
+    The browser sends the cookie for other ports of this machine too. A person who follows a link is welcome;
+    a page that loads ours into a frame of its own is not.
     """
-    site, mode = (request.headers.get(f"sec-fetch-{name}", "") for name in ("site", "mode"))
-    return names_other_origin(request) or (site in ("cross-site", "same-site") and mode != "navigate")
+    site, mode, use = (request.headers.get(f"sec-fetch-{name}", "") for name in ("site", "mode", "dest"))
+    is_followed = mode == "navigate" and use in ("", "document")
+    return names_other_origin(request) or (site in ("cross-site", "same-site") and not is_followed)
 
 
 def names_other_origin(request: Request) -> bool:

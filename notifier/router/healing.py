@@ -87,6 +87,16 @@ class StoredRepair(JsonRecord):
 
 
 @plain_dataclass(frozen=True, slots=True)
+class HealedOutage:
+    """An outage from `since` to `up_at`, which the medic worked on; its ok was handled at `handled_at`."""
+
+    svc: str
+    since: float
+    up_at: float
+    handled_at: float
+
+
+@plain_dataclass(frozen=True, slots=True)
 class MedicState:
     """What was read of the medic at `read_at`: whether one holds the lease, and repairs by service."""
 
@@ -111,9 +121,9 @@ class MedicState:
         )
         return f"the medic tried: {', '.join(words)}" if tried else ""
 
-    def describe_healed(self, svc: str, since: float, up_at: float, zone: tzinfo | None = None) -> str:
+    def describe_healed(self, outage: HealedOutage, zone: tzinfo | None = None) -> str:
         """Return `restarted at 03:12:09 UTC, up again after 4 s`; without a remedy, from the outage on."""
-        repair = self.repairs.get(svc)
+        repair, since, up_at = self.repairs.get(outage.svc), outage.since, outage.up_at
         tried = [each for each in (repair.list_remedies() if repair else ()) if since <= each.at <= up_at]
         if not tried:
             lasted = format_duration(max(0.0, up_at - since))

@@ -161,8 +161,13 @@ class Incident:
 
     @property
     def name(self) -> str:
-        """The name in routes, silences and maintenance: a service's own name, otherwise the key."""
+        """The name in messages about others: a service's own name, otherwise the key."""
         return self.svc if self.key.startswith(("watch:", "reach:")) else self.key
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names in routes, silences and maintenance: the key, and of a bus and the like its own name."""
+        return (self.key,) if self.key == self.svc else (self.key, self.svc)
 
     @property
     def is_notified(self) -> bool:

@@ -37,7 +37,7 @@ class Route(ServiceFilter):
     channels: Annotated[Names, Field(min_length=1)]
     """The channels of this route, by their names in `channels`. Example: `["team", "night"]`."""
 
-    def matches(self, svc: str, tags: tuple[str, ...], severity: Severity) -> bool:
+    def matches(self, severity: Severity, svc: str, tags: tuple[str, ...]) -> bool:
         return self.includes(svc, tags) and (not self.severities or severity in self.severities)
 
 

@@ -17,7 +17,7 @@ from marketswarm.operator.silences import Silence
 from marketswarm.truth import Truth
 from notifier.router.defect import Defect, DefectKind
 from notifier.router.grouping import DueMessage, Grouper
-from notifier.router.healing import MedicState, may_medic_act_anywhere
+from notifier.router.healing import HealedOutage, MedicState, may_medic_act_anywhere
 from notifier.router.incident import (
     CLOSES,
     OPENS,
@@ -100,8 +100,8 @@ class Router:
         self._grouper = Grouper(self._incidents, self._suppression, self._timers)
         self._due_queue, self._check_all = DueQueue(), True
         self._defects: list[Defect] = []
-        # by service, the ok of an outage that was healed since the medic was last read, and when that came
-        self._healed: dict[str, tuple[Event, float]] = {}
+        # by the id of its ok, an outage that was healed since the medic was last read
+        self._healed: dict[str, HealedOutage] = {}
         self._restored_at = NEVER  # until the rate limit is known, which caps what was restored
         self._began_at = float("-inf")  # when this router continued after an earlier one
 
@@ -142,7 +142,8 @@ class Router:
         for each in self._stores:
             each.shift_times(by_sec)
         self._began_at += by_sec
-        self._healed = {svc: (event, at + by_sec) for svc, (event, at) in self._healed.items()}
+        for ident, outage in self._healed.items():
+            self._healed[ident] = replace(outage, handled_at=outage.handled_at + by_sec)
         self._suppression.shift_times(by_sec)
         self._due_queue, self._check_all = DueQueue(), True
 
@@ -153,12 +154,10 @@ class Router:
     def set_medic(self, medic: MedicState, now: float) -> bool:
         """Record what was read of the medic; return True if that may release a message that waits for it."""
         before, self._suppression.medic = self._suppression.medic, medic
-        for svc, (event, handled_at) in list(self._healed.items()):
-            if medic.read_at >= handled_at:  # only now it is known for sure what led to the ok
-                del self._healed[svc]
-                incident = self._incidents.get(svc)  # tidied away, if the medic was paused for a day
-                if incident is not None:
-                    self._digest.change_words(event.id, self._describe_healed(incident, event))
+        for ident, outage in list(self._healed.items()):
+            if medic.read_at >= outage.handled_at:  # only now it is known for sure what led to the ok
+                del self._healed[ident]
+                self._digest.change_words(ident, self._describe_healed(outage))
         if (before.is_leading, before.repairs) == (medic.is_leading, medic.repairs):
             return False
         held = self._list_healing()
@@ -335,7 +334,8 @@ class Router:
         policy, truth = self._suppression.policy, self._suppression.truth
         if not policy.healing_max_hold_sec or not may_medic_act_anywhere(truth):
             return None
-        return [*self._healed, *(each.svc for each in self._list_healing())]
+        healed = [each.svc for each in self._healed.values()]
+        return list(dict.fromkeys((*healed, *(each.svc for each in self._list_healing()))))
 
     def _list_healing(self) -> list[Incident]:
         return [each for each in self._incidents.values() if each.down and each.held is Decision.HEALING]
@@ -427,9 +427,11 @@ class Router:
         if incident.told_at is None:
             if incident.held is Decision.HEALING and not ends_watch(event):
                 healed = end.with_events((incident.miss, text), (incident.id, event.id))
-                words = self._describe_healed(incident, event)
+                # its service may be down anew before the medic is read
+                outage = HealedOutage(svc, incident.since, event.ts, now)
+                words = self._describe_healed(outage)
                 self._digest.put(replace(healed, say=NoticeKind.HEALED, words=words))
-                self._healed[incident.key] = event, now
+                self._healed[event.id] = outage
                 return Decision.HEALED
             if incident.is_kept:
                 incident.kept_sec += event.down_sec or max(0.0, event.ts - incident.last_ts)
@@ -445,9 +447,8 @@ class Router:
         """
         return event.ts if event.ts < min(self._began_at, now) else now
 
-    def _describe_healed(self, incident: Incident, event: Event) -> str:
-        medic, zone = self._suppression.medic, self._suppression.policy.zone
-        return medic.describe_healed(incident.svc, incident.since, event.ts, zone)
+    def _describe_healed(self, outage: HealedOutage) -> str:
+        return self._suppression.medic.describe_healed(outage, self._suppression.policy.zone)
 
     def _is_known_gap(self, incident: Incident, event: Event, position: LogPosition | None) -> bool:
         """Return True if a gap was handled before, is older than the latest one, or overlaps it.

@@ -8,8 +8,9 @@ a lower ratio than it begins. There are no checks between the changes here, so a
 time passes.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from marketswarm.channels import Severity
@@ -42,6 +43,13 @@ def is_flapping(changes: Sequence[float], now: float, window_sec: float, already
     return compute_flap_ratio(changes, now, window_sec) >= (LOW if already else HIGH)
 
 
+def is_covered(
+    incident: Incident, tags: tuple[str, ...], matches: Callable[[str, tuple[str, ...]], bool]
+) -> bool:
+    """Return True if a silence, a window or a route `matches` an incident with these tags, by either name."""
+    return any(matches(name, tags) for name in incident.names)
+
+
 class Suppression:
     """The policy, truth, silences and open channels in force, applied to incidents."""
 
@@ -57,7 +65,7 @@ class Suppression:
         self._pending = waiting
         self._active: tuple[float, tuple[Silence, ...], tuple[Silence, ...]] = float("nan"), (), ()
         self._windows: tuple[float, Policy, tuple[MaintenanceWindow, ...]] = float("nan"), self.policy, ()
-        self._routes: dict[tuple[str, Kind], tuple[str, ...]] = {}
+        self._routes: dict[tuple[str, Kind, Severity], tuple[str, ...]] = {}
         self._by_cause: dict[str, list[Incident]] | None = None
 
     def shift_times(self, by_sec: float) -> None:
@@ -109,15 +117,18 @@ class Suppression:
         return severity_of(incident.kind)
 
     def route(self, incident: Incident) -> tuple[str, ...]:
-        found = self._routes.get((incident.key, incident.kind))
+        # two outages of one rule may have two severities: theirs stand in the events
+        severity = self.severity(incident)
+        which = incident.key, incident.kind, severity
+        found = self._routes.get(which)
         if found is None:
-            found = self._routes[incident.key, incident.kind] = self._find_route(incident)
+            found = self._routes[which] = self._find_route(incident, severity)
         return found
 
-    def _find_route(self, incident: Incident) -> tuple[str, ...]:
-        severity, tags = self.severity(incident), self._tags(incident)
+    def _find_route(self, incident: Incident, severity: Severity) -> tuple[str, ...]:
+        tags = self._tags(incident)
         for route in self.policy.routes:
-            if route.matches(incident.name, tags, severity):
+            if is_covered(incident, tags, partial(route.matches, severity)):
                 # messages for channels that are not open go over all open ones
                 return self.open_of(route.channels) or self.open_channels
         return self.open_channels
@@ -136,10 +147,9 @@ class Suppression:
         if not self.open_channels:
             return Decision.NO_CHANNEL
         tags = self._tags(incident)
-        for silence in self._active_silences(now):
-            if silence.matches(incident.key, tags) or silence.matches(incident.svc, tags):
-                return Decision.SILENCED
-        if any(window.includes(incident.name, tags) for window in self._open_windows(now)):
+        if any(is_covered(incident, tags, each.matches) for each in self._active_silences(now)):
+            return Decision.SILENCED
+        if any(is_covered(incident, tags, each.includes) for each in self._open_windows(now)):
             return Decision.MAINTENANCE
         return None
 

@@ -6,7 +6,7 @@ A table is stored in chunks of 8 intervals, each one field of the symbol's hash 
 
 import struct
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isnan, nan
 from typing import Final
 
@@ -41,6 +41,12 @@ _ADJUSTMENT_MASK: Final = 3
 _VOLUME_KINDS: Final = (None, *VolumeKind)
 _VOLUME_BITS: Final = 10
 """The bits above these are whose volume it is: 0 is unknown, as in the rows of the releases before."""
+_IS_KNOWN_TIME: Final = 1 << 15
+"""A row with this bit above its source is no bar: its `seen` is since when its slot's indicators are known.
+
+Only the slots have one whose indicators a correction changed. Its other numbers are those of the bar in the
+row that follows, so that a release that does not know this bit takes that bar.
+"""
 
 
 @dataclass(slots=True)
@@ -51,19 +57,21 @@ class Slot:
         built: the bar that was built of shorter ones; of `1m` the minute itself.
         given: the bar that a source gave for the whole interval.
         indicator_rev: the revision of its indicators that was published last, -1 for none.
+        known_ms: since when its indicators are known, as a correction changed them; 0 if none did.
         packed: its bytes, empty if it changed since it was packed last.
     """
 
     built: HeldBar | None = None
     given: HeldBar | None = None
     indicator_rev: int = -1
+    known_ms: int = 0
     packed: bytes = b""
 
     @property
     def shown(self) -> HeldBar | None:
         """Return the bar to publish: a complete given one before the built one before a given one.
 
-        A day of other hours gives way to one that was built of all of its minutes.
+        A day of other hours gives way to one that was built of nearly all of its minutes.
         """
         given, built = self.given, self.built
         if given is None or built is None:
@@ -249,6 +257,9 @@ class BarTable:
             packed = _pack_row(start, built, 0, rev, self._sources)
         if given is not None:
             packed += _pack_row(start, given, _IS_GIVEN, rev, self._sources)
+        if slot.known_ms and (held := built or given) is not None:
+            flag, known = _IS_GIVEN if built is None else 0, replace(held, seen_ms=slot.known_ms)
+            packed = _pack_row(start, known, flag, rev, self._sources, mark=_IS_KNOWN_TIME) + packed
         slot.packed = packed
         return packed
 
@@ -259,6 +270,10 @@ class BarTable:
         for start, *numbers, seen_ms, changes, rev, source, flags, minutes in (
             (*row, 0) if former else row for row in rows
         ):
+            slot = slots.setdefault(start, Slot(indicator_rev=rev))
+            if source & _IS_KNOWN_TIME:
+                slot.known_ms = seen_ms
+                continue
             opened, high, low, close, *rest = numbers
             volume, vwap, trades = (None if isnan(number) else number for number in rest)
             count = None if trades is None else int(trades)
@@ -276,7 +291,6 @@ class BarTable:
                 volume_kind,
             )
             # fmt: on
-            slot = slots.setdefault(start, Slot(indicator_rev=rev))
             if flags & _IS_GIVEN:
                 slot.given = held
             else:
@@ -284,8 +298,10 @@ class BarTable:
         return slots
 
 
-def _pack_row(start: int, held: HeldBar, flag: int, indicator_rev: int, sources: SourceNames) -> bytes:
-    """Return one bar as bytes; a number that is None is NaN."""
+def _pack_row(
+    start: int, held: HeldBar, flag: int, indicator_rev: int, sources: SourceNames, *, mark: int = 0
+) -> bytes:
+    """Return one bar as bytes; a number that is None is NaN. `mark` is a bit above its source."""
     bar = held.bar
     return _ROW.pack(
         start,
@@ -300,6 +316,7 @@ def _pack_row(start: int, held: HeldBar, flag: int, indicator_rev: int, sources:
         held.changes,
         indicator_rev,
         sources.find_number(held.source)
+        | mark
         | _ADJUSTMENTS.index(held.adjustment) << _ADJUSTMENT_BITS
         | _VOLUME_KINDS.index(held.volume_kind) << _VOLUME_BITS,
         flag

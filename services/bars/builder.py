@@ -42,7 +42,7 @@ from services.bars.state import SymbolState, TickTimes
 from services.market.actions import find_day_ms
 from services.market.adjust import AS_TRADED
 from services.market.entries import encode_entry, parse_action, parse_bar, parse_provenance, parse_quote
-from services.market.fields import MAX_NUMBER, EntryError, Fields
+from services.market.fields import MAX_MS, MAX_NUMBER, MIN_MS, EntryError, Fields
 from services.market.intervals import Grid, Interval
 from services.market.records import (
     DAY_MS,
@@ -66,6 +66,8 @@ RELEASED: Final = b"released"
 OTHER_HOURS: Final = b"other_hours"
 """The field of the entry of a day that is not of the session's hours, but of UTC's."""
 _MONTH_MS: Final = 32 * DAY_MS
+WHOLE_SHARE: Final = 0.9
+"""The share of its minutes with which a built day replaces one of other hours: a quiet night has few."""
 KEPT_MINUTES: Final = 5
 """Ticks that are older than this many of the newest minutes are too late."""
 _CHAIN: Final[Sequence[tuple[Timeframe, Timeframe]]] = (
@@ -320,13 +322,24 @@ class BarBuilder:
         if timeframe in self.group.timeframes:
             basis = self._splits.find_basis(candidate.adjustment, candidate.seen_ms)
             kind = provenance.volume_kind
-            fields = self._encoder.encode_bar(bar, basis, provenance, rev=0, is_final=True, volume_kind=kind)
+            fields = self._encoder.encode_bar(
+                bar,
+                basis,
+                provenance,
+                rev=0,
+                is_final=True,
+                volume_kind=kind,
+                is_other_hours=candidate.is_other_hours,
+            )
             self._pending.bars.append(fields | epoch)
         live = self._publisher.live_indicators.get(timeframe)
         (seen,) = self._splits.adjust([candidate], self._splits.find_current())
         if live is not None and (values := live.append_past(seen)) is not None:
             key = timeframe, bar.start_ms
-            found = self._encoder.encode_values(key, values, provenance, rev=0, is_final=True)
+            is_other_hours = candidate.is_other_hours
+            found = self._encoder.encode_values(
+                key, values, provenance, rev=0, is_final=True, is_other_hours=is_other_hours
+            )
             self._pending.indicators.append(found | epoch)
 
     def _record_past_day(self, candidate: Candidate, provenance: Provenance) -> None:
@@ -345,6 +358,7 @@ class BarBuilder:
             candidate.seen_ms,
             is_complete=True,
             is_replay=provenance.is_replay,
+            is_other_hours=candidate.is_other_hours,
             adjustment=candidate.adjustment,
             volume_kind=provenance.volume_kind,
         )
@@ -503,19 +517,21 @@ class BarBuilder:
             adjustment = self._splits.find_common(parts)
             given = [part.bar for part in parts]
             bars = self._splits.adjust(parts, AS_TRADED) if adjustment is Adjustment.RAW else given
-            changes, is_replay = 0, False
+            changes, seen_ms, is_replay = 0, EARLIEST_MS, False
             for part in parts:
                 changes += part.changes
+                seen_ms = max(seen_ms, part.seen_ms)
                 is_replay = is_replay or part.is_replay
             bar, volume_kind = settle_volume(merge_bars(bars, timeframe, open_ms), parts)
+            minutes = len(parts) if finer == "1m" else _add_minutes(parts)
             slot.built = built = HeldBar(
                 bar,
                 changes,
                 provenance.source,
-                parts[-1].seen_ms,
-                is_complete=self.state.first_ms is not None and open_ms >= self.state.first_ms,
+                seen_ms,
+                is_complete=self._is_seen_whole(interval, minutes),
                 is_replay=is_replay,
-                minutes=len(parts) if finer == "1m" else _add_minutes(parts),
+                minutes=minutes,
                 adjustment=adjustment,
                 volume_kind=volume_kind,
             )
@@ -523,6 +539,18 @@ class BarBuilder:
             self.state.cover(timeframe, open_ms)
             if slot.shown is built:
                 self._changed[timeframe][open_ms] = provenance
+
+    def _is_seen_whole(self, interval: Interval, minutes: int) -> bool:
+        """Return True if a built bar was seen from its open, and of a day nearly all of its minutes.
+
+        A bar of an unknown number of minutes (0) was built by a release that did not count them.
+        """
+        first_ms = self.state.first_ms
+        if first_ms is None or interval.open_ms < first_ms:
+            return False
+        if interval.timeframe != "1d" or not minutes:
+            return True
+        return minutes >= WHOLE_SHARE * self._grid.count_minutes(interval)
 
     def _build_periods(self, timeframe: Timeframe, days: Sequence[int]) -> None:
         """Build each week or month again in which a final day is new or changed, of all of its final days.
@@ -554,9 +582,10 @@ class BarBuilder:
                 bar,
                 changes,
                 last.source,
-                last.seen_ms,
+                max(part.seen_ms for part in parts),
                 is_complete=True,
                 is_replay=is_replay,
+                is_other_hours=last.is_other_hours,
                 minutes=_add_minutes(parts),
                 adjustment=adjustment,
                 volume_kind=volume_kind,
@@ -628,8 +657,9 @@ def _find_seen(bar: Bar, provenance: Provenance, arrival: Arrival) -> int:
     as_of_ms = round(1000 * provenance.as_of)
     if provenance.is_replay:
         as_of_ms = as_of_ms or bar.start_ms + MINUTE_MS
-    # a source is asked before its answer is written, and the future can't be recorded
-    return max(EARLIEST_MS, min(as_of_ms or arrival.written_ms, arrival.written_ms))
+    # a source is asked before its answer is written, and the future can't be recorded; of an entry that says
+    # nothing the id alone does, which its writer may have chosen
+    return max(MIN_MS, min(as_of_ms or arrival.written_ms, arrival.written_ms, MAX_MS))
 
 
 def _merge_tick(quote: Quote, held: Bar | None, tick: TickTimes | None) -> tuple[Bar, TickTimes]:

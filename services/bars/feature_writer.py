@@ -43,7 +43,7 @@ from services.bars.splits import read_final_days
 from services.bars.state import DAILY, REST, VERSION
 from services.bars.store import STATES_BYTES, count_unread
 from services.market.fields import Fields
-from services.market.intervals import count_minutes
+from services.market.intervals import count_minutes, find_utc_end
 from services.market.records import DAY_MS
 from services.market.sessions import OutsideCalendarError, Session, UnknownSessionError
 
@@ -188,7 +188,8 @@ def list_daily(symbol: str, fields: Fields, session: Session, least_share: float
             continue
         least = least_share * count_minutes(day, day.open_ms, day.close_ms)
         if not held.minutes or held.minutes >= least:
-            daily.append(DailyBar(day.date, day.close_ms, held.bar, held.is_replay))
+            close_ms = find_utc_end(day.close_ms) if held.is_other_hours else day.close_ms
+            daily.append(DailyBar(day.date, close_ms, held.bar, held.is_replay))
     return daily
 
 

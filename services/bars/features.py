@@ -42,7 +42,8 @@ _INSTANTS_AT_ONCE: Final = 4096
 class DailyBar(NamedTuple):
     """Hold a bar of `1d`, the date of its trading day, and whether it was played from a recording.
 
-    `close_ms` is when the trading day closed (epoch milliseconds), and so when the bar is known.
+    `close_ms` is when the trading day closed (epoch milliseconds), and so when the bar is known: of a day of
+    UTC's hours the end of that.
     """
 
     day: date

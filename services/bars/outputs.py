@@ -12,7 +12,7 @@ from services.bars.quality import Rejection
 from services.market.adjust import PriceBasis
 from services.market.entries import encode_entry, encode_provenance
 from services.market.fields import Fields
-from services.market.intervals import Grid, Interval, name_period
+from services.market.intervals import Grid, Interval, find_utc_end, name_period
 from services.market.records import (
     PERIODS,
     Adjustment,
@@ -72,10 +72,12 @@ class EntryEncoder:
         is_final: bool,
         volume_kind: VolumeKind | None,
         minutes: int = 0,
-        corrected_ms: int | None = None,
+        is_other_hours: bool = False,
+        corrected_ms: int = 0,
     ) -> dict[str, str]:
         """Return the entry of a bar, which is known at its `end`; a correction since `corrected_ms`.
 
+        A bar of other hours than the session's, whose day of UTC ends later, is known since the end of that.
         `minutes` is of how many it was built, 0 if it was not. How it is adjusted and whose volume it has are
         its own, and not those of `provenance`, which is of its last change.
         """
@@ -92,8 +94,10 @@ class EntryEncoder:
             if minutes:
                 missing = self._count_minutes(interval) - minutes
                 fields["minutes"], fields["missing"] = str(minutes), str(max(0, missing))
-            if corrected_ms is not None:
-                fields["known_at"] = str(max(corrected_ms, interval.close_ms))
+            if corrected_ms or is_other_hours:
+                fields["known_at"] = str(
+                    max(corrected_ms, _find_end(interval, is_other_hours=is_other_hours))
+                )
         is_of_days = timeframe == "1d" or timeframe in PERIODS
         if is_of_days and (day := self._grid.find_day(bar.start_ms)) is not None:
             named = name_period(day.date, timeframe) if timeframe in PERIODS else day.date
@@ -108,11 +112,12 @@ class EntryEncoder:
         *,
         rev: int,
         is_final: bool,
-        corrected_ms: int | None = None,
+        is_other_hours: bool = False,
+        corrected_ms: int = 0,
     ) -> dict[str, str]:
         """Return the entry of the values of a bar, whose `key` is its timeframe and its start.
 
-        They are known at the end of the bar; if a correction changed them since `corrected_ms`.
+        They are known when the bar is; if a correction changed them since `corrected_ms`.
         """
         timeframe, start_ms = key
         interval = self._grid.find(start_ms, timeframe)
@@ -125,7 +130,7 @@ class EntryEncoder:
             "final": "1" if is_final else "0",
         }
         if interval is not None:
-            fields["known_at"] = str(max(interval.close_ms, corrected_ms or interval.close_ms))
+            fields["known_at"] = str(max(corrected_ms, _find_end(interval, is_other_hours=is_other_hours)))
         fields["values"] = orjson.dumps(values).decode()
         fields.update(encode_provenance(provenance))
         fields.pop("volume_kind", None)  # values have no volume, and the last change does not say whose
@@ -149,6 +154,11 @@ class EntryEncoder:
             "source": source,
             "fields": _show_fields(arrival.fields),
         }
+
+
+def _find_end(interval: Interval, *, is_other_hours: bool) -> int:
+    """Return when the bar of an interval has ended."""
+    return find_utc_end(interval.close_ms) if is_other_hours else interval.close_ms
 
 
 def _show_fields(fields: Fields) -> str:

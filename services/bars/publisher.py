@@ -1,10 +1,11 @@
 """Publish bars of a symbol that changed or became final, and the indicators that follow from them. Pure."""
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from datetime import date
 from functools import partial
 
-from services.bars.bar_table import EARLIEST_MS, LATEST_MS, Slot
+from services.bars.bar_table import EARLIEST_MS, LATEST_MS, BarTable, Slot
 from services.bars.indicators import IndicatorSeries, Values
 from services.bars.live_indicators import LiveIndicators
 from services.bars.outputs import EntryEncoder, Outputs
@@ -131,7 +132,7 @@ class BarPublisher:
             provenance = changed.get(start_ms) or (opened.provenance if opened else Provenance("unknown"))
             shown[start_ms] = provenance
             if opened is None and slot.indicator_rev >= 0 and slot.shown is not None:  # it was final before
-                corrections[start_ms] = max(slot.shown.seen_ms, round(1000 * provenance.as_of))
+                corrections[start_ms] = slot.shown.seen_ms
             close_ms = self._find_final(timeframe, start_ms, slot, opened)
             is_final = close_ms <= border_ms
             if is_final:
@@ -152,7 +153,8 @@ class BarPublisher:
                         is_final=is_final,
                         volume_kind=held.volume_kind,
                         minutes=held.minutes,
-                        corrected_ms=corrections.get(start_ms),
+                        is_other_hours=held.is_other_hours,
+                        corrected_ms=corrections.get(start_ms, 0),
                     )
                 )
                 if not has_indicators:
@@ -182,7 +184,7 @@ class BarPublisher:
     ) -> None:
         """Add the indicators of bars that changed, of all later ones, and of those that became final.
 
-        `corrections` are the bars that were final before, each with when its correction was seen.
+        `corrections` are the bars that were final before, in order, each with when its correction was seen.
         """
         table, live = self._state.tables[timeframe], self.live_indicators[timeframe]
         found = live.update(sorted(changed)) if changed or live.is_outdated else {}
@@ -191,13 +193,16 @@ class BarPublisher:
             for start_ms, each in found.items()
             if start_ms in changed or each != self._open_values.get((timeframe, start_ms))
         }
-        others = frozenset(values)
+        others, is_of_days = frozenset(values), timeframe == "1d" or timeframe in PERIODS
         for start_ms in () if shown.keys() == others else shown.keys() - others:
             # not among the open ones if another instance computed them
             known = self._open_values.get((timeframe, start_ms)) or live.recall(start_ms)
             if known is not None:
                 values[start_ms] = known
-        for start_ms in sorted(values):
+        starts = sorted(values)
+        if corrections:
+            _note_corrections(table, starts, corrections)
+        for start_ms in starts:
             slot, key = table.open_slot(start_ms), (timeframe, start_ms)
             is_final = key not in self._state.open_bars
             if start_ms in others:
@@ -211,7 +216,6 @@ class BarPublisher:
                 held = slot.shown
                 is_replay = self._state.is_replay or (held is not None and held.is_replay)
                 provenance = Provenance(held.source if held else "unknown", is_replay=is_replay)
-            seen = [seen_ms for begun_ms, seen_ms in corrections.items() if begun_ms <= start_ms]
             outputs.indicators.append(
                 self._encoder.encode_values(
                     key,
@@ -219,9 +223,25 @@ class BarPublisher:
                     provenance,
                     rev=slot.indicator_rev,
                     is_final=is_final,
-                    corrected_ms=max(seen, default=None),
+                    is_other_hours=is_of_days and (bar := slot.shown) is not None and bar.is_other_hours,
+                    corrected_ms=slot.known_ms,
                 )
             )
+
+
+def _note_corrections(table: BarTable, starts: Sequence[int], corrections: Mapping[int, int]) -> None:
+    """Note in the slots of bars since when their indicators are known that a correction changed.
+
+    It is stored with them: they stay known since then, also if they are computed anew. `corrections` are as
+    of `_publish_indicators`; `starts` are those of the bars, in order.
+    """
+    coming, known_ms = deque(corrections.items()), 0
+    for start_ms in starts:
+        while coming and coming[0][0] <= start_ms:
+            known_ms = max(known_ms, coming.popleft()[1])
+        slot = table.open_slot(start_ms)
+        if known_ms > max(slot.known_ms, start_ms):  # a bar that begins later is known at its end
+            slot.known_ms = known_ms
 
 
 def is_period_whole(state: SymbolState, grid: Grid, timeframe: Timeframe, open_ms: int) -> bool:

@@ -59,12 +59,13 @@ class HeldBar:
         changes: how often it was written, 1 for a bar that was never changed. Of a bar that was built of
             others it is the sum of theirs.
         source: the source of the bar; of a built bar the source of its last change.
-        seen_ms: when that source was asked, in epoch milliseconds.
+        seen_ms: when that source was asked, in epoch milliseconds; of a built bar the newest of its parts'.
         is_complete: whether the source was asked after the end of the interval; of a built bar, whether it
-            was seen from its open.
+            was seen from its open, and of a built day also, whether nearly all of its minutes were.
         is_replay: whether the bar was played from a recording; of a built bar, whether one of its parts was.
         rank: the place of the source in its cascade, 0 for the first one.
-        is_other_hours: whether it is a day of other hours than the session's, such as one of UTC.
+        is_other_hours: whether it is a day of other hours than the session's, which are those of UTC; of a
+            week or month, whether its last day is. It is known since the end of that day of UTC.
         minutes: of how many minutes the bar was built; 0 if it was not, or if that is unknown.
         adjustment: for which actions the source had adjusted it when it was asked.
         volume_kind: whose trades its volume counts; None if that is unknown.

@@ -91,12 +91,12 @@ class SplitView:
         """Return bars, in order of time, with the prices of the last one's day; and how these are adjusted.
 
         They are as traded then, but for dividends: where all bars are adjusted for these they stay so, as of
-        when the last one was asked for, because nothing here takes a dividend back.
+        when the newest of them was asked for, because nothing here takes a dividend back.
         """
-        last = parts[-1]
         if all(part.adjustment is Adjustment.ALL for part in parts):
-            return self.adjust(parts, self.find_basis(Adjustment.ALL, last.seen_ms)), Adjustment.ALL
-        return self.adjust(parts, self.find_as_of(last.bar.start_ms)), Adjustment.RAW
+            seen_ms = max(part.seen_ms for part in parts)
+            return self.adjust(parts, self.find_basis(Adjustment.ALL, seen_ms)), Adjustment.ALL
+        return self.adjust(parts, self.find_as_of(parts[-1].bar.start_ms)), Adjustment.RAW
 
     def find_as_of(self, start_ms: int) -> PriceBasis:
         """Return the basis of the day in which a bar begins: there its own prices are those as traded."""

@@ -287,8 +287,8 @@ def restore_state(symbol: str, fields: Fields) -> SymbolState:
 class StoredPast:
     """Hold the field PAST_DAYS: of each day its numbers, source, when it was seen, if it was played.
 
-    Last comes how it is adjusted. `volume_kinds` has whose volume each day has; the days of the releases
-    before have none there.
+    Last comes how it is adjusted. `volume_kinds` has whose volume each day has, and `other_hours` which of
+    them are of other hours than the session's; the days of the releases before have none there.
     """
 
     since: int
@@ -298,6 +298,7 @@ class StoredPast:
     ]]
     # fmt: on
     volume_kinds: list[VolumeKind | None] = field(default_factory=list)
+    other_hours: list[bool] = field(default_factory=list)
 
 
 _PAST: Final = TypeAdapter(StoredPast)
@@ -312,7 +313,8 @@ def _pack_past(from_ms: int, days: Sequence[HeldBar]) -> bytes:
         for held in days
         for bar in (held.bar,)
     ]
-    return orjson.dumps(StoredPast(from_ms, rows, [held.volume_kind for held in days]))
+    kinds = [held.volume_kind for held in days]
+    return orjson.dumps(StoredPast(from_ms, rows, kinds, [held.is_other_hours for held in days]))
 
 
 def _restore_past(state: SymbolState, raw: bytes) -> None:
@@ -321,7 +323,9 @@ def _restore_past(state: SymbolState, raw: bytes) -> None:
         return
     stored = _PAST.validate_json(raw)
     state.past_from_ms = stored.since
-    for row, volume_kind in zip_longest(stored.days, stored.volume_kinds[: len(stored.days)]):
+    count = len(stored.days)
+    more = stored.volume_kinds[:count], stored.other_hours[:count]
+    for row, volume_kind, is_other_hours in zip_longest(stored.days, *more):
         bar, (source, seen_ms, is_replay, adjustment) = Bar(state.symbol, "1d", *row[:8]), row[8:]
         state.past_days.append(
             HeldBar(
@@ -331,6 +335,7 @@ def _restore_past(state: SymbolState, raw: bytes) -> None:
                 seen_ms,
                 is_complete=True,
                 is_replay=is_replay,
+                is_other_hours=bool(is_other_hours),
                 adjustment=adjustment,
                 volume_kind=volume_kind,
             )

@@ -200,7 +200,7 @@ def _parse_origin(is_replay: bool, *values: bytes | None) -> Provenance:
         read_seconds(fields, b"asked_at"),
         read_text(fields, b"digest", ""),
         is_replay=is_replay or source == "replay",
-        played_at=read_number(fields, b"played_at") or 0.0,
+        played_at=read_seconds(fields, b"played_at"),
         rank=int(rank),
         adjustment=adjustment,
         volume_kind=volume_kind,

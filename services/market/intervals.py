@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from typing import Final
 
-from services.market.records import MINUTE_MS, PERIODS, TIMEFRAME_SEC, TIMEFRAMES, Timeframe
+from services.market.records import DAY_MS, MINUTE_MS, PERIODS, TIMEFRAME_SEC, TIMEFRAMES, Timeframe
 from services.market.sessions import US_FUTURES, OutsideCalendarError, Session, TradingDay
 
 PAUSE_MS: Final = 60 * MINUTE_MS
@@ -144,6 +144,11 @@ class Grid:
             return sum(count_minutes(each, each.open_ms, each.close_ms) for each in days)
         day = self.find_day(interval.open_ms)
         return 0 if day is None else count_minutes(day, interval.open_ms, interval.close_ms)
+
+
+def find_utc_end(close_ms: int) -> int:
+    """Return when the day of UTC ends in which a trading day closes, as of a source that has such days."""
+    return -(-close_ms // DAY_MS) * DAY_MS
 
 
 def name_period(label: date, timeframe: Timeframe) -> date:

@@ -120,6 +120,11 @@ class CommandRuns:
             if not run.task.done():
                 yield f"{run.order.remedy} of {svc}, {run.describe()}"
 
+    def cancel(self) -> None:
+        """Begin to kill the commands that run; each is held until `drop`, as after `end`."""
+        for each in self._runs.values():
+            each.task.cancel()
+
     async def end(self, is_kept: Callable[[RunningCommand], bool] = lambda _: False) -> list[RunningCommand]:
         """Kill the commands of orders that are not kept; return these orders, and those that had ended.
 

@@ -1,8 +1,9 @@
 """Define what the medic knows about a target and its fleet at one moment. Pure."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cached_property
 from typing import Final
 
 from marketswarm.status.notifications import OpenIncident
@@ -167,24 +168,38 @@ class TargetFacts:
                 return False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # without slots, which leave no room for what is computed once
 class FleetFacts:
-    """All targets at one moment; `blocked` is a reason why nothing may be done to any of them."""
+    """All targets at one moment; `blocked` is a reason why nothing may be done to any of them.
+
+    What is counted over all targets is counted once, because each decision about one of them asks for it. So
+    `targets` must not be changed.
+    """
 
     targets: Mapping[str, TargetFacts] = field(default_factory=dict)
     blocked: Refusal | None = None
 
-    def count_down(self) -> tuple[int, int]:
-        """Return how many targets are down or late, and how many have a verdict.
+    @cached_property
+    def down_counts(self) -> tuple[int, int]:
+        """How many targets are down or late, and how many have a verdict.
 
         Services that stop at one moment are missed one after the other, up to an interval of beats apart.
         """
         known = [each for each in self.targets.values() if each.health is not Health.UNKNOWN]
         return sum(each.health is Health.DOWN or each.is_late for each in known), len(known)
 
+    @cached_property
+    def _direct_dependants(self) -> Mapping[str, Sequence[str]]:
+        """By the name of a service, the services that need it themselves, and not only through others."""
+        found: dict[str, list[str]] = {}
+        for each in self.targets.values():
+            for name in each.depends_on:
+                found.setdefault(name, []).append(each.svc)
+        return found
+
     def find_refusal(self, down_share: float) -> Refusal | None:
         """Return why nothing may be done to any target, such as that more than this share of them is down."""
-        down, known = self.count_down()
+        down, known = self.down_counts
         is_down = down >= FEW and down > down_share * known
         return self.blocked or (Refusal.FLEET_DOWN if is_down else None)
 
@@ -196,11 +211,7 @@ class FleetFacts:
 
     def find_dependants(self, svc: str) -> tuple[str, ...]:
         """Return the services that are up and that need `svc`, themselves or through others, in order."""
-        users: dict[str, list[str]] = {}
-        for each in self.targets.values():
-            for name in each.depends_on:
-                users.setdefault(name, []).append(each.svc)
-        found = _reach(svc, lambda name: users.get(name, ()))
+        found = _reach(svc, lambda name: self._direct_dependants.get(name, ()))
         return tuple(sorted(name for name in found if self.targets[name].health is Health.UP))
 
 

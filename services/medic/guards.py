@@ -155,7 +155,7 @@ def _list_refusals(repair: Repair, target: TargetFacts, remedy: Remedy, here: Si
     yield from kind.list_refusals(target, here.settings.start_grace_of(target.svc))
     if kind.replaces_process and target.health is Health.UP:
         needed_by = len(here.fleet.find_dependants(target.svc))
-        if needed_by >= FEW and needed_by > here.settings.fuse.down_share * here.fleet.count_down()[1]:
+        if needed_by >= FEW and needed_by > here.settings.fuse.down_share * here.fleet.down_counts[1]:
             yield Refusal.BLAST_RADIUS
     is_full = kind.runs_apart and len(here.running) >= MAX_RUNNING
     if here.is_busy or is_full or repair.may_still_run(here.now):

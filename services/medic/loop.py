@@ -109,6 +109,7 @@ async def main() -> int:
             former=None if is_dry else _FORMER_LEASE,
             life_sec=LEASE_SEC,
             on_leaderless=rules.report_leaderless,
+            on_other_holder=medic.give_way,
         )
         me.task(end_commands_after(leading, medic), name="medic")
         me.task(follow_other(me, medic), name="other medic")

@@ -54,9 +54,10 @@ LAST_WRITE_SEC: Final = 2.0
 
 
 def _is_bus_away(error: BaseException, lease: Lease) -> bool:
-    """Return True if a term ended since the bus is away: commands go on until a medic leads.
+    """Return True if a term may have ended since the bus is away: commands go on until a medic leads.
 
-    A bus that hangs ends the lease before it raises BusError.
+    A bus that hangs ends the lease before it raises BusError. The lease of a medic that stood still ended in
+    the same way, and another medic may lead since then: see `Medic.give_way`.
     """
     return isinstance(error, BusError) or (isinstance(error, asyncio.CancelledError) and lease.has_lapsed)
 
@@ -269,6 +270,14 @@ class Medic:
             async with asyncio.timeout(LAST_WRITE_SEC):
                 for run in ended:
                     await self._record_run(run, store, lease, now)
+
+    def give_way(self) -> None:
+        """Begin to kill the commands that a term of this medic left, since another medic holds the lease.
+
+        What became of them is stored if this medic leads again, and their repairs are still as it left them.
+        """
+        if not self.is_leading:  # a term that ends does so itself, and stores it
+            self._commands.cancel()
 
     async def end_commands(self) -> None:
         """Kill the commands that run, also after a term."""

@@ -6,7 +6,7 @@ part that can't be read makes the whole observation one by which nothing is done
 
 import time
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from marketswarm.agent import Agent
@@ -51,6 +51,16 @@ class FleetObservation:
     cut_off: bool = False
     silent_owners: tuple[ProcessOwner, ...] = ()
     owned_by_silent: Mapping[str, RestartOwner] = field(default_factory=dict)
+
+    def keep_in_force(self) -> "FleetObservation":
+        """Return the observation with only those silences and windows that are in force at its moment.
+
+        A silence is kept for a month after its end, and to find out whether a window is open takes long: both
+        are done once, and not for each service.
+        """
+        silences = tuple(each for each in self.silences if each.is_active(self.wall))
+        windows = tuple(each for each in self.windows if is_window_open(each, self.wall))
+        return replace(self, silences=silences, windows=windows)
 
     def is_up(self, svc: str) -> bool:
         entry = self.state.roster.get(svc)
@@ -168,8 +178,9 @@ class FleetObserver:
         by_service: dict[str, list[OwnedProcess]] = {}
         for process in seen.processes or ():
             by_service.setdefault(process.svc, []).append(process)
+        in_force = seen.keep_in_force()
         targets = {
-            svc: self._make_target(svc, seen, settings, by_service.get(svc, []), now)
+            svc: self._make_target(svc, in_force, settings, by_service.get(svc, []), now)
             for svc in seen.truth.services
         }
         return FleetFacts(targets, find_fleet_refusal(seen))
@@ -284,14 +295,15 @@ class FleetObserver:
         return self._timings[1][svc]
 
 
-def find_wish(svc: str, section: Service, seen: FleetObservation) -> Refusal | None:
-    """Return `silenced` or `maintenance` if people want a service to be left alone now."""
-    if not seen.silences and not seen.windows:
-        return None
-    if any(each.is_active(seen.wall) and each.matches(svc, section.tags) for each in seen.silences):
+def find_wish(svc: str, section: Service, in_force: FleetObservation) -> Refusal | None:
+    """Return `silenced` or `maintenance` if people want a service to be left alone now.
+
+    `in_force` has the silences and windows that are in force, and no others.
+    """
+    if any(each.matches(svc, section.tags) for each in in_force.silences):
         return Refusal.SILENCED
-    windows = (each for each in seen.windows if each.includes(svc, section.tags))
-    return Refusal.MAINTENANCE if any(is_window_open(each, seen.wall) for each in windows) else None
+    is_included = any(each.includes(svc, section.tags) for each in in_force.windows)
+    return Refusal.MAINTENANCE if is_included else None
 
 
 def find_fleet_refusal(seen: FleetObservation) -> Refusal | None:

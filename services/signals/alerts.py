@@ -25,6 +25,8 @@ from services.signals.proofs.witness_client import REFUSALS, WitnessReason
 
 UNWITNESSED_SEC: Final = 300.0
 """For how long there may be no cosignature."""
+LATE_CHECKPOINTS: Final = 3
+"""For so many checkpoints there may be none, if that is longer."""
 NO_QUORUM_SEC: Final = 3600.0
 """For how long no symbol that is asked about may have a quorum."""
 MAX_WORDS_CHARS: Final = 120
@@ -66,13 +68,14 @@ class LogHealth:
     """What the leader knows of its log; times are epoch seconds.
 
     Attributes:
-        awaiting_since: the time of the oldest checkpoint without a cosignature that is newer than the last
-            cosigned one; None if the newest one is cosigned, or no witness is named.
+        awaiting_since: the time of the last cosignature, or since when there was none; None if the newest
+            checkpoint is cosigned, or no witness is named.
         last_attempt: why the witness was not reached the last time, in a few words; empty if it was.
         refusal: the refusal of the last checkpoint; None if the witness took it, or was not reached.
         no_quorum_since: the time of the first tick since which no symbol that was asked about had a quorum;
             None while one has it, or none is asked about because its market is closed.
         unknown: the checks of which this leader has learned nothing yet, since its term began.
+        unwitnessed_sec: for how long there may be no cosignature.
     """
 
     awaiting_since: float | None = None
@@ -80,6 +83,7 @@ class LogHealth:
     refusal: WitnessRefusal | None = None
     no_quorum_since: float | None = None
     unknown: frozenset[SignalCheck] = frozenset()
+    unwitnessed_sec: float = UNWITNESSED_SEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +110,7 @@ def evaluate_checks(health: LogHealth, now: float) -> dict[SignalCheck, CheckFai
     found[SignalCheck.WITNESS] = None if refusal is None else _describe_refusal(refusal)
     if health.awaiting_since is None:
         found[SignalCheck.COSIGNATURE] = None
-    elif (sec := _age_of(health.awaiting_since, now)) >= UNWITNESSED_SEC:
+    elif (sec := _age_of(health.awaiting_since, now)) >= health.unwitnessed_sec:
         said = extract_line(health.last_attempt)
         why = f": {said[:MAX_WORDS_CHARS]}" if said else ""
         reason = f"no cosignature for {format_duration(sec)}{why}"
@@ -125,7 +129,9 @@ def _describe_refusal(refusal: WitnessRefusal) -> CheckFailure:
     return CheckFailure(refusal.since, f"the witness refuses: {why[:MAX_WORDS_CHARS]}", detail)
 
 
-def read_health(status: SignerStatus | None, quorum: "QuorumClock", now: float) -> LogHealth:
+def read_health(
+    status: SignerStatus | None, quorum: "QuorumClock", now: float, checkpoint_sec: float
+) -> LogHealth:
     """Return what the checks go by. `status` is None without a witness; `now` is in epoch seconds.
 
     While checkpoints are not signed nothing can be cosigned, so that counts as a missing cosignature, too.
@@ -135,19 +141,28 @@ def read_health(status: SignerStatus | None, quorum: "QuorumClock", now: float) 
         unknown |= {SignalCheck.COSIGNATURE, SignalCheck.WITNESS}
         return LogHealth(no_quorum_since=quorum.missing_since, unknown=frozenset(unknown))
     since = status.cosigned_at or status.begun_at
-    is_fresh = status.reason is WitnessReason.COSIGNED and _age_of(since, now) < UNWITNESSED_SEC
+    is_cosigned, limit_sec = status.reason is WitnessReason.COSIGNED, find_unwitnessed_sec(checkpoint_sec)
+    if is_cosigned and status.cosigned_size == status.size:
+        since = max(since, status.signed_at)  # nothing came since, so there was nothing to cosign
+    is_fresh = is_cosigned and _age_of(since, now) < limit_sec
     is_refused = status.reason in REFUSALS
-    if status.reason is not WitnessReason.COSIGNED and not is_refused:
+    if not is_cosigned and not is_refused:
         unknown.add(SignalCheck.WITNESS)  # it was not reached, so it may refuse still
     why = status.problem or status.reason
     words = "" if why in (None, WitnessReason.COSIGNED) else f"{why}: {status.words}".removesuffix(": ")
     return LogHealth(
         awaiting_since=None if is_fresh else since,
+        unwitnessed_sec=limit_sec,
         last_attempt=words,
         refusal=WitnessRefusal(since, str(status.reason), status.words) if is_refused else None,
         no_quorum_since=quorum.missing_since,
         unknown=frozenset(unknown),
     )
+
+
+def find_unwitnessed_sec(checkpoint_sec: float) -> float:
+    """Return for how long there may be no cosignature, if checkpoints are signed so often."""
+    return max(UNWITNESSED_SEC, LATE_CHECKPOINTS * checkpoint_sec)
 
 
 def _age_of(since: float | None, now: float) -> float:

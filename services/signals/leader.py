@@ -7,6 +7,7 @@ PostgreSQL is away no tick is decided. What was not decided is written as a gap,
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from typing import Any, Final
 
@@ -44,6 +45,8 @@ RETRY_SEC: Final = 1.0
 """How long after a failed attempt the next one begins, if a cycle takes longer."""
 LOST_CYCLES: Final = 2
 """If more than so many cycles passed since the last tick, the ticks between are a gap."""
+BEHIND_MS: Final = 5000
+"""By how much the clock may be behind the last entry of the log before the beats say so."""
 PART: Final = "ticks"
 
 TickFollower = Callable[[TickDecision, MarketBars, TickPlan, GivenVotes], None]
@@ -91,12 +94,14 @@ class SignalLeader:
         self._sessions = SessionBook()
         self._states = SignalStates(())
         self._common = CommonVotes(())
-        self._last_tick, self._last_at_ms = 0, 0
+        self._last_tick, self._last_at_ms, self._newest_at_ms = 0, 0, 0
+        self._decided_at: float | None = None  # when this process decided or counted last, by its own clock
         self._is_known = self._has_epoch = self._is_published = False
         self._gap_reason: GapReason | None = None
         self._logged: set[tuple[str, str]] = set()
         self._problem = ""
         self._slow: str | None = None
+        self._is_behind = False
 
     async def run(self) -> None:
         """Lead whenever the lease is free, until cancelled."""
@@ -113,7 +118,7 @@ class SignalLeader:
     async def decide(self, lease: Lease) -> None:
         """Decide a tick each cycle. Raises LeaseLost if a newer leader has begun."""
         self._is_known = self._has_epoch = self._is_published = False
-        self._gap_reason, self._metrics.leading = GapReason.RESTARTED, 1
+        self._gap_reason, self._metrics.leading, self._decided_at = GapReason.RESTARTED, 1, None
         self._me.log.info("leader.began", epoch=lease.epoch)
         try:
             due = time.monotonic()
@@ -126,6 +131,7 @@ class SignalLeader:
             self._metrics.leading = 0
             self._degrade("")
             self._degrade_slow(None)
+            self._degrade_clock(0)
             self._degrade_log(None)
 
     async def _attempt(self, lease: Lease) -> bool:
@@ -164,6 +170,7 @@ class SignalLeader:
         }
         self._states = SignalStates(tuple(restored), restored)
         self._last_tick, self._last_at_ms = state.last_tick, state.last_at_ms
+        self._newest_at_ms = state.newest_at_ms
 
     async def _decide_tick(self, lease: Lease) -> bool:
         again = await self._voters.prepare(read_now_ms())
@@ -203,6 +210,8 @@ class SignalLeader:
                 states=self._states,
                 correlations=self._common.correlate(),
             )
+            decision = date_tick(decision, self._newest_at_ms)
+            self._degrade_clock(decision.at_ms - now_ms)
             self._metrics.decided_seconds.observe(time.monotonic() - began)
             await self._commit(decision, settings, revision, encode_rules(rules))
             market.settle(plan.due)
@@ -235,6 +244,7 @@ class SignalLeader:
         self._states.update(decision.states)
         self._common.add(decision.opinions)
         self._last_tick, self._last_at_ms = decision.tick, decision.at_ms
+        self._newest_at_ms, self._decided_at = decision.at_ms, time.monotonic()
         self._gap_reason = None
 
     async def _write_gap(self, now_ms: int, cycle_sec: float) -> None:
@@ -242,14 +252,19 @@ class SignalLeader:
         if not self._last_tick:
             return
         reason = self._gap_reason or GapReason.SLOW
-        missed = count_missed(self._last_at_ms, now_ms, round(1000 * cycle_sec))
+        passed_ms = now_ms - self._last_at_ms
+        if self._decided_at is not None:  # the wall clock may have been set back since
+            passed_ms = max(passed_ms, round(1000 * (time.monotonic() - self._decided_at)))
+        missed = count_missed(passed_ms, round(1000 * cycle_sec))
         if missed >= (1 if reason is GapReason.DATABASE_AWAY else LOST_CYCLES):
             last = self._last_tick + missed
-            await self._writer.write_gap(self._last_tick + 1, last, now_ms, str(reason))
+            at_ms = max(now_ms, self._newest_at_ms)
+            await self._writer.write_gap(self._last_tick + 1, last, at_ms, str(reason))
             self._me.log.warning("ticks.missed", first=self._last_tick + 1, last=last, reason=str(reason))
             self._metrics.gaps_total[reason] += 1
             self._metrics.leaves_total += 1
-            self._last_tick, self._last_at_ms = last, now_ms
+            self._last_tick, self._last_at_ms, self._newest_at_ms = last, at_ms, at_ms
+            self._decided_at = time.monotonic()
         self._gap_reason = None
 
     async def _publish(self, lease: Lease, decision: TickDecision) -> None:
@@ -291,6 +306,18 @@ class SignalLeader:
         self._slow = problem
         self._me.set_degraded(problem, part="cycle")
 
+    def _degrade_clock(self, behind_ms: int) -> None:
+        """Have the beats say that this machine's clock is behind the log; log when that begins and ends."""
+        is_behind = behind_ms >= BEHIND_MS
+        if is_behind is not self._is_behind:
+            self._is_behind = is_behind
+            if is_behind:
+                self._me.log.warning("clock.behind_log", sec=behind_ms // 1000)
+            else:
+                self._me.log.info("clock.caught_up")
+        behind = f"the clock is {behind_ms // 1000} s behind the last entry of the log"
+        self._me.set_degraded(behind if is_behind else None, part="clock")
+
     def _degrade_log(self, problem: str | None) -> None:
         self._me.set_degraded(f"places are not published: {problem}" if problem else None, part="places")
 
@@ -325,6 +352,17 @@ def describe_slow(took_sec: float, cycle_sec: float) -> str | None:
     return f"a tick took {took_sec:.1f} s, and ticks are due every {cycle_sec:g} s"
 
 
-def count_missed(last_at_ms: int, now_ms: int, cycle_ms: int) -> int:
-    """Return how many ticks would have been between the last one and now; 0 if the clock was set back."""
-    return max(0, (now_ms - last_at_ms) // cycle_ms - 1)
+def date_tick(decision: TickDecision, newest_at_ms: int) -> TickDecision:
+    """Return a tick that says no time before that of the entry before it, whose clock may have been ahead.
+
+    Whoever checks the log takes a time that goes back for a rewritten past.
+    """
+    if decision.at_ms >= newest_at_ms:
+        return decision
+    rows = tuple(row._replace(at=newest_at_ms) for row in decision.rows)
+    return replace(decision, at_ms=newest_at_ms, rows=rows)
+
+
+def count_missed(passed_ms: int, cycle_ms: int) -> int:
+    """Return how many ticks would have been since the last one; 0 if the clock was set back."""
+    return max(0, passed_ms // cycle_ms - 1)

@@ -66,7 +66,10 @@ class MarketReader:
         return self._types.problem
 
     async def read_next(self) -> None:
-        """Take the entries of one read. Raises BusError."""
+        """Take the entries of one read, and of earlier ones the bars that are known by now. Raises BusError.
+
+        This does not wait for a tick: a process that stands by has none, and only so many bars may wait.
+        """
         async with self._me.waiting(READ_SEC), self.lock:
             followers = self.follow()
         try:
@@ -94,6 +97,7 @@ class MarketReader:
                     place = followers.index(follower)
                     for entry in entries:
                         self._take(place, entry.fields, now_ms)
+                self.market.advance(now_ms)
                 is_behind = any(len(entries) >= BATCH for entries, _ in pages)
                 is_whole = len(reading) == len(followers) and not is_behind
                 self.is_complete = self.is_complete or is_whole

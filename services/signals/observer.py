@@ -112,7 +112,9 @@ class SignalObserver:
         now = self._now()
         self._metrics.quorum_missing_seconds = self.quorum.missing_sec(now)
         status = self.status if has_witness else None
-        self._alerts.report(evaluate_checks(read_health(status, self.quorum, now), now), now)
+        checkpoint_sec = self._settings_now().settings.checkpoint_sec
+        health = read_health(status, self.quorum, now, checkpoint_sec)
+        self._alerts.report(evaluate_checks(health, now), now)
         reports = {SIGNALS_WITNESS: describe_witness(has_witness=has_witness, status=status)}
         if self.shadow is not None and not self.shadow.has_failed:
             reports[SIGNALS_SHADOW] = self.shadow.report(round(1000 * now)).encode()

@@ -66,20 +66,14 @@ class SessionBook:
         return frozenset(closed)
 
     def begin_at_splits(self, market: MarketBars, symbols: Mapping[str, LoadedSymbol]) -> None:
-        """Have each window begin with the last split in it, and forget the bars before that."""
+        """Have each window begin with the last split of its symbol, and forget the bars before that.
+
+        The bars of one source have days of their own: if they are fewer, they reach further back.
+        """
         for symbol, days in market.splits.items():
-            starts = market.see(symbol).start_ms
-            if not len(starts):
-                continue
-            near_ms = int(starts[0]) - _ANY_ZONE_MS, int(starts[-1]) + _LONGEST_MS
-            near = [day for day in days if near_ms[0] <= find_day_ms(day) <= near_ms[1]]
-            if not near:
-                continue
             session = self._sessions.get(symbols[symbol].session or "")
-            dates = [_find_date(session, start_ms, market.timeframe) for start_ms in starts.tolist()]
-            within = [day for day in near if dates[0] < day <= dates[-1]]
-            if within:
-                market.begin_at(symbol, int(starts[bisect_left(dates, max(within))]))
+            for source in (None, *market.sources):
+                _begin_at_split(market, symbol, source, days, session)
 
     def _is_open(self, code: str, at_ms: int) -> bool:
         session = self._sessions.get(code)
@@ -90,6 +84,29 @@ class SessionBook:
         except OutsideCalendarError:
             return False
         return day is not None and (day.break_ms is None or not day.break_ms[0] <= at_ms < day.break_ms[1])
+
+
+def _begin_at_split(
+    market: MarketBars, symbol: str, source: str | None, days: Collection[date], session: Session | None
+) -> None:
+    """Have a window begin with the last of `days` that it or the symbol has reached; it may be empty then."""
+    starts = market.see_starts(symbol, source).tolist()
+    if not starts:
+        return
+    last_ms = max(starts[-1], market.find_last(symbol)[0])
+    near_ms = starts[0] - _ANY_ZONE_MS, last_ms + _LONGEST_MS
+    near = [day for day in days if near_ms[0] <= find_day_ms(day) <= near_ms[1]]
+    if not near:
+        return
+
+    def find_date(start_ms: int) -> date:
+        return _find_date(session, start_ms, market.timeframe)
+
+    first, last = find_date(starts[0]), find_date(last_ms)
+    within = [day for day in near if first < day <= last]
+    if within:
+        place = bisect_left(starts, max(within), key=find_date)
+        market.begin_at(symbol, starts[place] if place < len(starts) else last_ms + 1, source)
 
 
 def _find_date(session: Session | None, start_ms: int, timeframe: Timeframe) -> date:

@@ -8,7 +8,6 @@ the file, or there is no cosignature yet, or an old one.
 import argparse
 import base64
 import json
-import sys
 import time
 from collections import namedtuple
 from functools import partial
@@ -19,9 +18,10 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 FORMAT, MAX_LINE, CLOCK_SEC, FOLLOWING = "marketswarm-audit/1", 4_000_000, 300, {"unchanged", "closed"}
+NAMES = {"tick": ["entry", "symbols", "place", "index", "path"], "gap": ["entry"], "key": ["entry"]}
 PROVEN, REFUTED, UNAVAILABLE, SIGNED, COSIGNED = 0, 1, 3, 1, 4  # exit codes; how a key signs, by its byte
 unpack = partial(base64.b64decode, validate=True)
-write = partial(json.dumps, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+write = partial(json.dumps, ensure_ascii=False, separators=(",", ":"))
 Key = namedtuple("Key", "name number kind public")  # noqa: PYI024 - fewer lines
 WORDS = {PROVEN: "proven", REFUTED: "refuted", UNAVAILABLE: "unavailable"}
 
@@ -62,10 +62,6 @@ def find_signature(key: Key, text: bytes, lines: list[str]) -> int | None:
     return None
 
 
-def hash_pair(left: bytes, right: bytes) -> bytes:
-    return sha256(b"\x01" + left + right).digest()
-
-
 def hash_run(start: int, stop: int, first: int, run: list[bytes], beside: Any) -> bytes:
     """Return the root of a subtree: of the entries at hand from `first` on, and of the hashes beside them."""
     if stop <= first or start >= first + len(run):
@@ -73,7 +69,8 @@ def hash_run(start: int, stop: int, first: int, run: list[bytes], beside: Any) -
     if stop - start == 1:
         return run[start - first]
     middle = start + (1 << ((stop - start - 1).bit_length() - 1))
-    return hash_pair(hash_run(start, middle, first, run, beside), hash_run(middle, stop, first, run, beside))
+    left, right = hash_run(start, middle, first, run, beside), hash_run(middle, stop, first, run, beside)
+    return sha256(b"\x01" + left + right).digest()
 
 
 def climb(text: str, index: int, size: int, path: list[str]) -> bytes:
@@ -82,15 +79,16 @@ def climb(text: str, index: int, size: int, path: list[str]) -> bytes:
     while size > 1:
         if index ^ 1 < size:
             other = unpack(next(beside, ""))
-            found = hash_pair(other, found) if index % 2 else hash_pair(found, other)
+            found = sha256(b"\x01" + (other + found if index % 2 else found + other)).digest()
         index, size = index // 2, (size + 1) // 2
     need(next(beside, None) is None, "a path is longer than its tree is high")
     return found
 
 
-def parse(text: str, where: str) -> Any:
-    """Return JSON that is in its one form: keys in order, no spaces."""
-    need(write(found := json.loads(text)) == text, f"{where}: not in its one form")
+def parse(text: str, where: str, *, is_sorted: bool = True) -> Any:
+    """Return JSON that is in its one form: no space, no key twice, no float; its keys in order, if hashed."""
+    found = json.loads(text, parse_float=str, parse_constant=str)
+    need(write(found, sort_keys=is_sorted) == text, f"{where}: not in its one form")
     return found
 
 
@@ -101,9 +99,11 @@ class Checker:
         self.keys, self.witness, self.symbol, self.origin = keys, witness, symbol, ""
         self.tick, self.stored, self.at, self.where, self.digest, self.names = 0, 0, "", "line 1", "", [""]
 
-    def check_entry(self, number: int, line: Any) -> bytes:
+    def check_entry(self, number: int, text: str) -> bytes:
         self.where = f"entry {number}"
+        line = parse(text.removesuffix("\n"), self.where, is_sorted=False)
         entry = parse(line["entry"], self.where)
+        need(line.keys() <= set(NAMES[entry["kind"]]), f"{self.where}: it has what nobody checks")
         need((entry["v"], entry["n"]) == (1, number), f"{self.where}: it is another one's")
         need(entry["at"] >= self.at, f"{self.where}: its time is before the one before")
         self.at = entry["at"]
@@ -118,14 +118,13 @@ class Checker:
                 self.check_place(entry, line)
         return sha256(b"\x00" + line["entry"].encode()).digest()
 
-    def check_key(self, entry: Any) -> None:
-        lines = ["marketswarm key change", self.origin, str(entry["n"]), entry["old"], entry["new"], ""]
-        keys = [parse_key(entry["old"]), parse_key(entry["new"])]
+    def check_key(self, this: Any) -> None:
+        text = f"marketswarm key change\n{self.origin}\n{this['n']}\n{this['old']}\n{this['new']}\n".encode()
+        keys = [parse_key(this["old"]), parse_key(this["new"])]
         need(keys[0] in self.keys, f"{self.where}: changes a key that is not trusted")
-        for key in keys:
-            at = find_signature(key, "\n".join(lines).encode(), entry["signatures"])
-            need(at is not None, f"{self.where}: {key.name} did not sign")
-        self.keys.append(keys[1])
+        signed = [find_signature(key, text, this["signatures"]) is not None for key in keys]
+        need(all(signed), f"{self.where}: the {'new' if signed[0] else 'old'} key did not sign")
+        self.keys = [keys[1] if each == keys[0] else each for each in self.keys]
 
     def check_place(self, entry: Any, line: Any) -> None:
         where, index, count = f"tick {self.tick}", line.get("index"), entry["places"]
@@ -137,7 +136,7 @@ class Checker:
         need("place" in line, f"{where}: no place of {self.symbol}")
         place = parse(line["place"], where)
         need(place["symbol"] == self.symbol, f"{where}: the place of {place['symbol']}, not {self.symbol}")
-        need(self.names[index : index + 1] == [self.symbol], f"{where}: {index} is not its index")
+        need(index >= 0 and [self.symbol] == self.names[index:][:1], f"{where}: {index} is not its index")
         root = climb(line["place"], index, count, line["path"])
         need(root.hex() == entry["root"], f"{where}: the place is not the one that was logged")
         tick = place["since" if place["outcome"] in FOLLOWING else "tick"]
@@ -148,27 +147,28 @@ class Checker:
 
 
 def verify(lines: Any, checker: Checker, now: float, max_age: float) -> str:
-    head = json.loads(next(lines))
+    head = parse(next(lines).removesuffix("\n"), "line 1", is_sorted=False)
     checker.origin, size, root = head["checkpoint"].split("\n")[:3]
     checker.symbol, first, witness = checker.symbol or head["symbol"], head["first"], checker.witness
     body, _, lines_below = head["checkpoint"].rpartition("\n\n")
     text, signatures = f"{body}\n".encode(), lines_below.rstrip("\n").split("\n")
-    need(head["format"] == FORMAT, "line 1: not of this format")
+    need((head["format"], len(head)) == (FORMAT, 6), "line 1: not of this format")
+    need(head["symbol"] == checker.symbol, f"line 1: about {head['symbol']}, not {checker.symbol}")
     need(all(key.public != witness.public for key in checker.keys), "witness: the log cosigned itself")
     need(witness.kind == COSIGNED, "witness: not the key of a witness")
     at = find_signature(witness, text, signatures) or 0
     need(at > 0, "the checkpoint is not witnessed yet", UNAVAILABLE)
-    entries = [checker.check_entry(first + number, json.loads(line)) for number, line in enumerate(lines)]
+    entries = [checker.check_entry(first + number, line) for number, line in enumerate(lines)]
     checker.where, latest = "checkpoint", time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at + CLOCK_SEC))
-    keys = [key for key in checker.keys if (key.name, key.kind) == (checker.origin, SIGNED)]  # new ones, too
+    keys = [key for key in checker.keys if (key.name, key.kind) == (checker.origin, SIGNED)]  # as changed
     signed = [find_signature(key, text, signatures) is not None for key in keys]
     need(any(signed), f"checkpoint: no key of {checker.origin} signed it")
     need(len(entries) == head["count"] > 0, f"entry {first + len(entries)}: missing")
     need(0 <= first <= int(size) - len(entries), "entries: more than the log had")
-    beside = iter([unpack(each) for each in head["hashes"]])
-    found = hash_run(0, int(size), first, entries, beside)
+    found = hash_run(0, int(size), first, entries, beside := iter([unpack(each) for each in head["hashes"]]))
     need(found == unpack(root) and not list(beside), "entries: not the ones that were signed")
     need(latest >= checker.at[:19], "cosigned before its last entry")
+    need(checker.stored > 0, f"no entry here has a place of {checker.symbol}", UNAVAILABLE)
     need(-CLOCK_SEC <= now - at <= max_age, f"the cosignature is {now - at:.0f} seconds old", UNAVAILABLE)
     return f"{len(entries)} entries of {checker.symbol} in {checker.origin}, cosigned {now - at:.0f} s ago"
 
@@ -192,9 +192,9 @@ def main(words: list[str] | None = None) -> int:
         code, text = UNAVAILABLE, str(error)
     except (ValueError, LookupError, TypeError, AttributeError, StopIteration, RecursionError) as error:
         code, text = REFUTED, f"{getattr(checker, 'where', 'key')}: not of its form ({type(error).__name__})"
-    sys.stdout.write(f"{WORDS[code]}: {text}\n")
+    print(f"{WORDS[code]}:", text.encode("unicode_escape").decode())  # noqa: T201 - its text steers no terminal
     return code
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

@@ -1,6 +1,7 @@
 """What `audit prove` writes of PostgreSQL is proven by the offline file; rows that were changed are named."""
 
 import contextlib
+import itertools
 import json
 import random
 import shutil
@@ -10,6 +11,7 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -20,6 +22,7 @@ from services.signals.log.checkpoint import Checkpoint
 from services.signals.log.entries import make_key_change
 from services.signals.log.merkle import hash_entry, hash_span, split_span
 from services.signals.log.note import SignatureKind, make_key
+from services.signals.proofs import rotation
 from services.signals.proofs.followed_places import PlacesChangedError
 from services.signals.proofs.proof import ProofUnavailableError, write_proof
 from services.signals.proofs.rotation import RotationError, change_key
@@ -222,7 +225,7 @@ async def test_a_file_of_the_command_is_accepted_offline_and_by_the_command(
     assert old.returncode == 3
     assert old.stdout.startswith("unavailable: the cosignature is ")
     other = run("audit", "verify", *keys, "--symbol", "SPY", url="", cwd=tmp_path)
-    assert (other.returncode, other.stdout) == (1, "refuted: tick 1: the place of BTC/USD, not SPY\n")
+    assert (other.returncode, other.stdout) == (1, "refuted: line 1: about BTC/USD, not SPY\n")
     missing = run(
         "audit", "prove", "NONE", "--from", day, "--to", day, "--out", "n", url=reader, cwd=tmp_path
     )
@@ -266,6 +269,21 @@ async def test_the_signer_signs_what_postgresql_has_and_a_new_leader_goes_on(
         assert rig.signer.status.problem is SigningProblem.LOG_CHANGED
     finally:
         rig.store.close()
+
+
+async def test_a_change_says_no_time_before_the_one_before_it(connection, archive_url, monkeypatch):
+    log = AuditedLog(SYMBOLS)
+    play_ticks(log, 3, random.Random(CHANCE))
+    await store_log(connection, log)
+    keys = [log.key, *(make_key(ORIGIN, SignatureKind.ED25519) for _ in range(2))]
+    now = time.time()
+    async with contextlib.aclosing(SignalDatabase(archive_url)) as database:
+        for clock, (old, new) in zip((now + 3600, now), itertools.pairwise(keys), strict=True):
+            monkeypatch.setattr(rotation, "time", SimpleNamespace(time=lambda clock=clock: clock))
+            await change_key(database, old, new)
+    moments = await connection.fetch("SELECT at FROM signal_log WHERE kind = 'key' ORDER BY n")
+    assert len(moments) == 2
+    assert moments[0] == moments[1]
 
 
 async def test_a_key_is_changed_beside_a_leader_and_an_old_or_a_strange_one_is_refused(

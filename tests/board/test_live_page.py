@@ -143,6 +143,47 @@ def test_a_page_that_lost_its_server_says_so_and_catches_up(site: BoardSite, new
     expect(page.locator("main .down").first).to_be_visible()
 
 
+@pytest.mark.parametrize("status", [503, 429])
+def test_a_page_that_is_refused_says_so_though_its_stream_goes_on(
+    site: BoardSite, new_tab: Tabs, status: int
+):
+    tab = new_tab()
+    page = tab.open(f"{site.url}/services/mesh")
+    page.route("**/services/mesh", lambda route: route.fulfill(status=status, body="not now"))
+    site.change("mesh", state=ServiceState.DOWN, since=site.now() - 31)
+    expect(page.locator("#banner")).to_contain_text("The board does not answer")
+    expect(page.locator("body")).to_have_class("stale")
+    page.unroute("**/services/mesh")
+    page.wait_for_selector("body.live")
+    expect(page.locator("#banner")).to_be_hidden()
+    expect(page.locator("main .down").first).to_be_visible()
+    tab.forget_errors(status)
+
+
+OPEN_A_FORM = """() => {
+  const form = document.createElement("form");
+  form.dataset.own = "";
+  form.innerHTML = "<input>";
+  document.getElementById("main").append(form);
+  form.firstChild.focus();
+}"""
+"""Adds a form to the page, with the focus in its field."""
+
+
+def test_news_wait_for_a_reader_in_a_form_but_not_without_end(site: BoardSite, new_tab: Tabs):
+    page = new_tab().open(f"{site.url}/services/mesh")
+    page.evaluate(OPEN_A_FORM)
+    page.evaluate(NOTE_LINKS)
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    site.change("mesh", state=ServiceState.DOWN, since=site.now() - 31)
+    page.wait_for_timeout(1500)
+    assert asked == []
+    expect(page.locator("main .down").first).to_be_visible()
+    assert page.evaluate("window.links") == []  # it needed no other connection
+    assert page.evaluate("document.activeElement.matches('form input')")
+
+
 def test_a_page_whose_session_is_over_says_so(site: BoardSite, new_tab: Tabs):
     tab = new_tab()
     page = tab.open(site.url)

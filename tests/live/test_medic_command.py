@@ -54,13 +54,16 @@ class Scene:
         )
         self.feed = ends.enter_context(contextlib.closing(Feed(self.fleet.system)))
         self.news = ends.enter_context(contextlib.closing(Feed(self.fleet.system, "news")))
-        command = shlex.join([sys.executable, str(folder / "script.py"), str(folder)])
-        self.medic = self.fleet.start("medic", MEDIC_COMMAND=command)
+        self.medic = self.start_medic()
         until(lambda: self.medic.logs("lease.held"))
         url = self.fleet.system.url
         self.bus = ends.enter_context(redis.Redis.from_url(url, decode_responses=True))
         for svc in ("feed", "news"):
             until(lambda svc=svc: '"up"' in (self.bus.hget("healer:roster", svc) or ""))
+
+    def start_medic(self):
+        command = shlex.join([sys.executable, str(self.folder / "script.py"), str(self.folder)])
+        return self.fleet.start("medic", MEDIC_COMMAND=command)
 
     def list_begun(self, svc):
         """Return the pids of the commands that were begun for a service."""
@@ -184,6 +187,20 @@ def test_a_medic_that_stops_ends_its_command_and_says_that_it_was_broken_off(beg
     until(lambda: not alive(pid), what="the end of the command")
     assert scene.timeline("feed")[-1] == "abandoned broken_off"
     assert scene.medic.logs("medic.command_ended")
+
+
+def test_a_medic_that_stood_still_ends_its_command_once_another_one_leads(begin_scene):
+    scene = begin_scene(600)
+    pid = scene.begin()
+    other = scene.start_medic()
+    until(lambda: other.logs("agent.joined"), what="another medic")
+    scene.medic.freeze()
+    until(lambda: other.logs("lease.held"), what="the other one to lead")
+    assert alive(pid)
+    scene.medic.thaw()
+    until(lambda: not alive(pid), what="the end of the command")
+    until(lambda: scene.medic.logs("medic.command_ended"), what="a line of the log")
+    assert scene.timeline("feed")[-1] == "running", "the other one awaits it until its deadline"
 
 
 def test_a_command_of_another_host_whose_medic_was_killed_is_given_up_at_its_deadline(begin_scene):

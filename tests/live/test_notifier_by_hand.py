@@ -1,7 +1,12 @@
 """The commands that speak to the notifier, with a real one behind them and a receiver at its end."""
 
+import time
+
 import orjson
 
+from marketswarm.channels import Message, Severity
+from marketswarm.channels.message import encode_message
+from notifier.requests import RESENT_AT_ONCE
 from support.fixtures import opened
 from support.rig import HOST
 from support.rig.receiver import Receiver
@@ -107,6 +112,21 @@ def test_what_no_receiver_took_is_listed_and_sent_again_under_its_id(tmp_path, r
         ended = shell("resend", miss, *BY)
         assert (ended.returncode, ended.stdout[:2]) == (1, "✗ ")
         assert shell("resend", "--all", *BY).returncode == 0
+
+
+def test_all_that_no_receiver_took_is_sent_again_however_much_it_is(tmp_path, receiver):
+    with Notified(tmp_path, hooks(one=receiver), services={"alpha": service()}) as scene:
+        shell = shell_in(scene)
+        idents = [f"m{n}" for n in range(2 * RESENT_AT_ONCE + 10)]
+        for ident in idents:
+            message = encode_message(Message(ident, ident, "x", Severity.INFO, time.time()))
+            for server in (scene.system, scene.market):
+                server.cmd("XADD", "notifier:dead", "*", "message", message, "channel", "one")
+        ended = shell("resend", "--all", *BY)
+        assert ended.returncode == 0, ended.stdout[-1000:] + ended.stderr
+        assert sorted(each.id for each in receiver.seen) == sorted(idents), "each once"
+        for server in (scene.system, scene.market):
+            until(lambda server=server: not server.cmd("XLEN", "notifier:dead"), what="no dead message")
 
 
 def test_with_one_bus_away_all_of_it_works(tmp_path, receiver):

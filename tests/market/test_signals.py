@@ -18,6 +18,7 @@ from services.signals.cycle.correlations import CommonVotes, list_opinions, name
 from services.signals.key_file import make_key_file
 from services.signals.log.note import SignatureKind
 from services.signals.store.database import SignalDatabase
+from services.signals.store.writer import SignalWriter
 from services.tables.signal_witness import WitnessReport, parse_witness_report
 from services.tables.signal_wordings import parse_wording_fields
 from services.tables.signals import parse_signal_fields
@@ -304,6 +305,52 @@ def test_no_tick_is_decided_while_postgresql_is_away_and_a_gap_says_so(scene, br
     assert gap["reason"] == "database_away"
     assert gap["last"] - gap["first"] >= 2
     scene.wait_beat(svc="signals", status="ok")
+    scene.assert_whole()
+
+
+def test_after_a_leader_whose_clock_was_ahead_no_entry_says_an_earlier_time(scene, breakable_postgres):
+    seed(scene.buses, truth(), 1)
+    scene.publish(40)
+    process = scene.module("services.signals")
+    scene.wait_for_tick(2)
+    process.kill()
+    ahead_ms = round(1000 * time.time()) + HOUR_MS
+
+    async def write_ahead():
+        """Add an entry, as another leader does whose clock is an hour ahead; return its tick."""
+        database = SignalDatabase(scene.database_url)
+        try:
+            writer = SignalWriter(database)
+            await writer.begin_epoch("ahead")
+            tick = (await writer.read_state()).last_tick + 1
+            await writer.write_gap(tick, tick, ahead_ms, "restarted")
+        finally:
+            await database.aclose()
+        return tick
+
+    tick = asyncio.run(write_ahead())
+    scene.module("services.signals")
+    scene.wait_beat(svc="signals", status="degraded")
+    assert "s behind the last entry of the log" in scene.beat("signals")["detail"]
+    scene.publish(1)
+    until(lambda: len(scene.rows()) > 3, 60, lambda: f"a place after it; {scene.programs}")
+    scene.wait_for_tick(tick + 2)
+    scene.assert_whole()
+    ahead = {entry["at"] for entry in (orjson.loads(row[3]) for row in scene.ticks()) if entry["n"] > tick}
+    assert len(ahead) == 1
+    # what is missed meanwhile is counted by the time that passed
+    breakable_postgres.halt()
+    until(
+        lambda: "no tick is decided" in scene.beat("signals")["detail"],
+        60,
+        lambda: f"a beat that says so; {scene.programs}",
+    )
+    breakable_postgres.start()
+    until(
+        lambda: [kind for _, kind, _, _ in scene.ticks()].count("gap") == 2,
+        60,
+        lambda: f"a gap, not {scene.ticks()[-2:]}; {scene.programs}",
+    )
     scene.assert_whole()
 
 

@@ -96,16 +96,20 @@ class TickMaker:
 async def check_log(database: SignalDatabase) -> list[int]:
     """Check that what is committed is whole, and return the ticks that are there or in a gap, in order.
 
-    The entries are numbered without a hole, no tick is missing or there twice, the nodes are those of the
-    entries, and the places of each tick, stored or not, have the root that its entry says.
+    The entries are numbered without a hole, none says a time before that of the one before it, no tick is
+    missing or there twice, the nodes are those of the entries, and the places of each tick, stored or not,
+    have the root that its entry says.
     """
     reader = AuditReader(database)
     size = await reader.read_size()
     entries = await reader.read_entries(0, size)
     ticks: list[int] = []
+    at = ""
     for number, entry in enumerate(entries):
         said = orjson.loads(entry)
         assert said["n"] == number
+        assert said["at"] >= at, said
+        at = said["at"]
         if said["kind"] == "tick":
             ticks.append(said["tick"])
             places = await reader.read_places(said["tick"])

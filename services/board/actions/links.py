@@ -10,6 +10,7 @@ was killed between them, ends by itself, and the link counts again.
 
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import ClassVar, Final, TypeVar
 
@@ -22,6 +23,7 @@ from marketswarm.keys import board_link_key
 from marketswarm.operator.healing_text import describe_proposal
 from marketswarm.operator.signed_link import LINK_PATH, QUIET_SEC, LinkAction, SignedLink, read_link
 from marketswarm.operator.silences import is_pattern
+from marketswarm.tasks import gather_all
 from marketswarm.text import format_moment, parse_digits
 from marketswarm.web.limits import RefusedError, refuse_without_bus
 from marketswarm.web.responses import Templates
@@ -96,8 +98,9 @@ class LinkActs:
             return LinkPage(link, now, link.about, used_at=used_at)
         try:
             page = await self._do(link, client, now)
-        except RefusedError:  # nothing was done, so the link may be used again
-            await self._release(link)
+        except BaseException:  # it was not done, or is cancelled midway: so the link may be used again
+            with suppress(RefusedError):  # the claim ends by itself
+                await self._release(link)
             raise
         await self._mark_used(link, now)
         return page
@@ -136,9 +139,14 @@ class LinkActs:
         return await self._silence(link, client, now)
 
     async def _acknowledge(self, link: SignedLink, client: Client) -> str:
-        """Acknowledge the outages of each thread; return what the notifier says. Raises RefusedError."""
+        """Acknowledge the outages of each thread; return what the notifier says. Raises RefusedError.
+
+        All are asked for at once: a notifier that is away is waited for once, within the time of one answer.
+        """
         body = AckBody(by=link.author)
-        answers = [await self.steering.acknowledge(client, body, thread) for thread in link.subjects]
+        answers = await gather_all(
+            self.steering.acknowledge(client, body, thread) for thread in link.subjects
+        )
         accepted = [answer for answer in answers if answer.ok]
         if accepted:
             return "; ".join(line.said for answer in accepted for line in answer.answers)

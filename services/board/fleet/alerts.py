@@ -5,6 +5,7 @@ event.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, fields
 from typing import ClassVar, Final
@@ -18,12 +19,16 @@ from marketswarm.event import Event, MalformedEvent, parse_event
 from marketswarm.event_text import describe_event, severity_of
 from marketswarm.keys import ALERT_LOG
 from marketswarm.text import escape_text, parse_digits
+from marketswarm.web.limits import RETRY_SEC, RefusedError
 from services.board.fleet.frame import Frame
 
 PAGE_EVENTS: Final = 100
 MAX_PAGE_EVENTS: Final = 1000
 CHUNK_ENTRIES: Final = 500
 MAX_CHUNKS: Final = 20  # chunks of one log that a request reads; the next page continues
+FIND_ENTRIES: Final = 1000
+MAX_FIND_CHUNKS: Final = 100
+"""Of how many chunks of FIND_ENTRIES one event is looked for on a log: together, what a log usually keeps."""
 MAX_LATE_MSEC: Final = 3_600_000  # how much later than its time an event is looked for on the log
 MAX_EARLY_MSEC: Final = 60_000  # how much earlier: clocks differ
 NEWEST: Final = b"+"
@@ -158,17 +163,21 @@ async def read_alerts(buses: Sequence[Bus], query: AlertQuery, limit: int = PAGE
 async def find_alert(buses: Sequence[Bus], event_id: str) -> tuple[AlertAnswer, bytes] | None:
     """Return an event, and its JSON as it is on the log; None if no log has it.
 
-    The id ends with the event's time, so only that part of each log is read.
+    The id ends with the event's time, so only that part of each log is read. Raises RefusedError, 503, if it
+    was not found, and a bus does not answer or has more events of that time than are looked at.
     """
     at_msec = parse_digits(event_id.rpartition(".")[2])
     if at_msec is None:
         return None
     found = await asyncio.gather(*(_find_on_bus(bus, event_id, at_msec) for bus in buses))
-    holders = {bus.name: each for bus, each in zip(buses, found, strict=True) if each is not None}
-    if not holders:
-        return None
-    view, raw = next(iter(holders.values()))
-    return AlertAnswer(view, tuple(holders)), raw
+    holders = {bus.name: each for bus, each in zip(buses, found, strict=True) if isinstance(each, tuple)}
+    if holders:
+        view, raw = next(iter(holders.values()))
+        return AlertAnswer(view, tuple(holders)), raw
+    for refusal in found:
+        if isinstance(refusal, RefusedError):
+            raise refusal
+    return None
 
 
 def parse_entry(entry: StreamEntry) -> Event | None:
@@ -220,19 +229,56 @@ async def _read_merged(readers: Sequence[_BackwardReader]) -> AsyncIterator[Stre
             yield newest.entries.pop(0)
 
 
-async def _find_on_bus(bus: Bus, event_id: str, at_msec: int) -> tuple[AlertView, bytes] | None:
-    """Return the event as one bus's log has it, and its JSON; None if it is not there or the bus fails."""
-    first, last = f"{max(0, at_msec - MAX_EARLY_MSEC)}", f"{at_msec + MAX_LATE_MSEC}"
+async def _find_on_bus(
+    bus: Bus, event_id: str, at_msec: int
+) -> tuple[AlertView, bytes] | RefusedError | None:
+    """Return the event as one bus's log has it, and its JSON; None, or why the log may have it nonetheless.
+
+    Looks outwards from the event's time, in both directions by turns: of many events at once, those that were
+    written next to it are the first ones.
+    """
+    sides = deque((_read_ahead(bus, at_msec), _read_behind(bus, at_msec)))
     try:
-        for _ in range(MAX_CHUNKS):
-            entries = await read_entries_between(bus, ALERT_LOG, first, last, count=CHUNK_ENTRIES)
-            if not entries:
+        for _ in range(MAX_FIND_CHUNKS):
+            if not sides:
                 return None
-            for entry in entries:
-                event = parse_entry(entry)
-                if event is not None and event.id == event_id and entry.fields is not None:
-                    return make_alert_view(event, entry.id.decode()), entry.fields[b"event"]
-            first = f"({entries[-1].id.decode()}"
-    except BusError:
-        return None
+            entries = await anext(sides[0], None)
+            if entries is None:
+                sides.popleft()
+                continue
+            found = _find_among(entries, event_id)
+            if found is not None:
+                return found
+            sides.rotate()
+    except BusError as error:
+        return RefusedError(503, f"bus {error.bus} does not answer: {error.reason}", RETRY_SEC)
+    most = MAX_FIND_CHUNKS * FIND_ENTRIES
+    return RefusedError(503, f"it is not among the {most} events on bus {bus.name} that are next to its time")
+
+
+def _find_among(entries: Sequence[StreamEntry], event_id: str) -> tuple[AlertView, bytes] | None:
+    mark = event_id.rpartition(".")[2].encode()  # what is of another time is not even parsed
+    for entry in entries:
+        raw = (entry.fields or {}).get(b"event", b"")
+        event = parse_event(raw) if mark in raw else None
+        if isinstance(event, Event) and event.id == event_id:
+            return make_alert_view(event, entry.id.decode()), raw
     return None
+
+
+async def _read_ahead(bus: Bus, at_msec: int) -> AsyncIterator[list[StreamEntry]]:
+    """Yield chunks of a bus's log from a time (epoch milliseconds) to MAX_LATE_MSEC after it."""
+    first, last = f"{at_msec}", f"{at_msec + MAX_LATE_MSEC}"
+    while entries := await read_entries_between(bus, ALERT_LOG, first, last, count=FIND_ENTRIES):
+        yield entries
+        first = f"({entries[-1].id.decode()}"
+
+
+async def _read_behind(bus: Bus, at_msec: int) -> AsyncIterator[list[StreamEntry]]:
+    """Yield chunks of a bus's log from before a time back to MAX_EARLY_MSEC before it, the newest first."""
+    before, earliest = b"(%d-0" % max(1, at_msec), (at_msec - MAX_EARLY_MSEC, 0)
+    while entries := await read_entries_before(bus, ALERT_LOG, before, count=FIND_ENTRIES):
+        yield entries
+        if entry_sort_key(entries[-1].id) < earliest:
+            return
+        before = b"(" + entries[-1].id

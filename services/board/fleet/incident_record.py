@@ -366,15 +366,19 @@ class AlertCount:
 
 
 async def read_newest_alerts(buses: Sequence[Bus]) -> AlertsAnswer:
-    """Return the newest alerts, MAX_COUNTED or some more; `older` is None if the log has no others."""
-    alerts: list[AlertView] = []
+    """Return the newest alerts, MAX_COUNTED or some more; `older` is None if the log has no others.
+
+    An event that several logs have is there once, also if its copies are on different pages.
+    """
+    alerts: dict[str, AlertView] = {}
     older: str | None = ""
     away: dict[str, str] = {}
     while older is not None and len(alerts) < MAX_COUNTED:
         page = await read_alerts(buses, AlertQuery(before=older), MAX_PAGE_EVENTS)
-        alerts += page.events
+        for each in page.events:
+            alerts.setdefault(each.id, each)
         older, away = page.older, away | page.away
-    return AlertsAnswer(tuple(alerts), older, away)
+    return AlertsAnswer(tuple(alerts.values()), older, away)
 
 
 def count_alerts(newest: AlertsAnswer, since: float) -> tuple[tuple[AlertCount, ...], bool]:

@@ -6,12 +6,11 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final
 
 from marketswarm import log as logs
-from marketswarm.access.users import BOOTSTRAP, DEFAULT, OPERATOR
 from marketswarm.bus import Bus, NoBusError
 from marketswarm.operator.silences import MAX_SILENCE_SEC, Silence, read_silences
 from marketswarm.operator.tokens import Token, hash_ping_secret
 from marketswarm.pings import JobPing, PingKind
-from marketswarm.truth import Watch
+from marketswarm.truth import RESERVED_USERS, Watch
 from marketswarm.truth.model import SERVICE_NAME
 from marketswarm.web.limits import RateLimiter, RefusedError
 from marketswarm.web.tokens import Client
@@ -34,9 +33,8 @@ TURN_SEC: Final = 20.0  # how long a ping waits for its turn: CREATED_AT_ONCE of
 FOLLOW_SEC: Final = 5.0  # how long a ping waits until the board follows the truth that it changed
 ADDED_SEC: Final = 1.0  # how long a ping with the key of one service waits until the board knows the service
 _LOOK_EVERY_SEC: Final = 0.02
-_REFUSED: Final = NOT_PINGED | {BOOTSTRAP, DEFAULT, OPERATOR}
-"""The slugs that make no service. For a truth with a service called like a user of another kind,
-`marketswarm acl` makes no users."""
+_REFUSED: Final = NOT_PINGED.union(RESERVED_USERS)
+"""The slugs that make no service."""
 _NOT_SEEDED: Final = PingAnswer(503, b"the service could not be added", 5.0)
 log = logs.get("board")
 

@@ -2,7 +2,7 @@
 
 import { keys } from "./keys.js";
 import { morph } from "./morph.js";
-import { follow, now } from "./stream.js";
+import { fallBehind, follow, now } from "./stream.js";
 import { showAges, showMoments } from "./times.js";
 
 const QUIET = new Set(["last_beat_at", "recent", "uptime"]); // changes that are seen with the next others, or by the clock
@@ -10,6 +10,8 @@ const SLOW_MS = 2000; // the pause after news that are only what a service says 
 const LEAST_MS = 200; // from one request to the next, unless the reader asks
 const HIDDEN_MS = 10_000; // the same while the page is hidden: of it only the title and the icon may be seen
 const SPREAD_MS = 50; // many browsers do not all ask at once
+const HELD_MS = 10_000; // how long news wait for a reader who is in a form, so that nothing moves while one types
+const TOO_MANY = 429; // the status of a request that the board puts off
 
 const main = document.getElementById("main");
 const { pause } = document.body.dataset;
@@ -21,6 +23,7 @@ export const shown = []; // what is called when the page has been changed
 let waiting = 0; // a timer
 let dueAt = Infinity;
 let fetchedAt = -Infinity;
+let heldAt = null; // since when news wait for a reader who is in a form
 let flight = null; // the request that is under way
 let current = null; // and its result
 let isBehind = false; // something happened since it was sent
@@ -37,17 +40,17 @@ export function plan(pauseMs = Number(pause)) {
 function fetchIfFree() {
   dueAt = Infinity;
   if (flight) isBehind = true;
-  else if (isTyping()) plan();
+  else if (isTyping() && performance.now() - (heldAt ??= performance.now()) < HELD_MS) plan();
   else refresh();
 }
 
 const isTyping = () => document.activeElement?.matches("main form:not([role=search]) :is(input, select, textarea)");
 
-// Fetch the page now, in place of a request that is under way. Resolves to whether the board had an answer; a page of what
-// is gone stays as it was.
+// Fetch the page now, in place of a request that is under way. Resolves to whether the board had an answer: without one,
+// the page says that it is not current. A page of what is gone stays as it was.
 export function refresh() {
   clearTimeout(waiting);
-  [dueAt, fetchedAt, isBehind] = [Infinity, performance.now(), false];
+  [dueAt, fetchedAt, heldAt, isBehind] = [Infinity, performance.now(), null, false];
   flight?.abort();
   flight = new AbortController();
   main.ariaBusy = "true";
@@ -61,14 +64,14 @@ async function fetchPage(mine) {
     const answer = await fetch(page.find(), { headers: { accept: "text/html" }, signal: mine.signal });
     const text = await answer.text();
     if (mine !== flight) return current; // the reader asked for something else meanwhile
-    isAnswered = !answer.redirected && answer.status < 500;
+    isAnswered = !answer.redirected && answer.status < 500 && answer.status !== TOO_MANY;
     if (isAnswered && answer.ok) show(new DOMParser().parseFromString(text, "text/html"));
   } catch {
     if (mine !== flight) return current;
-    plan(SLOW_MS); // the stream says by itself that the board is gone
   }
   [flight, main.ariaBusy] = [null, null];
-  if (isBehind) plan(0);
+  if (!isAnswered) fallBehind(); // which has it fetched again
+  else if (isBehind) plan(0);
   return isAnswered;
 }
 

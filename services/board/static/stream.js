@@ -132,6 +132,12 @@ function lose(reason, reconnect) {
   if (reconnect) connect();
 }
 
+// The page could not be fetched, though the stream may go on. A page that is stale already is fetched by `begin` alone: at
+// the pace of its retries.
+export function fallBehind() {
+  if (!isStale()) lose("The board does not answer", true);
+}
+
 function setLink(link, before) {
   dataset.link = link;
   classList.add(link);

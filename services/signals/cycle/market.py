@@ -1,9 +1,12 @@
 """Hold the last closed bars of each symbol in columns, as they were known at an instant. Pure.
 
 A bar counts from its end on, or from when its correction was known; until then it waits. So a window never
-has what was known later. A recording plays the past, some symbols in one stretch of time and some in another:
-its bars are held against the clock of their stretch, and not against the wall clock. That clock is the newest
-`played_at` of all symbols which are played less than a day apart.
+has what was known later. Of the entries of one bar the last one of its stream counts in the end, whatever the
+clocks of its writer and of this process say.
+
+A recording plays the past, some symbols in one stretch of time and some in another: its bars are held
+against the clock of their stretch, and not against the wall clock. That clock is the newest `played_at` of
+all symbols which are played less than a day apart.
 
 Prices are taken as bars publishes them. A window begins with the last split: what was before it has another
 scale, and would look like a move of the price.
@@ -37,7 +40,6 @@ REEL_MS: Final = DAY_MS
 """Symbols whose newest times of a recording are nearer to each other than this go by one clock."""
 _OTHER_LENGTH: Final = 2
 """A bar may be this many times as long as its timeframe: a month, or a day before a holiday."""
-_WAITING_PER_ROW: Final = 4
 MAX_SPLITS: Final = 100
 """The most splits of a symbol that are kept, the latest ones."""
 
@@ -63,9 +65,10 @@ class WindowSource:
 
 
 @dataclass(frozen=True, slots=True)
-class _WaitingBar:
+class _KnownBar:
+    """A bar, and from when on it is known."""
+
     known_ms: int
-    rows: tuple[int, ...]
     bar: Bar
     end_ms: int
     origin: WindowSource
@@ -117,7 +120,8 @@ class MarketBars:
         self._played: Times = np.zeros(count, dtype=np.int64)
         self._is_played = np.zeros(count, dtype=np.bool_)
         self._texts: list[list[bytes]] = [[] for _ in range(total)]
-        self._waiting: list[_WaitingBar] = []
+        # by row, up to WINDOW bars that are not known yet
+        self._waiting: dict[int, list[_KnownBar]] = {}
         self._splits: dict[str, frozenset[date]] = {}
         self.outcomes: Counter[BarOutcome] = Counter()
         self.refusals: Counter[str] = Counter()
@@ -153,13 +157,21 @@ class MarketBars:
         return outcome
 
     @property
+    def sources(self) -> Collection[str]:
+        """The sources whose bars are held apart."""
+        return self._held.keys()
+
+    @property
     def splits(self) -> Mapping[str, frozenset[date]]:
         """By symbol, the first trading days on the new scale; they may be still to come."""
         return self._splits
 
     @property
     def moved(self) -> Collection[str]:
-        """The symbols with bars of one source that came or were corrected since they were settled."""
+        """The symbols whose windows changed since they were settled, whatever their price says.
+
+        Bars came or were corrected of one source, or bars from before a split were forgotten.
+        """
         return tuple(self._moved)
 
     def settle(self, symbols: Iterable[str]) -> None:
@@ -170,29 +182,26 @@ class MarketBars:
     def is_separate(self, symbol: str, source: str) -> bool:
         return self._held.get(source, 0) + self._rows[symbol] in self._separate_rows
 
-    def begin_at(self, symbol: str, start_ms: int) -> None:
-        """Forget the bars of a symbol, of whatever source, that began before."""
-        row, count = self._rows[symbol], len(self.symbols)
-        for each in range(row, len(self._counts), count):
-            kept = int(np.count_nonzero(self._starts[each, WINDOW - self._counts[each] :] >= start_ms))
-            if kept < self._counts[each]:
-                self._counts[each] = kept
-                self._starts[each, : WINDOW - kept] = 0
-                self._numbers[each, :, : WINDOW - kept] = np.nan
-                del self._texts[each][: len(self._texts[each]) - kept]
+    def begin_at(self, symbol: str, start_ms: int, source: str | None = None) -> None:
+        """Forget the bars of `see` that began before. If there were any, the symbol has moved."""
+        row = self._find_row(symbol, source)
+        kept = int(np.count_nonzero(self._starts[row, WINDOW - self._counts[row] :] >= start_ms))
+        if kept < self._counts[row]:
+            self._counts[row] = kept
+            self._starts[row, : WINDOW - kept] = 0
+            self._numbers[row, :, : WINDOW - kept] = np.nan
+            del self._texts[row][: len(self._texts[row]) - kept]
+            self._moved[symbol] = None
+            if not kept:
+                self._ends[row], self._origins[row] = 0, WindowSource()
 
     def advance(self, now_ms: int) -> None:
-        """Take the bars that are known at `now_ms`, or at the clock of the recording."""
+        """Take the bars that are known at `now_ms`, those of a recording if they are by its clock."""
         if not self._waiting:
             return
-        as_of = self.list_as_of(now_ms).tolist()
-        waiting, self._waiting = self._waiting, []
-        for each in waiting:
-            if each.known_ms > as_of[each.rows[0] % len(self.symbols)]:
-                self._waiting.append(each)
-                continue
-            for row in each.rows:
-                self._put(row, each.bar, each.end_ms, each.origin)
+        played = np.where(self._is_played, self.list_as_of(now_ms), self._played).tolist()
+        for row in tuple(self._waiting):
+            self._put_known(row, now_ms, played[row % len(self.symbols)] or now_ms)
 
     def list_as_of(self, now_ms: int) -> Times:
         """Return as of when each of `symbols` is decided at `now_ms`: by its recording's clock, or now."""
@@ -234,8 +243,11 @@ class MarketBars:
         return self._starts[: len(self.symbols), -1]
 
     def list_ends(self) -> Times:
-        """Return the end of the last bar of each of `symbols`, 0 where there is none."""
-        return self._ends[: len(self.symbols)]
+        """Return the end of the last bar of each of `symbols` (columns), 0 where there is none.
+
+        The first row is that of the bars of all sources; a row for each source that is held apart follows.
+        """
+        return self._ends.reshape(1 + len(self._held), len(self.symbols))
 
     def hash_bars(self, symbol: str, source: str | None = None) -> str:
         """Return the SHA-256 of the bars of a symbol, in the form of `encode_bars`, as hexadecimal digits."""
@@ -264,7 +276,11 @@ class MarketBars:
 
     def _take_separate(self, fields: Fields, now_ms: int) -> BarOutcome:
         row = self._separate.get(fields.get(b"sym", b""))
-        if row is None or not self._is_wanted(fields):
+        if row is None:
+            return BarOutcome.SKIPPED
+        if b"played_at" in fields:  # both streams are read by pages: this one may be hours ahead
+            self._note_played(row % len(self.symbols), fields, now_ms)
+        if not self._is_wanted(fields):
             return BarOutcome.SKIPPED
         plain, symbol, _ = read_separate(fields)
         return self._place(plain, now_ms, self._rows[symbol], row)
@@ -275,14 +291,16 @@ class MarketBars:
     def _place(self, fields: Fields, now_ms: int, row: int, separate: int | None = None) -> BarOutcome:
         """Put a bar of a symbol's row in its place if it is known by the symbol's clock; else it waits.
 
-        One that is loaded for itself belongs to the row `separate` alone.
+        What waits of the same bar and would be known no earlier is dropped. One that is loaded for itself
+        belongs to the row `separate` alone.
         """
         bar, _, provenance = parse_entry(parse_bar, fields)
         end_ms = read_time(fields, b"end") if b"end" in fields else bar.start_ms + self._length_ms
         if not 0 < end_ms - bar.start_ms <= _OTHER_LENGTH * self._length_ms:
             raise EntryError("end: not that of its timeframe")
         known_ms = max(end_ms, read_time(fields, b"known_at") if b"known_at" in fields else end_ms)
-        clock_ms = int(self._played[row]) if provenance.is_replay and self._played[row] else now_ms
+        played_ms = int(self._played[row]) or now_ms
+        clock_ms = played_ms if provenance.is_replay else now_ms
         if known_ms > clock_ms + AHEAD_MS:
             raise EntryError("end: ahead of the clock")
         held = self._held.get(provenance.source)
@@ -291,14 +309,44 @@ class MarketBars:
             rows = (separate,)
         elif held is not None and held + row not in self._separate_rows:
             rows = row, held + row
-        origin = WindowSource(provenance.source, provenance.is_replay)
-        if known_ms <= clock_ms:
-            is_taken = [self._put(each, bar, end_ms, origin) for each in rows]
-            return BarOutcome.TAKEN if any(is_taken) else BarOutcome.SKIPPED
-        if len(self._waiting) >= _WAITING_PER_ROW * len(self._counts):
-            raise EntryError("end: too many bars are ahead of the clock")
-        self._waiting.append(_WaitingBar(known_ms, rows, bar, end_ms, origin))
-        return BarOutcome.WAITING
+        came = _KnownBar(known_ms, bar, end_ms, WindowSource(provenance.source, provenance.is_replay))
+        for each in rows:
+            self._put_known(each, now_ms, played_ms)
+            self._drop_later(each, came)
+        if known_ms > clock_ms:
+            if any(len(self._waiting.get(each, ())) >= WINDOW for each in rows):
+                raise EntryError("end: too many bars are ahead of the clock")
+            for each in rows:
+                self._waiting.setdefault(each, []).append(came)
+            return BarOutcome.WAITING
+        is_taken = [self._put(each, came) for each in rows]
+        return BarOutcome.TAKEN if any(is_taken) else BarOutcome.SKIPPED
+
+    def _put_known(self, row: int, now_ms: int, played_ms: int) -> None:
+        """Put the bars that waited for a row and are known by now in their places; keep the others.
+
+        Those of a recording are known by its clock, `played_ms`.
+        """
+        if row not in self._waiting:
+            return
+        left = []
+        for each in self._waiting.pop(row):
+            if each.known_ms > (played_ms if each.origin.is_replay else now_ms):
+                left.append(each)
+            else:
+                self._put(row, each)
+        if left:
+            self._waiting[row] = left
+
+    def _drop_later(self, row: int, came: _KnownBar) -> None:
+        """Drop what waits of a bar and would be known no earlier than its entry that came now."""
+        if row in self._waiting:
+            start_ms, known_ms = came.bar.start_ms, came.known_ms
+            self._waiting[row] = [
+                each
+                for each in self._waiting[row]
+                if each.bar.start_ms != start_ms or each.known_ms < known_ms
+            ]
 
     def _take_split(self, fields: Fields) -> BarOutcome:
         if fields.get(b"sym", b"") not in self._by_word:
@@ -323,8 +371,9 @@ class MarketBars:
     def _find_row(self, symbol: str, source: str | None) -> int:
         return self._rows[symbol] + (0 if source is None else self._held[source])
 
-    def _put(self, row: int, bar: Bar, end_ms: int, origin: WindowSource) -> bool:
+    def _put(self, row: int, known: _KnownBar) -> bool:
         """Put a bar in its place, or in that of the one that it corrects; return False if it is too old."""
+        bar, origin = known.bar, known.origin
         starts, numbers, count = self._starts[row], self._numbers[row], self._counts[row]
         if not count or bar.start_ms > starts[-1]:
             place, is_new = WINDOW - 1, True
@@ -342,7 +391,7 @@ class MarketBars:
             self._texts[row].insert(place - WINDOW + 1 + count, b"")
             del self._texts[row][:-WINDOW]
         if place == WINDOW - 1:
-            self._ends[row], self._origins[row] = end_ms, origin
+            self._ends[row], self._origins[row] = known.end_ms, origin
             if row < len(self.symbols):
                 self._is_played[row] = origin.is_replay and bool(self._played[row])
         starts[place] = bar.start_ms

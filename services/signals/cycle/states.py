@@ -6,9 +6,11 @@ A symbol is evaluated if
 - its price has moved by `skip_move` or more since it was evaluated last;
 - it was evaluated so long ago that the votes are old: after 10 to 20 bars of the market's time. Which of
   these it is follows from the symbol's name, so that not all are evaluated in one tick;
-- no bar has come for LIFE_BARS bars, so that votes on bars have expired;
+- no bar has come for LIFE_BARS bars, so that votes on bars have expired: on those of all sources, or of one
+  that a voter is held to;
 - it had no quorum, and there is a new bar or a minute has passed;
-- a bar came, or was corrected, of a source that is loaded for itself (`again` of `plan_tick`).
+- a bar came, or was corrected, of a source that is loaded for itself, or its bars from before a split were
+  forgotten (`again` of `plan_tick`).
 
 All others are unchanged, or closed. The most volatile symbols come first.
 """
@@ -164,8 +166,8 @@ def plan_tick(
 ) -> TickPlan:
     """Decide which symbols are evaluated at `at_ms` (wall time); `closed` are those whose market is.
 
-    Those in `again` are evaluated if their market is open: a vote on them came after its tick, or a bar of
-    one source. Raises ValueError for the states of other symbols than those of the market.
+    Those in `again` are evaluated if their market is open: a vote on them came after its tick, or they have
+    `moved`. Raises ValueError for the states of other symbols than those of the market.
     """
     if states.symbols != market.symbols:
         raise ValueError("the states are of other symbols than the market")
@@ -196,7 +198,7 @@ def _find_signals_due(market: MarketBars, states: SignalStates, rules: ThriftRul
     else:
         is_moved = market.list_starts() != states.bars_ms
     expiry = market.list_ends() + LIFE_BARS * rules.bar_ms
-    has_expired = (states.as_of_ms < expiry) & (expiry <= as_of)
+    has_expired = ((states.as_of_ms < expiry) & (expiry <= as_of)).any(axis=0)
     found: Flags = is_moved | has_expired | (elapsed >= states.refresh_bars * rules.bar_ms)
     return found
 

@@ -38,7 +38,7 @@ async def change_key(database: SignalDatabase, old: PrivateKey, new: PrivateKey)
     names = str(old.public), str(new.public)
     for attempt in range(1, _ATTEMPTS + 1):
         state = await writer.read_state()
-        number, at_ms = state.size, max(round(1000 * time.time()), state.last_at_ms)
+        number, at_ms = state.size, max(round(1000 * time.time()), state.newest_at_ms)
         statement = make_key_statement(old.public.name, number, *names)
         lines = [each.sign(statement).rstrip("\n") for each in (old, new)]
         try:

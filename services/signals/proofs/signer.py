@@ -223,14 +223,17 @@ class CheckpointSigner:
             return SigningProblem.NO_KEY, ""
         if key.public.name != origin:
             return SigningProblem.OTHER_LOG, f"the key is of {key.public.name}, the log is {origin}"
-        newest = await self._store.read_newest_key()
+        size = await self._store.read_size()
+        newest = await self._store.read_newest_key()  # after the size: it is the one of that size
         if newest is not None and newest != str(key.public):
             return SigningProblem.KEY_CHANGED, "the log was given another key: start with its file"
-        return await self._sign_with(key)
+        return await self._sign_with(key, size)
 
-    async def _sign_with(self, key: PrivateKey) -> tuple[SigningProblem | None, str]:
-        """Sign and store a checkpoint, unless the log contradicts the one before; return why not, if so."""
-        size = await self._store.read_size()
+    async def _sign_with(self, key: PrivateKey, size: int) -> tuple[SigningProblem | None, str]:
+        """Sign and store a checkpoint over the first `size` entries; return why not, and words, if so.
+
+        It is not done if the log contradicts the checkpoint before.
+        """
         try:
             before = await self._read_last() or Checkpoint(key.public.name, 0, EMPTY_ROOT)
         except NoteError as error:

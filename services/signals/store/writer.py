@@ -38,6 +38,7 @@ _LAST_ACCOUNTED: Final = """
 SELECT kind, entry, (extract(epoch FROM at) * 1000)::bigint FROM signal_log
 WHERE kind <> 'key' ORDER BY n DESC LIMIT 1
 """
+_NEWEST_AT: Final = "SELECT (extract(epoch FROM at) * 1000)::bigint FROM signal_log ORDER BY n DESC LIMIT 1"
 _LAST_TICK: Final = "SELECT entry FROM signal_log WHERE tick IS NOT NULL ORDER BY tick DESC LIMIT 1"
 _LAST_ROWS: Final = f"""
 SELECT {ROW_CELLS} FROM unnest($1::text[]) AS wanted(name) CROSS JOIN LATERAL (
@@ -79,6 +80,7 @@ class StoredState:
         size: how many entries the log has: the number of the next one.
         last_tick: the last tick that is accounted for, as decided or in a gap; 0 if there is none.
         last_at_ms: the wall time of that entry.
+        newest_at_ms: the wall time of the last entry of any kind: none after it may say an earlier one.
         last: the last stored place of each symbol of the last decided tick.
         decided: the last one of each that was decided: neither unchanged nor closed.
     """
@@ -86,6 +88,7 @@ class StoredState:
     size: int = 0
     last_tick: int = 0
     last_at_ms: int = 0
+    newest_at_ms: int = 0
     last: Mapping[str, SignalRow] = field(default_factory=dict)
     decided: Mapping[str, SignalRow] = field(default_factory=dict)
 
@@ -141,6 +144,7 @@ class SignalWriter:
             if len(edge) != len(wanted):
                 raise MissingRowError("the log lacks nodes of its tree")
             accounted = await connection.fetchrow(_LAST_ACCOUNTED)
+            newest_at_ms = await connection.fetchval(_NEWEST_AT) or 0
             last_entry = await connection.fetchval(_LAST_TICK)
             symbols = () if last_entry is None else await fetch_symbols(connection, last_entry)
             last = [SignalRow(*row) for row in await connection.fetch(_LAST_ROWS.format(""), symbols)]
@@ -153,6 +157,7 @@ class SignalWriter:
             size,
             last_tick,
             last_at_ms,
+            newest_at_ms,
             {row.symbol: row for row in last},
             {row.symbol: row for row in decided},
         )

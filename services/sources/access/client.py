@@ -22,7 +22,7 @@ from marketswarm.bus.circuit_breaker import PAUSED, CircuitBreaker
 from marketswarm.bus.rate_limiter import SHORTEST_BLOCK_SEC, SharedRateLimiter
 from marketswarm.net.errors import NetworkReason
 from marketswarm.net.http import HttpClient, HttpError, HttpResponse
-from services.market.records import Adjustment, Record, RecordKind
+from services.market.records import Record, RecordKind
 from services.sources.access.worker_thread import LARGE_BYTES, run_large
 from services.sources.catalog.answer import (
     NO_KEY,
@@ -156,7 +156,7 @@ class _Found:
             min_interval_sec=asked.endpoint.min_interval_sec,
             delay_sec=asked.endpoint.delay_sec,
             is_utc_days=asked.endpoint.days == "utc",
-            adjustment=asked.endpoint.adjustment or Adjustment.RAW,
+            adjustment=asked.endpoint.find_adjustment(question.asset),
             volume_kind=asked.endpoint.find_volume(question.asset) if is_bars else None,
             is_untimed=asked.endpoint.kind is RecordKind.QUOTES and "at" not in asked.endpoint.fields,
             unknown_actions=self.unknown_actions,

@@ -177,14 +177,14 @@ def ask_again(state: SeriesState, now: float) -> SeriesState:
     return replace(state, attempts=attempts)
 
 
-def is_restated(finding: SourceFinding, new: int) -> bool:
+def is_restated(finding: SourceFinding, known: int, corrected: int) -> bool:
     """Return True if a source that adjusts its bars has done so anew, as after a split.
 
-    `finding` is of an answer with known bars that may be corrected, of which `new` have other values.
+    `finding` is of an answer with bars that may be corrected. Of these, `known` were published before, and
+    `corrected` of them have other values now. Bars that were missing say nothing of it.
     """
-    count = len(finding.records)
     is_adjusting = finding.answer.adjustment is not Adjustment.RAW
-    return is_adjusting and count >= LEAST_RESTATED and new >= RESTATED_SHARE * count
+    return is_adjusting and known >= LEAST_RESTATED and corrected >= RESTATED_SHARE * known
 
 
 def forget_older(state: SeriesState, source: str, start_ms: int) -> SeriesState:

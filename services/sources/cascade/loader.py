@@ -108,6 +108,7 @@ class LoadOutcome(StrEnum):
 class LoadResult:
     """Hold the outcome of a load, and the state of the series after it.
 
+    `new`, `known` and `corrected` are those of `PublishResult`.
     `source` is the one whose records were published, which need not be the newest ones of the series.
     `outcomes` has the error of each source that failed, and None for each that is up, as of `answered_at`
     (epoch seconds). `took_sec` is how long all of it took.
@@ -126,6 +127,8 @@ class LoadResult:
     reason: str = ""
     source: str = ""
     took_sec: float = 0.0
+    known: int = 0
+    corrected: int = 0
 
 
 class SeriesLoader:
@@ -162,7 +165,9 @@ class SeriesLoader:
 
         result = await self._run_claimed(series, ask_and_publish)
         served = choose_serving(result.findings)
-        if served is None or not served.is_revised or not is_restated(served, result.new):
+        if served is None or not served.is_revised:
+            return result
+        if not is_restated(served, result.known, result.corrected):
             return result
         return replace(result, state=await self._ask_anew(series, served) or result.state)
 
@@ -292,7 +297,7 @@ class SeriesLoader:
                 records=result.new,
                 parts_left=finding.answer.parts_left,
             )
-        if part.is_revision and is_restated(finding, result.new):
+        if part.is_revision and is_restated(finding, result.known, result.corrected):
             await self._ask_anew(series, finding)
         return result
 
@@ -501,6 +506,8 @@ class SeriesLoader:
             findings=load.findings,
             requests=load.requests,
             source=load.served.source if load.served else "",
+            known=published.known,
+            corrected=published.corrected,
         )
 
     def _plan(self, load: Load, session: Session, clock: RecordClock) -> SeriesState:

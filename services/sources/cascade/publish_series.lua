@@ -29,9 +29,9 @@
 --       then the number of requests, and for each the ids of the loads with which it may have been recorded, with
 --       spaces between them, and its fields (JSON array). It was, if the load that was published last is one of these
 --       then the number of sources, and for each the change of its state (JSON)
--- Returns {number of records that were new or changed, then for each source how often in a row it took no request};
--- {-1} if the claim is lost, and then nothing was written. An error, and nothing was written, if a key holds something
--- else.
+-- Returns {number of records that were new or changed, how many records were published before, how many of those have
+-- other values now, then for each source how often in a row it took no request}; {-1} if the claim is lost, and then
+-- nothing was written. An error, and nothing was written, if a key holds something else.
 -- include: source_state.lua
 if redis.call('GET', KEYS[6]) ~= ARGV[1] then
   return {-1}
@@ -70,6 +70,7 @@ end
 
 local count, at, width, from_ms = tonumber(ARGV[13]), 14, tonumber(ARGV[8]), tonumber(ARGV[7])
 local rank, new, oldest = find_rank(ARGV[11]), 0, math.huge
+local known, corrected = 0, 0
 local kind = redis.call('TYPE', KEYS[2]).ok
 if kind ~= 'hash' and kind ~= 'none' then -- somebody else wrote it
   redis.call('DEL', KEYS[2])
@@ -93,6 +94,10 @@ for _ = 1, count do
   local is_full = not before and bucket.bytes > tonumber(ARGV[9])
   local is_new = not before and not is_forgotten and not is_full or is_later
     or is_same_time and before.digest ~= digest and rank <= find_rank(before.source)
+  if is_same_time and before.digest ~= 'lost' then -- what is to be published again, see `forget_bars`, is no correction
+    known = known + 1
+    corrected = corrected + (is_new and 1 or 0)
+  end
   if is_new then
     redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[5], '*', unpack(cjson.decode(ARGV[at + 4])))
     new = new + 1
@@ -150,7 +155,7 @@ end
 local of_load = '{"load":"' .. ARGV[3] .. '","records":' .. new .. ','
 redis.call('HSET', KEYS[4], ARGV[2], (string.gsub(ARGV[4], '^{', of_load, 1)))
 count, at = tonumber(ARGV[at]), at + 1
-local answer = {new}
+local answer = {new, known, corrected}
 for _ = 1, count do
   local state = change_source(KEYS[5], cjson.decode(ARGV[at]))
   table.insert(answer, state.refusals)

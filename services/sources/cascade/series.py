@@ -15,7 +15,7 @@ from math import log
 from typing import Final
 
 from services.market.actions import find_action_fault, find_day_ms
-from services.market.intervals import Grid
+from services.market.intervals import Grid, find_utc_end
 from services.market.records import (
     DAY_MS,
     KEPT_DAYS,
@@ -84,7 +84,7 @@ class DayEnd:
 
     def find(self, close_ms: int) -> int:
         """Return when the day whose session closes then is complete."""
-        return (-(-close_ms // DAY_MS) * DAY_MS if self.is_utc else close_ms) + self.delay_ms
+        return (find_utc_end(close_ms) if self.is_utc else close_ms) + self.delay_ms
 
 
 AT_CLOSE: Final = DayEnd()
@@ -123,10 +123,12 @@ class Series:
         name = ":".join(filter(None, (self.symbol, self.kind, self.timeframe)))
         return join_source(name, self.sources[0]) if self.is_separate else name
 
-    @property
-    def published_symbol(self) -> str:
-        """The `sym` of its entries: `SPY`, or `SPY@massive` if separate."""
-        return join_source(self.symbol, self.sources[0]) if self.is_separate else self.symbol
+    def name_entry(self, symbol: str) -> str:
+        """Return the `sym` of an entry whose record has a symbol: the same, or `SPY@massive` if separate.
+
+        It need not be the symbol of the series: the quotes of a chain have those of its options.
+        """
+        return join_source(symbol, self.sources[0]) if self.is_separate else symbol
 
     @property
     def length_ms(self) -> int:

@@ -49,8 +49,6 @@ from marketswarm.text import decode_text, parse_digits
 from services.market.entries import encode_entry
 from services.market.records import (
     DAY_MS,
-    Adjustment,
-    AssetClass,
     CorporateAction,
     Provenance,
     Record,
@@ -78,7 +76,11 @@ CLAIM_SEC: Final = 10.0
 BUCKET_RECORDS: Final = 256
 """About how many records of a series are remembered together."""
 MAX_BUCKET_BYTES: Final = 65_536
-REMEMBERED_SEC: Final = 90 * 86_400
+REMEMBERED_SEC: Final = 45 * 86_400
+"""How long the published records are remembered of a series that is not loaded any more.
+
+It is less than bars keeps the state of a symbol, so that the whole history is published again to a bars that
+has forgotten it."""
 WITHIN_SEC: Final = 20.0
 """The time limit of publishing, because the first load of a series may have thousands of records."""
 MAX_STATE_BYTES: Final = 64 * 1024
@@ -150,12 +152,16 @@ class UnrecordedRequest:
 class PublishResult:
     """Say how many records were new or changed, and whether the claim was lost and nothing was written.
 
-    `outcomes` has the error of each source that failed, and None for each that is up.
+    Of the records of the load, `known` were published before, and not forgotten since; of these, `corrected`
+    have other values now and were published again, so they are counted in `new`, too. `outcomes` has the
+    error of each source that failed, and None for each that is up.
     """
 
     new: int = 0
     outcomes: Mapping[str, str | None] = field(default_factory=dict)
     is_lost: bool = False
+    known: int = 0
+    corrected: int = 0
 
 
 class SeriesStore:
@@ -346,11 +352,13 @@ class SeriesStore:
             len(seen),
             *seen,
         ]
-        new, *refusals = await self.bus.script(PUBLISH, keys, args, WITHIN_SEC)
-        if new < 0:
+        reply = await self.bus.script(PUBLISH, keys, args, WITHIN_SEC)
+        if len(reply) == 1:
             return PublishResult(is_lost=True)
+        new, known, corrected, *refusals = reply
         await self._write_newest_observation(load)
-        return PublishResult(new, find_outcomes(load.findings, refusals, settings.load.miss_after))
+        outcomes = find_outcomes(load.findings, refusals, settings.load.miss_after)
+        return PublishResult(new, outcomes, known=known, corrected=corrected)
 
     async def _write_newest_observation(self, load: Load) -> None:
         """Write the newest value of an economic series under its key, which expires; an older part is none.
@@ -460,12 +468,13 @@ def encode_records(
         is_replay=served.answer.is_replay,
         played_at=served.answer.played_at,
         rank=rank,
-        adjustment=served.answer.adjustment if series.asset is AssetClass.STOCKS else Adjustment.RAW,
+        adjustment=served.answer.adjustment,
         volume_kind=served.answer.volume_kind,
     )
     records = sorted([*served.records, *withdrawn], key=lambda each: (time_of(each), find_known(each)))
     for record, following in zip_longest(records, records[1:]):
-        fields = encode_entry(record, series.asset, provenance) | {"sym": series.published_symbol}
+        fields = encode_entry(record, series.asset, provenance)
+        fields["sym"] = series.name_entry(record.symbol)
         if served.day_end.is_utc:
             fields["other_hours"] = "1"
         at, known_ms = time_of(record), find_known(record)

@@ -78,7 +78,7 @@ class SourceAnswer:
         lacks_optional: whether an optional question of its file had no answer: what that had is left out.
         is_untimed: whether its quotes have no time but that at which they were asked for.
         is_utc_days: whether days end at midnight of UTC, by the source's file.
-        adjustment: how its bars of stocks are adjusted, by the source's file.
+        adjustment: for what its bars are adjusted, by the source's file; RAW of all but stocks.
         volume_kind: whose trades the volume of its bars counts, by the source's file.
     """
 

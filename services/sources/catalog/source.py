@@ -329,6 +329,10 @@ class Endpoint(FilePart):
     def size_limit(self) -> int:
         return self.max_bytes or _USUAL_BYTES[self.kind]
 
+    def find_adjustment(self, asset: AssetClass) -> Adjustment:
+        """Return for what its bars of a class are adjusted: only a stock has splits and dividends."""
+        return (asset is AssetClass.STOCKS and self.adjustment) or Adjustment.RAW
+
     def find_volume(self, asset: AssetClass) -> VolumeKind:
         """Return whose trades the volume of its bars of a class counts."""
         if "volume" not in self.fields or asset in (AssetClass.FOREX, AssetClass.VOLATILITY):
@@ -466,8 +470,7 @@ class MarketSource(FilePart):
     def find_adjustments(self, asset: AssetClass, symbol: str, timeframe: str) -> set[Adjustment]:
         """Return how the bars that answer a question are adjusted; empty if the source does not have them."""
         endpoints = self.find_endpoints(RecordKind.BARS, asset, symbol, timeframe)
-        is_stock = asset is AssetClass.STOCKS
-        return {(is_stock and each.adjustment) or Adjustment.RAW for each in endpoints}
+        return {each.find_adjustment(asset) for each in endpoints}
 
     def find_volume_kind(self, asset: AssetClass, symbol: str, timeframe: str) -> VolumeKind | None:
         """Return whose trades the volume of its bars of a symbol counts; None if it does not serve them."""

@@ -76,8 +76,6 @@ def test_other_machines_beat_for_their_services_and_do_nothing_else():
         *("del", "fcall"),  # for a stream of pings that an entry with the last possible id has ended
     }
     assert "join" not in {user.name for user in build_users(document, BUSES[0])}
-    with pytest.raises(AclError, match="join is a user of another kind"):
-        user_names(truth(join={}))
 
 
 def test_beats_are_published_by_their_own_service_by_the_operator_and_for_pings_by_the_board():
@@ -305,12 +303,6 @@ def test_another_place_for_the_truth_and_for_alerts_is_everyone_s():
     assert may(of("healer", document=document, **how), "publish", channel="ops:alerts")
     with pytest.raises(AclError, match="a blank"):
         build_users(document, "system-redis", truth_key="a b")
-
-
-@pytest.mark.parametrize("name", ["default", "operator", "bootstrap"])
-def test_a_service_can_t_have_the_name_of_a_user_of_another_kind(name):
-    with pytest.raises(AclError, match=f"services.{name}: .* name it otherwise"):
-        build_users(truth(**{name: {}}), "system-redis")
 
 
 def test_a_name_is_a_pattern_of_itself_alone():

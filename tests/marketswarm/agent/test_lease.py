@@ -275,9 +275,25 @@ async def test_what_others_write_to_the_former_lease_disturbs_no_holder_of_the_o
     assert not await bus.client.exists(mine.key)
 
 
+async def test_another_holder_is_seen_and_not_another_block_of_the_same_process(bus):
+    seen = []
+    mine = lease(bus, on_other_holder=seen.append)
+    earlier = lease(bus)
+    await earlier.acquire()
+    assert not await mine.acquire()
+    assert (seen, mine.holder) == ([], "rss_agg abc")
+    await earlier.release()
+    assert await mine.acquire()
+    await mine.release()
+    assert seen == []
+    await lease(bus, "def").acquire()
+    assert not await mine.acquire()
+    assert seen == [False]
+
+
 async def test_a_renewal_of_another_holder_is_seen_and_not_that_somebody_took_it(bus):
     seen = []
-    waiting = lease(bus, "def", on_renewed=lambda: seen.append(1))
+    waiting = lease(bus, "def", on_other_holder=seen.append)
     for boot in ("a", "b", "c"):  # each takes it, and gives it back at once
         holder = lease(bus, boot)
         await holder.acquire()
@@ -289,7 +305,7 @@ async def test_a_renewal_of_another_holder_is_seen_and_not_that_somebody_took_it
     for _ in range(3):
         await waiting.acquire()
         await asyncio.sleep(1)
-    assert seen == []
+    assert seen == [False] * 6
     await holder.acquire()  # renews it
     await waiting.acquire()
-    assert seen == [1]
+    assert seen[6:] == [True]

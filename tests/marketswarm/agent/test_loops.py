@@ -78,10 +78,13 @@ async def test_it_leads_again_once_it_has_lost_the_lease(me, system):
 async def test_it_does_nothing_while_another_process_leads(me, system):
     other = Lease("nightly", 5.0, system, "mine", "other", own=True)
     assert await other.acquire()
-    work = Work()
-    me.task(lead(me, "nightly", work, Outage(me.log, "a.b", "a.c"), life_sec=3.0), name="lead")
+    work, seen = Work(), []
+    outage = Outage(me.log, "a.b", "a.c")
+    leading = lead(me, "nightly", work, outage, life_sec=3.0, on_other_holder=lambda: seen.append(1))
+    me.task(leading, name="lead")
     await asyncio.sleep(1)
     assert not work.turns
+    assert seen
     await other.release()
     await auntil(lambda: work.is_leading, PATIENT_SEC)
 

@@ -77,7 +77,7 @@ def test_each_user_is_given_its_urls_where_its_buses_are(places, tmp_path, monke
 @pytest.mark.parametrize(
     ("document", "why"),
     [
-        ({"services": {"default": {}}}, "services.default: with ACLs"),
+        ({"services": {"default": {}}}, r'services\.default: "default" is the name of a Redis user'),
         ({"services": {"a": {"heartbeat": {"interval_sec": -5}}}}, "services.a.heartbeat.interval_sec: -5"),
     ],
 )

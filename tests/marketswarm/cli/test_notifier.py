@@ -88,6 +88,59 @@ def test_an_attempt_that_is_announced_is_waited_for_beyond_the_time_limit(shell,
     assert ended.returncode == 0
 
 
+class AnswersInTurn(AnswersAsks):
+    """Gives the answers of its turn to each request, those of the last turn to all further ones."""
+
+    def __init__(self, servers, *turns):
+        super().__init__(servers)
+        self.turns = list(turns)
+
+    def answer(self, ask):
+        self.answers = self.turns.pop(0) if len(self.turns) > 1 else self.turns[0]
+        super().answer(ask)
+
+
+def left_of(found, left):
+    return Answer(ok=False, said=f"100 of {found} are sent now, {left} are left", left=left)
+
+
+LAST = replace(SLACK, done=True)
+
+
+def test_all_dead_letters_are_asked_for_until_none_is_left(shell, seeded):
+    turns = (left_of(250, 150), LAST), (left_of(150, 50), LAST), (LAST,)
+    with AnswersInTurn(seeded, *turns) as notifier:
+        ended = shell("resend", "--all", *KIM)
+    sent = "✓ slack (hooks.slack.com): 200 ok"
+    assert ended.stdout.splitlines() == [
+        *("· 100 of 250 are sent now, 150 are left", sent),
+        *("· 100 of 150 are sent now, 50 are left", sent),
+        sent,
+    ]
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert [(ask.do, ask.what, ask.by) for ask in notifier.asked.values()] == [
+        (RequestKind.RESEND, "*", "kim")
+    ] * 3
+
+
+@pytest.mark.parametrize(
+    ("turns", "asked", "left"),
+    [
+        ([(left_of(250, 150), REFUSED)], 1, 150),  # a receiver refuses: it would refuse the others, too
+        ([(left_of(250, 150), LAST), (left_of(250, 150), LAST)], 2, 150),  # no bus deletes any
+        ([(left_of(150, 50), LAST), (REFUSED,)], 2, 0),
+    ],
+)
+def test_nothing_more_is_asked_for_once_a_receiver_refuses_or_no_fewer_are_left(
+    shell, seeded, turns, asked, left
+):
+    with AnswersInTurn(seeded, *turns) as notifier:
+        ended = shell("resend", "--all", *KIM)
+    assert (ended.returncode, len(notifier.asked)) == (1, asked)
+    said = f"{left} more are not sent yet: `marketswarm dead` shows them"
+    assert (said in ended.stderr) is bool(left), ended.stderr
+
+
 def test_answers_of_the_same_words_are_each_shown(shell, seeded):
     with AnswersAsks(seeded, SLACK, SLACK, replace(SLACK, done=True)):
         ended = shell("resend", "--all", *KIM)

@@ -79,9 +79,7 @@ def test_another_s_server_is_left_alone(tmp_path):
     assert ended.value.code == Code.CONFIGURATION
 
 
-def test_a_name_or_a_password_that_won_t_do_ends_it(tmp_path):
-    with pytest.raises(Exit, match="operator is a user of another kind"):
-        access.prepare_access(plan(truth("operator")), truth("operator"), tmp_path)
+def test_a_password_that_won_t_do_ends_it(tmp_path):
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets" / "a").write_text("short")
     with pytest.raises(Exit, match="secrets/a: a password is"):

@@ -59,6 +59,14 @@ MISTAKES = [
         ],
     ),
     (
+        "services called like the users that belong to no service",
+        {"services": {"default": {}, "bootstrap": {}, "operator": {}, "join": {}, "joiner": {}}},
+        [
+            f'services.{user}: "{user}" is the name of a Redis user of another kind: give the service another one'
+            for user in ("default", "bootstrap", "operator", "join")
+        ],
+    ),
+    (
         "an access point with two mistakes",
         healer(access_points={"publish_to": [{"bus": "sytem-redis", "key": "a", "keys": "b"}]}),
         [

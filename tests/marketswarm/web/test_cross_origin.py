@@ -74,10 +74,16 @@ async def test_a_page_of_a_named_origin_sees_the_answer_and_why_it_was_refused(c
     assert headers["vary"] == "Origin"
 
 
+async def test_what_the_browser_says_of_a_named_origin_refuses_nothing():
+    sent = {"sec_fetch_site": "cross-site", "sec_fetch_mode": "cors", "sec_fetch_dest": "empty"}
+    assert (await ask(scope(origin=APP, **sent)))[0] == 200
+    assert (await ask(scope("/sign-off", origin=APP, **sent)))[0] == 403, "a path that is not for other pages"
+
+
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", f"{APP}.evil.example", f"{APP}:444", ""])
-async def test_a_page_of_another_origin_sees_nothing(origin):
+async def test_a_page_of_another_origin_is_refused_and_sees_nothing(origin):
     status, headers = await ask(scope(origin=origin))
-    assert (status, headers["vary"]) == (200, "Origin")
+    assert (status, headers["vary"]) == (403, "Origin")
     assert not any(name.startswith("access-control") for name in headers)
 
 

@@ -15,7 +15,7 @@ RULES = SiteRules({"localhost"}, "HOSTS", shortened=("/health",))
 
 def scope(path="/api/v1/fleet", client="10.0.0.2", method="GET", query=b"", **headers):
     given = {"host": "127.0.0.1:8080", **headers}
-    raw = [(name.encode(), value.encode()) for name, value in given.items()]
+    raw = [(name.replace("_", "-").encode(), value.encode()) for name, value in given.items()]
     about = {"type": "http", "method": method, "path": path, "query_string": query, "client": (client, 5)}
     return {**about, "headers": raw}
 
@@ -122,3 +122,37 @@ async def test_a_websocket_is_logged_when_it_ends(bus, tokens):
             await guard({**scope("/ws", **header), "type": "websocket"}, None, send)
     found = [(each["name"], each["path"], each["status"]) for each in lines if each["event"] == "board.read"]
     assert found == [("kim", "/ws", 101), (None, "/ws", 401)]
+
+
+CROSS_SITE = {"sec_fetch_site": "cross-site"}
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        CROSS_SITE | {"sec_fetch_mode": "no-cors", "sec_fetch_dest": "empty"},
+        CROSS_SITE | {"sec_fetch_mode": "no-cors", "sec_fetch_dest": "image"},
+        CROSS_SITE | {"sec_fetch_mode": "navigate", "sec_fetch_dest": "iframe"},
+        {"sec_fetch_site": "same-site", "sec_fetch_mode": "cors"},
+        {"origin": "https://evil.example"},
+    ],
+)
+async def test_another_site_has_a_browser_of_this_machine_read_nothing(bus, headers):
+    """Its page could not see the answer, but the request would count to the person at the browser."""
+    assert await ask(bus, scope(client="127.0.0.1", **headers)) == (None, 403)
+    for path in ("/health", "/healthz", "/static/0/board.css"):
+        assert (await ask(bus, scope(path, client="127.0.0.1", **headers)))[1] == 200, "it is for everyone"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"sec_fetch_site": "none", "sec_fetch_mode": "navigate", "sec_fetch_dest": "document"},
+        CROSS_SITE | {"sec_fetch_mode": "navigate", "sec_fetch_dest": "document"},
+        {"sec_fetch_site": "same-origin", "sec_fetch_mode": "cors", "sec_fetch_dest": "empty"},
+        {"sec_fetch_site": "same-origin", "origin": "http://127.0.0.1:8080"},
+    ],
+)
+async def test_a_program_a_page_of_ours_and_a_link_that_is_followed_are_answered(bus, headers):
+    assert (await ask(bus, scope(client="127.0.0.1", **headers)))[1] == 200

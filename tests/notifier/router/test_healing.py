@@ -337,3 +337,45 @@ def test_an_outage_that_was_forgotten_before_the_medic_was_read_again_ends_nothi
     monkeypatch.undo()
     here.heal("a", "stabilizing")
     assert here.router.list_waiting_for_medic() == []
+
+
+def handle(here, kind, **more):
+    """The router takes an event of `a` while the medic is not read."""
+    event, raw = here.event(kind, "a", **more)
+    return here.router.handle_event(event, raw, here.now)
+
+
+def test_the_line_of_an_outage_is_about_that_one_though_the_next_began_before_the_medic_was_read():
+    here = town(digest_sec=600)
+    here.down("a")  # silent since 12:50:27
+    here.heal("a", "waiting")
+    here.run(10)
+    assert handle(here, Kind.HEARTBEAT_OK) is Decision.HEALED
+    here.now += 1
+    assert handle(here, Kind.HEARTBEAT_MISS, since=here.now) is Decision.HEALING
+    here.run(700)
+    assert "a was healed" in here.titles()
+    [line] = [each.text.splitlines()[0] for _, each, _ in here.messages if each.title == "a was healed"]
+    assert line == "down at 12:50:27 UTC, up again after 40 s"
+
+
+def test_each_line_has_its_own_remedy_though_the_medic_was_read_after_several_outages():
+    here = town(digest_sec=600)
+    here.down("a")
+    here.heal("a", "waiting")
+    tried = []
+    for _ in range(2):
+        tried.append(("restart", here.now, "verified"))
+        here.now += 0.5
+        assert handle(here, Kind.HEARTBEAT_OK) is Decision.HEALED
+        here.now += 0.5
+        handle(here, Kind.HEARTBEAT_MISS, since=here.now)
+    assert here.router.list_waiting_for_medic() == ["a"]
+    here.heal("a", "settling", *tried)
+    assert here.router.list_waiting_for_medic() == ["a"], "it is down again"
+    here.run(700)
+    [digest] = [each for _, each, _ in here.messages if each.title == "2 outages were healed"]
+    assert digest.lines == (
+        "a: restarted at 12:50:58 UTC, up again after 0.5 s",
+        "a: restarted at 12:50:59 UTC, up again after 0.5 s",
+    )

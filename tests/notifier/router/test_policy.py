@@ -52,8 +52,8 @@ def test_a_value_is_never_repeated_in_a_mistake():
 
 def test_a_route_takes_by_name_by_tag_and_by_severity():
     route = Route(services=("rss_*",), tags=("ingest",), severities=(Severity.CRITICAL,), channels=("a",))
-    assert route.matches("rss_agg", (), Severity.CRITICAL)
-    assert route.matches("massive", ("ingest",), Severity.CRITICAL)
-    assert not route.matches("massive", (), Severity.CRITICAL)
-    assert not route.matches("rss_agg", (), Severity.WARNING)
-    assert Route(channels=("a",)).matches("any", (), Severity.INFO)
+    assert route.matches(Severity.CRITICAL, "rss_agg", ())
+    assert route.matches(Severity.CRITICAL, "massive", ("ingest",))
+    assert not route.matches(Severity.CRITICAL, "massive", ())
+    assert not route.matches(Severity.WARNING, "rss_agg", ())
+    assert Route(channels=("a",)).matches(Severity.INFO, "any", ())

@@ -45,6 +45,21 @@ def test_a_check_of_the_signals_is_as_urgent_as_its_event_says():
     assert place.titles() == ["signals/witness fails"]
 
 
+@pytest.mark.parametrize(
+    ("miss", "ok", "svc"),
+    [(MISS, OK, "medic/memory/feed"), (Kind.SIGNALS_MISS, Kind.SIGNALS_OK, "signals/witness")],
+)
+def test_each_outage_of_a_rule_takes_the_route_of_the_severity_in_its_own_event(miss, ok, svc):
+    routes = [{"severities": ["critical"], "channels": ["pager"]}, {"channels": ["team"]}]
+    place = Town(SERVICES, ["team", "pager"], routes=routes, rate_limit_sec=0)
+    for severity, channel in (("warning", "team"), ("critical", "pager"), ("warning", "team")):
+        place.down(svc, miss, severity=severity)
+        place.run(3)
+        assert (place.last().severity.value, place.messages[-1][2]) == (severity, (channel,))
+        place.up(svc, ok)
+        place.run(3)
+
+
 def test_the_severity_of_another_event_is_that_of_the_truth():
     place = town()
     place.down("feed", severity="critical")

@@ -185,6 +185,32 @@ def test_a_silence_by_tag_and_one_on_a_bus():
     assert town.down("system-redis", Kind.BUS_MISS) is Decision.TELL
 
 
+@pytest.mark.parametrize("kind", [Kind.BUS_MISS, Kind.TRUTH_DRIFT])
+@pytest.mark.parametrize("name", ["market-redis", "market-*", "bus:market-redis", "truth:market-redis"])
+def test_a_silence_a_window_and_a_route_name_a_bus_by_its_own_name_or_by_its_key(name, kind):
+    key = f"{kind.partition('_')[0]}:market-redis"
+    is_so = not name.startswith(("bus:", "truth:")) or name == key
+    town = Town()
+    town.be_silent(name, sec=HOUR)
+    assert (town.down("market-redis", kind) is Decision.SILENCED) is is_so
+    town = Town(maintenance=[{"services": [name], "at": "50 12 * * *", "for_sec": 120}])
+    assert (town.down("market-redis", kind) is Decision.MAINTENANCE) is is_so
+    assert town.down("system-redis", kind) is Decision.TELL
+    town = Town(
+        channels=["ops", "redis"], routes=[{"services": [name], "channels": ["redis"]}, {"channels": ["ops"]}]
+    )
+    town.down("market-redis", kind)
+    town.run(3)
+    assert [channels for _, _, channels in town.messages] == [("redis",) if is_so else ("ops",)]
+
+
+@pytest.mark.parametrize("kind", [Kind.WATCH_MISS, Kind.REACH_GAP])
+@pytest.mark.parametrize("named", [{"services": ["a"]}, {"tags": ["ingest"]}])
+def test_a_service_is_called_by_its_name_whatever_about_it_is_told(named, kind):
+    town = Town({"a": {"tags": ["ingest"]}}, maintenance=[{**named, "at": "50 12 * * *", "for_sec": 120}])
+    assert town.down("a", kind) is Decision.MAINTENANCE
+
+
 def test_reminders_are_silenced_too_and_an_ok_of_what_was_told_is_not():
     town = Town()
     town.down("a")

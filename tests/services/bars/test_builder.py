@@ -276,8 +276,45 @@ def test_a_day_of_utc_gives_way_to_the_day_of_the_session_that_is_built_of_all_m
     assert alone.bars["1d", day.open_ms]["final"] == "1"
 
 
-def tick(at_ms, price):
-    fields = encode_entry(Quote("BTC/USD", at_ms, price), AssetClass.CRYPTO, Provenance("one", at_ms / 1000))
+@pytest.mark.parametrize("is_given_first", [True, False])
+@pytest.mark.parametrize(
+    ("share", "is_quoted", "is_built"),
+    [(0.01, False, False), (0.89, False, False), (0.91, False, True), (0.1, True, False)],
+)
+def test_a_day_of_utc_gives_way_to_minutes_only_if_nearly_all_of_the_day_came(
+    share, is_built, is_given_first, is_quoted
+):
+    session = get_session("24x5")
+    before, day = session.find_date(date(2023, 11, 14)), session.find_date(date(2023, 11, 15))
+    starts = range(day.open_ms, day.close_ms, MINUTE)
+    bars = walk([before.close_ms - MINUTE, *starts[: round(share * len(starts))]], symbol="EUR/USD")
+    given = Bar("EUR/USD", "1d", MIDNIGHT, 100, 120, 80, 110)
+    if is_quoted:
+        parts = [[tick(bar.start_ms, bar.close, "EUR/USD") for bar in bars]]
+    else:
+        parts = [[arrival(bar) for bar in bars]]
+    parts.insert(0 if is_given_first else 1, [arrival(given, seen_ms=MIDNIGHT + DAY_MS, other_hours="1")])
+    scene = SymbolScene(
+        session,
+        symbols=["EUR/USD"],
+        asset="forex",
+        quotes=is_quoted,
+        checks={"disagree_share": 10, "jump_share": 10},
+    )
+    for part in parts:
+        scene.play(part, clock_ms=day.close_ms + DAY_MS)
+        scene.restart()
+    assert scene.quarantine == []
+    entry = scene.bars["1d", day.open_ms]
+    assert (entry["high"] != "120", "minutes" in entry, entry["final"]) == (is_built, is_built, "1")
+    if not is_built:
+        (shown,) = (bar for bar in scene.shown("1d") if bar.start_ms == day.open_ms)
+        assert (shown.open, shown.high, shown.low, shown.close) == (100, 120, 80, 110)
+    assert (scene.shown("1w")[0].high == 120) == (not is_built)
+
+
+def tick(at_ms, price, symbol="BTC/USD"):
+    fields = encode_entry(Quote(symbol, at_ms, price), AssetClass.CRYPTO, Provenance("one", at_ms / 1000))
     raw = {name.encode(): value.encode() for name, value in fields.items()}
     return Arrival(RecordKind.QUOTES, b"%d-0" % at_ms, raw)
 

@@ -98,6 +98,29 @@ def test_a_week_is_final_with_its_last_trading_day_and_is_named_by_its_monday():
     assert (corrected["final"], int(corrected["rev"]) > before) == ("1", True)
 
 
+def test_a_corrected_week_and_what_is_computed_of_it_are_known_since_the_correction():
+    days = daily(CRYPTO, date(2026, 11, 2), 21)  # three weeks, from a Monday on
+    scene = make_scene(timeframes=("1d", "1w"), indicators=("sma", "obv"))
+    for bar in days:
+        scene.play([come(bar, CRYPTO)])
+    first, second = days[0].start_ms, days[7].start_ms
+    assert "known_at" not in scene.bars["1w", first]
+    assert scene.indicators["1w", first]["known_at"] == scene.bars["1w", first]["end"]
+    # of its days another one than the last, which the week has its source of
+    seen_ms = days[-1].start_ms + 2 * DAY_MS
+    corrected = replace(days[1], close=days[1].low, volume=days[1].volume + 1)
+    scene.play([arrival(corrected, seen_ms=seen_ms)])
+    assert scene.bars["1w", first]["known_at"] == str(seen_ms)
+    assert "known_at" not in scene.bars["1w", second], "no day of it is another one"
+    for start_ms in (first, second):
+        assert scene.indicators["1w", start_ms]["known_at"] == str(seen_ms)
+    # a day that is corrected next, by a source that was asked before, leaves it known since the newest one
+    scene.restart()
+    earlier = replace(days[4], close=days[4].low, volume=days[4].volume + 1)
+    scene.play([arrival(earlier, seen_ms=seen_ms - DAY_MS)])
+    assert scene.bars["1w", first]["known_at"] == str(seen_ms)
+
+
 def first_of(scene, timeframe):
     return min(start for frame, start in scene.bars if frame == timeframe)
 

@@ -68,6 +68,29 @@ def test_bars_and_indicators_are_known_at_the_end_and_since_a_correction_where_i
     assert {int(entry["known_at"]) - int(entry["start"]) for entry in newest} == set(length_ms.values())
 
 
+def test_a_longer_bar_is_known_since_the_newest_correction_of_its_minutes_whichever_comes_last():
+    bars = minutes(30)
+    scene = SymbolScene(CRYPTO, timeframes=["5m", "15m", "1d"], indicators=["obv"])
+    scene.play(map(arrival, bars))
+    newest_ms = bars[-1].start_ms + DAY_MS
+
+    def correct(numbers):
+        found = [replace(bars[number], volume=bars[number].volume + 1) for number in numbers]
+        ages_ms = {11: 0, 12: MINUTE, 13: 2 * MINUTE}
+        return scene.play(
+            arrival(bar, seen_ms=newest_ms - ages_ms[number])
+            for number, bar in zip(numbers, found, strict=True)
+        )
+
+    for numbers in ([11, 12], [13]):
+        outputs = correct(numbers)
+        known = {(each["timeframe"], each["known_at"]) for each in outputs.bars if each["final"] == "1"}
+        assert known == {("5m", str(newest_ms)), ("15m", str(newest_ms))}
+        values = {each["known_at"] for each in outputs.indicators if each["final"] == "1"}
+        assert values == {str(newest_ms)}
+        scene.restart()
+
+
 def test_series_are_stored_every_64_bars_and_those_of_other_symbols_at_other_minutes():
     moments = set()
     for symbol in ("BTC/USD", "ETH/USD", "SOL/USD"):

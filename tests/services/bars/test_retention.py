@@ -142,6 +142,23 @@ def test_indicators_are_the_same_whether_a_history_comes_before_or_after_the_min
     assert found[0] == found[1] == found[2]
 
 
+def test_a_history_that_reaches_the_kept_bars_leaves_their_indicators_known_since_they_were_corrected():
+    starts = range(MIDNIGHT - 900 * DAY_MS, MIDNIGHT, DAY_MS)
+    days = [replace(bar, timeframe="1d") for bar in walk(starts, seed=2)]
+    scene = SymbolScene(CRYPTO, timeframes=("1d",), indicators=("obv",))
+    corrected_ms = MIDNIGHT + DAY_MS
+    known = {("1d", bar.start_ms): bar.start_ms + DAY_MS for bar in days}
+    scene.play([arrival(bar, seen_ms=bar.start_ms + DAY_MS) for bar in days[-9:]])
+    scene.play([arrival(replace(days[-5], volume=7.0), seen_ms=corrected_ms)])
+    known |= {("1d", bar.start_ms): corrected_ms for bar in days[-5:]}
+    scene.restart()
+    scene.play([arrival(bar, seen_ms=MIDNIGHT + 2 * DAY_MS) for bar in days[:-9]])
+    assert {
+        int(entry["rev"]) for (_, start), entry in scene.indicators.items() if start >= days[-5].start_ms
+    } == {2}
+    assert {key: int(entry["known_at"]) for key, entry in scene.indicators.items()} == known
+
+
 @pytest.mark.parametrize("is_restarted", IS_RESTARTED)
 def test_a_history_that_ends_where_bars_were_forgotten_changes_no_indicators_of_later_ones(is_restarted):
     """A source that had only 120 of 150 days at first says the others later; bars of 90 are kept."""

@@ -196,3 +196,13 @@ def test_a_period_of_days_that_are_adjusted_for_dividends_says_so():
         last = "2022-08-26" if timeframe == "1w" else "2022-08-31"
         assert (entry["adjustment"], entry["adjusted_to"]) == ("all", last)
         assert_near(find_bar(view.list_bars(scene.state.tables[timeframe]), wanted), wanted, 2)
+    # a day of it is given anew after the later split: from then on all of it is as of then
+    monday = day_bar(WEEK, DAYS[-1])
+    corrected = replace(monday, volume=monday.volume + 1)
+    scene.play([write(corrected, evening_of(DAYS[-1]), "stooq", Adjustment.ALL)], evening_of(DAYS[-1]))
+    wanted = expect(WEEK, "1w")
+    wanted = replace(wanted, volume=wanted.volume + 0.5)
+    entry = scene.bars["1w", wanted.start_ms]
+    assert (entry["adjusted_to"], entry["known_at"]) == (DAYS[-1].isoformat(), str(evening_of(DAYS[-1])))
+    assert_near(find_bar(scene.shown("1w"), wanted), wanted, 2)
+    assert_near(find_bar(view.list_bars(scene.state.tables["1w"]), wanted), wanted, 2)

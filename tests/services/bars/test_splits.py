@@ -201,6 +201,26 @@ def test_an_action_that_is_none_is_counted_and_costs_itself_alone():
     assert scene.state.splits == ((SPLIT_DAY, 10.0),)
 
 
+@pytest.mark.parametrize(
+    ("changes", "entry", "check"),
+    [
+        ({b"played_at": b"-1e18"}, b"1717621200000-9", "schema"),
+        ({b"asked_at": b"1e18"}, b"1717621200000-9", "schema"),
+        ({b"asked_at": b"0"}, b"18446744073709551615-9", None),  # an id is its writer's choice
+    ],
+)
+def test_a_day_of_no_time_at_all_costs_itself_alone(changes, entry, check):
+    """Its date is asked for before any check, since its source had adjusted it by then."""
+    scene, stream = make_scene(), Stream()
+    scene.play([stream.split()])
+    day = stream.write(day_bar(DAYS[0], CLOSES[DAYS[0]] / 10), evening_of(DAYS[0]), "one", Adjustment.SPLITS)
+    following = stream.write(day_bar(DAYS[1], CLOSES[DAYS[1]]), evening_of(DAYS[1]), "one")
+    scene.play([replace(day, id=entry, fields=day.fields | changes), following])
+    assert [each["check"] for each in scene.quarantine] == ([] if check is None else [check])
+    assert ("1d", NYSE.find_date(DAYS[1]).open_ms) in scene.bars
+    scene.restart()
+
+
 def test_indicators_are_computed_anew_as_of_the_day_of_the_split():
     scene, stream = make_scene(), Stream()
     scene.play([stream.split()])
@@ -216,6 +236,49 @@ def test_indicators_are_computed_anew_as_of_the_day_of_the_split():
             known = {name: value for name, value in other.items() if value is not None}
             assert one.keys() == other.keys()
             assert {name: one[name] for name in known} == pytest.approx(known, rel=1e-9)
+
+
+def list_known(scene):
+    """Since when the indicators of each bar are known, by timeframe and start."""
+    return {key: int(entry["known_at"]) for key, entry in scene.indicators.items()}
+
+
+@pytest.mark.parametrize("is_announced", [True, False])
+def test_a_split_changes_indicators_and_not_since_when_they_are_known(is_announced):
+    scene, stream = make_scene(timeframes=("1d", "1w"), indicators=("obv",)), Stream()
+    scene.play([stream.split()] if is_announced else [])
+    split_at = DAYS.index(SPLIT_DAY)
+    at_close = {}
+    for number, day in enumerate(DAYS[:split_at]):
+        scene.play([stream.write(day_bar(day, CLOSES[day]), evening_of(day), "tiingo")])
+        at_close["1d", NYSE.find_date(day).open_ms] = NYSE.find_date(day).close_ms
+        if number in (3, 8):  # the day before is corrected in the evening, also what follows from it
+            earlier = DAYS[number - 1]
+            asked_ms = NYSE.find_date(day).close_ms + 5 * 3_600_000
+            scene.play([stream.write(day_bar(earlier, CLOSES[earlier], 500.0), asked_ms, "tiingo")])
+            at_close["1d", NYSE.find_date(earlier).open_ms] = asked_ms
+            at_close["1d", NYSE.find_date(day).open_ms] = asked_ms
+        if number == 5:
+            scene.restart()
+    before, values = list_known(scene), {key: each["values"] for key, each in scene.indicators.items()}
+    assert {key: known for key, known in before.items() if key[0] == "1d"} == at_close
+    scene.restart()
+    if not is_announced:
+        scene.play([stream.split()])
+    following = [
+        stream.write(day_bar(day, CLOSES[day]), evening_of(day), "tiingo") for day in DAYS[split_at:]
+    ]
+    scene.play(following[:1])
+    assert any(scene.indicators[key]["values"] != values[key] for key in at_close), "computed anew"
+    after = list_known(scene)
+    assert {key: after[key] for key in at_close} == at_close
+    final = [key for key in before if key[0] == "1w" and scene.indicators[key]["final"] == "1"]
+    assert len(final) >= 2
+    assert {key: after[key] for key in final} == {key: before[key] for key in final}
+    # and once more, as they are computed when the split is withdrawn
+    scene.restart()
+    scene.play([stream.split(replace(SPLIT, ratio=None), seen=DAYS[-1])])
+    assert {key: list_known(scene)[key] for key in at_close} == at_close
 
 
 def test_indicators_of_weeks_are_computed_anew_with_the_split_and_not_with_the_next_day():

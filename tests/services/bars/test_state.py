@@ -117,3 +117,28 @@ def test_bars_of_a_release_that_did_not_count_their_minutes_are_read_and_their_m
     assert (found.built, found.given) == (replace(held, minutes=0), given)
     with pytest.raises(ValueError, match="length"):
         restore_state("SPY", stored | {b"1h:0": former[1:]})
+
+
+@pytest.mark.parametrize("names", [("built",), ("given",), ("built", "given")])
+def test_since_when_indicators_are_known_stands_in_a_row_that_another_release_takes_for_the_bar_after_it(
+    names,
+):
+    state = make_state()
+    table, bar = state.tables["1h"], Bar("SPY", "1h", 0, 1.0, 2.0, 0.5, 1.5, 100.0)
+    held = HeldBar(
+        bar, 3, "alpaca", 130_000, is_complete=True, volume_kind=VolumeKind.VENUE, rank=2, minutes=57
+    )
+    for number, name in enumerate(names):
+        setattr(table.open_slot(0), name, replace(held, changes=number + 1))
+    table.open_slot(0).indicator_rev = 4
+    without = store(state)[b"1h:0"]
+    table.open_slot(0).known_ms = 1_700_000_000_123
+    stored = store(state)
+    rows = stored[b"1h:0"]
+    length = len(without) // len(names)
+    assert (len(rows), rows[length:]) == (len(without) + length, without)
+    found = restore_state("SPY", stored).tables["1h"][0]
+    assert found == replace(table[0], packed=b"")
+    # the first row but for that bit and the time is the second one
+    assert sum(one != other for one, other in zip(rows[:length], without, strict=False)) <= 9
+    assert restore_state("SPY", stored | {b"1h:0": without}).tables["1h"][0].known_ms == 0

@@ -251,7 +251,17 @@ def test_nobody_knows_where_a_record_came_from_that_does_not_say():
         parse_provenance({b"source": b"k" * 129})
 
 
-FIELDS = [*MINUTE, *b"timeframe trades at price value asset source asked_at digest".split()]
+@pytest.mark.parametrize("field", [b"asked_at", b"played_at"])
+@pytest.mark.parametrize(
+    "value", [b"-1e18", b"1e18", b"%d" % (MAX_MS // 1000 + 1), b"%d" % (MIN_MS // 1000 - 1)]
+)
+def test_a_source_that_was_asked_outside_of_these_centuries_is_refused(field, value):
+    with pytest.raises(EntryError, match=rf"^{field.decode()}: out of bounds"):
+        parse_provenance({b"source": b"kraken", field: value})
+    assert parse_provenance({b"source": b"kraken", field: b"%d" % (MIN_MS // 1000)}).as_of == MIN_MS / 1000
+
+
+FIELDS = [*MINUTE, *b"timeframe trades at price value asset source asked_at played_at digest".split()]
 
 
 @given(

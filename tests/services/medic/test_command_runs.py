@@ -240,6 +240,30 @@ async def test_one_whose_lease_ends_since_the_bus_hangs_goes_on(scene):
     assert scene.list_begun() == [pid]
 
 
+async def test_one_whose_lease_ended_unnoticed_is_killed_once_another_medic_leads(scene):
+    term, pid = await scene.begin()
+    scene.lease.expires_at = clock()  # this medic stood still, and did not renew it
+    await end_term(term)
+    waiting = Lease("medic", 3600, scene.bus, "medic", "m1", on_other_holder=lambda _: scene.medic.give_way())
+    earlier, other = (Lease("medic", 3600, scene.bus, "medic", boot) for boot in ("m1", "m2"))
+    await earlier.acquire()
+    assert not await waiting.acquire()
+    await earlier.release()
+    await asyncio.sleep(0)
+    assert alive(pid), "it was a request of this medic itself that held it"
+    await other.acquire()
+    for _ in range(3):  # it asks again and again
+        assert not await waiting.acquire()
+    await auntil(lambda: not alive(pid), what="its end")
+    await auntil(scene.list_ended, what="a line of the log")
+    assert (await scene.list_steps())[-1] == "running", "it is not this medic's to store"
+    scene.lease.expires_at = clock() + 3600
+    scene.lead()
+    await scene.wait_for_step("abandoned broken_off")
+    assert scene.list_begun() == [pid]
+    assert scene.list_ended() == ["feed"]
+
+
 async def test_that_one_was_broken_off_is_stored_by_the_next_term_if_the_bus_is_away(scene):
     term, pid = await scene.begin()
     scene.bus.connected = False

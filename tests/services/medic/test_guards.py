@@ -7,9 +7,10 @@ import pytest
 from services.medic.decision import MAX_RESTARTS
 from services.medic.facts import FleetFacts, Health, ProcessFacts, RestartOwner, Symptom, TargetFacts
 from services.medic.guards import Fuse, Situation, find_refusal
+from services.medic.planner import Planner
 from services.medic.refusal import Refusal
 from services.medic.remedies import Remedy
-from services.medic.repair import Repair, find_proposal
+from services.medic.repair import Repair, RepairState, find_proposal
 from services.medic.settings import FuseSettings, HealingSettings, Mode
 from support.simulation.patient import DOWN, OLD, Patient, down, others
 
@@ -356,3 +357,39 @@ def test_what_is_still_down_after_too_many_were_is_left_alone_for_as_long_as_a_w
     assert patient.orders == []
     patient.look(3)
     assert [order.remedy for _, order in patient.orders] == [Remedy.RESTART]
+
+
+class CountedTargets(dict):
+    """The targets of a fleet, which count how often someone goes through all of them."""
+
+    passes = 0
+
+    def values(self):
+        self.passes += 1
+        return super().values()
+
+
+NEEDED = {"health": Health.UP, "status": "degraded", "degraded_sec": 1000.0, "depends_on": ("s0", "s1")}
+
+
+@pytest.mark.parametrize(
+    ("shown", "settings"),
+    [
+        (DOWN, {}),
+        (DOWN, {"fuse": {"down_share": 1}}),
+        (NEEDED, {"mode": "propose"}),
+        (NEEDED, {"fuse": {"down_share": 0.05}}),
+    ],
+    ids=["fleet down", "all may be restarted", "all need two", "too many need two"],
+)
+def test_a_round_goes_through_the_fleet_as_often_however_many_are_not_well(shown, settings):
+    passes = []
+    for size in (10, 40):
+        planner = Planner(lambda: HealingSettings.model_validate({"mode": "act", **settings}))
+        targets = CountedTargets({f"s{i}": TargetFacts(svc=f"s{i}", **shown) for i in range(size)})
+        for now in range(1000, 1030, 3):
+            planner.tick(FleetFacts(targets), {}, 7, float(now))
+        assert len(planner.repairs) == size
+        assert not any(each.state is RepairState.WAITING for each in planner.repairs.values())
+        passes.append(targets.passes)
+    assert passes[0] == passes[1]

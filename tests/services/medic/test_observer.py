@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import time
+from collections import Counter
 from types import SimpleNamespace
 
 import pytest
@@ -12,9 +13,10 @@ from marketswarm.detector import State
 from marketswarm.fleet_control import FleetProcess, ProcessState
 from marketswarm.monitor.roster_entry import RosterEntry
 from marketswarm.operator.maintenance import find_windows
-from marketswarm.operator.silences import create_silence
+from marketswarm.operator.silences import Silence, create_silence
 from marketswarm.status.fleet_state import FleetState, InstanceCount, Leader
 from marketswarm.truth import parse_truth
+from services.medic import observer as observer_module
 from services.medic.facts import Health, ProcessFacts, RestartOwner
 from services.medic.observer import FleetObservation, FleetObserver
 from services.medic.owners.embedded_fleet import make_owned
@@ -104,7 +106,7 @@ def test_the_age_of_an_outage_is_that_by_the_clock_with_which_the_healer_wrote_i
 def test_a_service_that_is_up_is_late_after_most_of_its_timeout(observer, left_sec, is_late):
     found = facts(observer, observation(ttls_sec={"mesh": left_sec}))
     assert found.targets["mesh"].is_late is is_late
-    assert found.count_down() == (1 + is_late, 2)
+    assert found.down_counts == (1 + is_late, 2)
     assert not facts(observer, observation(ttls_sec={"feed": left_sec})).targets["feed"].is_late, "it is down"
 
 
@@ -282,6 +284,35 @@ def test_what_people_want_left_alone_is_blocked(observer):
     found = facts(observer, observation(document=truth(maintenance=windows)))
     assert found.targets["feed"].blocked is Refusal.MAINTENANCE
     assert found.targets["mesh"].blocked is None
+
+
+def test_what_people_want_is_looked_up_once_a_look_however_many_services_there_are(observer, monkeypatch):
+    calls = Counter()
+
+    def count(owner, name):
+        real = getattr(owner, name)
+
+        def counted(*args):
+            calls[name] += 1
+            return real(*args)
+
+        monkeypatch.setattr(owner, name, counted)
+
+    count(Silence, "is_active")
+    count(Silence, "matches")
+    count(observer_module, "is_window_open")
+    over = create_silence(("svc*",), (), 60, author="ann", reason="disks", now=NOW - 3600)
+    closed = {"at": f"0 {time.gmtime(NOW + 43_200).tm_hour} * * *", "for_sec": 60}
+    counts = []
+    for size in (3, 30):
+        services = {f"svc{number}": {} for number in range(size)}
+        document = {"services": {"notifier": {"settings": {"maintenance": [closed] * 2}}, **services}}
+        parsed = parse_truth(json.dumps(document).encode()).truth
+        found = facts(observer, observation(silences=(over,) * 5, document=parsed))
+        assert {each.blocked for each in found.targets.values()} == {None}
+        counts.append(dict(calls))
+        calls.clear()
+    assert counts == [{"is_active": 5, "is_window_open": 2}] * 2
 
 
 @pytest.mark.parametrize(

@@ -93,9 +93,9 @@ def test_the_quorum_is_missing_from_the_first_tick_without_until_one_with():
     assert clock.missing_sec(NOW + 30) == 0.0
 
 
-def find_checks(status, now=NOW, quorum=None):
+def find_checks(status, now=NOW, quorum=None, checkpoint_sec=60.0):
     """Return by check whether it fails (True), holds (False), or is not known (missing)."""
-    found = evaluate_checks(read_health(status, quorum or QuorumClock(), now), now)
+    found = evaluate_checks(read_health(status, quorum or QuorumClock(), now, checkpoint_sec), now)
     return {check: failure is not None for check, failure in found.items()}
 
 
@@ -108,7 +108,7 @@ def test_a_witness_that_cosigns_holds_both_of_its_checks():
 def test_each_refusal_is_one_and_its_words_are_those_of_the_witness(reason):
     status = SignerStatus(NOW - 9000, cosigned_at=NOW - 60, reason=reason, words="HTTP 422: no\x1b[2J")
     assert find_checks(status) == {WITNESS: True}
-    failure = evaluate_checks(read_health(status, QuorumClock(), NOW), NOW)[WITNESS]
+    failure = evaluate_checks(read_health(status, QuorumClock(), NOW, 60.0), NOW)[WITNESS]
     assert (failure.reason, failure.detail) == (
         f"the witness refuses: {reason}",
         "the witness said: HTTP 422: no",
@@ -124,13 +124,32 @@ def test_a_witness_that_was_not_reached_may_refuse_still_and_is_missed_after_fiv
 
 def test_without_a_checkpoint_the_time_counts_from_the_beginning_and_the_reason_is_said():
     status = SignerStatus(NOW - 300, problem=SigningProblem.NO_KEY)
-    failure = evaluate_checks(read_health(status, QuorumClock(), NOW), NOW)[COSIGNATURE]
+    failure = evaluate_checks(read_health(status, QuorumClock(), NOW, 60.0), NOW)[COSIGNATURE]
     assert (failure.since, failure.reason) == (NOW - 300, "no cosignature for 5 min: no_key")
 
 
 def test_a_cosignature_that_grows_old_counts_though_the_last_answer_was_one():
-    status = SignerStatus(NOW - 9000, cosigned_at=NOW - 301, reason=WitnessReason.COSIGNED)
+    status = SignerStatus(NOW - 9000, size=9, cosigned_at=NOW - 301, reason=WitnessReason.COSIGNED)
     assert find_checks(status) == {COSIGNATURE: True, WITNESS: False}
+
+
+def test_what_is_signed_seldom_is_missed_after_three_checkpoints():
+    status = SignerStatus(NOW - 9000, size=9, cosigned_at=NOW - 1799, reason=WitnessReason.AWAY)
+    assert find_checks(status, checkpoint_sec=600.0) == {}
+    assert find_checks(status, NOW + 1, checkpoint_sec=600.0) == {COSIGNATURE: True}
+
+
+def test_while_no_entry_comes_there_is_nothing_to_cosign():
+    signed = {"size": 9, "cosigned_size": 9, "cosigned_at": NOW - 3000, "reason": WitnessReason.COSIGNED}
+    assert find_checks(SignerStatus(NOW - 9000, signed_at=NOW - 60, **signed)) == {
+        COSIGNATURE: False,
+        WITNESS: False,
+    }
+    # nothing was signed either, so nobody knows
+    assert find_checks(SignerStatus(NOW - 9000, signed_at=NOW - 301, **signed))[COSIGNATURE]
+    # a witness that is named anew has cosigned nothing yet, of whatever size the last one was
+    other = signed | {"reason": WitnessReason.AWAY}
+    assert find_checks(SignerStatus(NOW - 9000, signed_at=NOW - 60, **other)) == {COSIGNATURE: True}
 
 
 def test_without_a_witness_the_quorum_alone_is_known():

@@ -1,20 +1,33 @@
-"""How ticks that were not decided are counted, and what a voter outside is asked."""
+"""How ticks that were not decided are counted, which time a tick says, and what a voter outside is asked."""
 
 import numpy as np
 import pytest
 
-from services.signals.leader import count_missed, describe_slow
+from services.signals.cycle.decide import TickDecision
+from services.signals.leader import count_missed, date_tick, describe_slow
+from services.signals.log.entries import join_places
 from services.signals.outside import find_volatility
 from services.signals.publisher import parse_position
 from services.signals.view import BarWindow
+from support.signal_log import make_row, make_signal
 
 
 @pytest.mark.parametrize(
-    ("now_ms", "missed"),
+    ("passed_ms", "missed"),
     [(0, 0), (5000, 0), (9999, 0), (10_000, 1), (15_000, 2), (3_600_000, 719), (-5000, 0), (-(10**13), 0)],
 )
-def test_missed_ticks_are_those_between_the_last_one_and_now(now_ms, missed):
-    assert count_missed(0, now_ms, 5000) == missed
+def test_missed_ticks_are_those_between_the_last_one_and_now(passed_ms, missed):
+    assert count_missed(passed_ms, 5000) == missed
+
+
+def test_a_tick_says_no_time_before_that_of_the_entry_before_it():
+    row = make_row(3, 0, 9000, make_signal(3, "S00"))
+    made = TickDecision(3, 9000, join_places({}), (row,), {}, (), {}, 0, 0, {})
+    for newest_at_ms in (0, 8999, 9000):
+        assert date_tick(made, newest_at_ms) is made
+    later = date_tick(made, 9001)
+    assert (later.at_ms, later.rows) == (9001, (row._replace(at=9001),))
+    assert (later.tick, later.places) == (made.tick, made.places)
 
 
 def test_a_tick_that_takes_longer_than_a_cycle_is_said():

@@ -6,6 +6,7 @@ import pytest
 
 from services.market.entries import encode_entry
 from services.market.records import ActionKind, AssetClass, Bar, CorporateAction, Provenance
+from services.market.separate import join_source
 from services.market.universe import LoadedSymbol
 from services.signals.cycle.market import WINDOW, BarOutcome, MarketBars
 from services.signals.sessions import SessionBook
@@ -19,13 +20,16 @@ def to_ms(at):
     return round(1000 * at.timestamp())
 
 
-def take_bars(market, begins, close=100.0, *, length=MINUTE):
+def take_bars(market, begins, close=100.0, *, length=MINUTE, source="one", is_separate=False):
+    take = market.take_separate if is_separate else market.take
     for begin in begins:
         bar = Bar("AAPL", market.timeframe, to_ms(begin), close, close, close, close, volume=1.0)
-        fields = encode_entry(bar, AssetClass.STOCKS, Provenance("one"))
+        fields = encode_entry(bar, AssetClass.STOCKS, Provenance(source))
         fields |= {"final": "1", "end": str(to_ms(begin + length))}
+        if is_separate:
+            fields["sym"] = join_source("AAPL", source)
         taken = {name.encode(): value.encode() for name, value in fields.items()}
-        assert market.take(taken, to_ms(NOW)) is BarOutcome.TAKEN
+        assert take(taken, to_ms(NOW)) is BarOutcome.TAKEN
 
 
 def take_action(market, kind=ActionKind.SPLIT, day=SPLIT_DAY, **more):
@@ -57,6 +61,39 @@ async def test_a_window_begins_with_the_split_and_what_was_before_it_is_seen_by_
     take_bars(market, later, 101.0)
     assert await begin_at_splits(market) == [*after, *later][-WINDOW:]
     assert market.see("AAPL").close.tolist() == [101.0] * WINDOW
+
+
+@pytest.mark.parametrize("is_separate", [True, False])
+async def test_bars_of_a_source_that_reach_back_over_the_split_begin_with_it(is_separate):
+    """As after a restart: the bars of all sources in the window are all from after the split."""
+    market = MarketBars("1m", ["AAPL"], ["two"], [("AAPL", "two")] if is_separate else [])
+    opened = datetime(2020, 8, 31, 13, 30, tzinfo=UTC)
+    before = [datetime(2020, 8, 28, 19, 20, tzinfo=UTC) + n * MINUTE for n in range(40)]
+    after = [opened + n * 10 * MINUTE for n in range(10)]
+    take_bars(market, before, 400.0, source="two", is_separate=is_separate)
+    take_action(market)
+    take_bars(market, after[:5], source="two", is_separate=is_separate)
+    take_bars(market, [opened + (n + 1) * MINUTE for n in range(90) if (n + 1) % 10])
+    take_bars(market, after[5:], source="two", is_separate=is_separate)
+    begins = market.see("AAPL").start_ms.tolist()
+    assert begins[0] > to_ms(opened)
+    await begin_at_splits(market)
+    assert market.see("AAPL").start_ms.tolist() == begins
+    assert market.see("AAPL", "two").start_ms.tolist() == [to_ms(each) for each in after]
+    assert set(market.see("AAPL", "two").close.tolist()) == {100.0}
+
+
+async def test_a_source_without_a_bar_since_the_split_of_its_symbol_has_none():
+    market = MarketBars("1m", ["AAPL"], ["two"], [("AAPL", "two")])
+    before = [datetime(2020, 8, 28, 19, 20, tzinfo=UTC) + n * MINUTE for n in range(40)]
+    take_bars(market, before, 400.0, source="two", is_separate=True)
+    take_action(market)
+    await begin_at_splits(market)
+    assert len(market.see("AAPL", "two").close) == 40, "nothing says that the split was reached"
+    take_bars(market, [datetime(2020, 8, 31, 13, 30, tzinfo=UTC)])
+    await begin_at_splits(market)
+    assert market.see("AAPL", "two").close.tolist() == []
+    assert market.see("AAPL").close.tolist() == [100.0]
 
 
 async def test_minutes_after_the_close_are_of_their_own_day_though_midnight_of_utc_is_past():

@@ -477,7 +477,7 @@ def test_the_bars_of_one_source_are_a_series_of_their_own_and_no_stream_brings_t
         "SPY:bars:1m@massive",
         "SPY:bars:1m@tiingo",
     ]
-    assert [each.published_symbol for each in (merged, massive)] == ["SPY", "SPY@massive"]
+    assert [each.name_entry("SPY") for each in (merged, massive)] == ["SPY", "SPY@massive"]
     assert (is_stream(merged, "massive"), is_stream(massive, "massive")) == (True, False)
     assert (merged.may_stream, massive.may_stream) == (True, False)
 

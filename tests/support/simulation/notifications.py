@@ -380,7 +380,7 @@ class Story(Town):
         begin = (self.now // 60 + self.dice.choice((1, 2, 5))) * 60
         sec, patterns = (
             self.dice.choice((60.0, 300.0, 900.0)),
-            self.dice.choice((("a",), ("massive/*", "b"), ("*",))),
+            self.dice.choice((("a",), ("massive/*", "b"), ("*",), ("market-*",))),
         )
         at = datetime.fromtimestamp(begin, UTC)
         window = {
@@ -390,7 +390,6 @@ class Story(Town):
         }
         self._say(f"{patterns} for {sec} s, in {begin - self.now:.0f} s")
         self.settings.setdefault("maintenance", []).append(window)
-        # a window names services and targets by their names, and a bus by its key
         self._mute(Mute(patterns, (), begin, begin + sec))
         self._reseed()
         self.wait(begin - self.now)

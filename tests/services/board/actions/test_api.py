@@ -23,9 +23,10 @@ from marketswarm.keys import (
 )
 from marketswarm.operator.healing import EntryKind, HealingApproval, TimelineEntry
 from marketswarm.operator.requests import Answer, OperatorRequest, RequestKind
-from marketswarm.operator.signed_link import LinkAction, SignedLink, make_link
+from marketswarm.operator.signed_link import MAX_SUBJECTS, LinkAction, SignedLink, make_link
 from marketswarm.operator.silences import read_silences
 from marketswarm.operator.tokens import Scope, create_token, write_token
+from marketswarm.tasks import run_beside
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
 from marketswarm.web.audit import AuditLog
@@ -39,7 +40,7 @@ from services.board.fleet.incident_record import IncidentRecord
 from services.board.settings import PublicSettings
 from services.board.templates import TEMPLATES
 from support.current import Current
-from support.waiting import PATIENT_SEC
+from support.waiting import PATIENT_SEC, auntil
 
 TRUTH = parse_truth(
     orjson.dumps({"services": {"rss_agg": {"tags": ["ingest"]}, "mesh": {}, "healer": {}}})
@@ -292,9 +293,13 @@ async def test_what_was_given_up_is_sent_again_one_or_all(client):
     )
     assert (answer.status_code, request.what, request.by) == (409, "m1", "kim")
     await client.market.client.delete(NOTIFIER_REQUESTS)
+    left = Answer(ok=False, said="100 of 250 are sent now, 150 are left", left=150)
+    answer, _ = await asyncio.gather(client.ask("POST", "/notifications/resend"), client.answer(left, OK))
+    assert (answer.status_code, [each["left"] for each in answer.json()["answers"]]) == (409, [150, 0])
+    await client.market.client.delete(NOTIFIER_REQUESTS)
     client.steering.answer_sec = 0.02
     assert (await client.ask("POST", "/notifications/resend")).status_code == 202
-    assert [each["action"] for each in await client.audit()] == ["resend"] * 6
+    assert [each["action"] for each in await client.audit()] == ["resend"] * 8
 
 
 async def test_an_announced_attempt_does_not_hold_up_the_answer(client, monkeypatch):
@@ -592,6 +597,41 @@ async def test_without_an_answer_of_the_notifier_the_link_is_used_since_it_was_a
     assert (answer.status_code, "has not answered yet" in answer.text) == (200, True)
     assert "This was done already" in (await site.ask("POST", link)).text
     assert await client.system.client.xlen(NOTIFIER_REQUESTS) == 1
+
+
+async def test_the_notifier_is_asked_about_all_outages_of_a_link_at_once(client, site):
+    client.steering.answer_sec = PATIENT_SEC
+    threads = [f"m.{number}" for number in range(MAX_SUBJECTS)]
+
+    async def list_requests() -> list[OperatorRequest]:
+        entries = await client.market.client.xrange(NOTIFIER_REQUESTS)
+        return [OperatorRequest.parse(fields[b"ask"]) for _, fields in entries]
+
+    async def are_all_asked() -> bool:
+        return len(await list_requests()) == MAX_SUBJECTS
+
+    async with run_beside(site.ask("POST", link_to(LinkAction.ACK, *threads))) as pressed:
+        await auntil(are_all_asked, within=5.0, what="a request for each, before any was answered")
+        for request in await list_requests():
+            await client.market.client.rpush(answers_key(request.id), OK.encode())
+        answer = await pressed
+    assert (answer.status_code, answer.text.count(OK.said)) == (200, MAX_SUBJECTS)
+    assert {request.what for request in await list_requests()} == set(threads)
+    assert [entry["outcome"] for entry in await client.audit()].count("done") == MAX_SUBJECTS
+
+
+async def test_a_link_whose_act_is_cancelled_may_be_used_again_at_once(client, site):
+    client.steering.answer_sec = PATIENT_SEC
+    link = link_to(LinkAction.ACK, "m.17")
+
+    async def is_asked() -> int:
+        return await client.market.client.xlen(NOTIFIER_REQUESTS)
+
+    async with run_beside(site.ask("POST", link)):
+        await auntil(is_asked, what="the request to the notifier")
+    await client.market.client.delete(NOTIFIER_REQUESTS)
+    answer, _ = await asyncio.gather(site.ask("POST", link), client.answer(OK))
+    assert (answer.status_code, OK.said in answer.text) == (200, True)
 
 
 async def test_a_link_keeps_services_quiet_for_two_hours_once(client, site):

@@ -188,6 +188,14 @@ async def test_dead_messages_are_sent_again_one_or_all(browser, fields, what):
     assert await browser.audit() == [(b"resend", b"begun", b"deploy"), (b"resend", b"done", b"deploy")]
 
 
+async def test_how_many_dead_messages_are_left_is_said_first_and_is_no_success(browser):
+    sending = asyncio.create_task(browser.send("/act/resend", {"back": "notifications"}))
+    left = Answer(ok=False, said="100 of 250 are sent now, 150 are left", left=150)
+    await browser.answer(left, Answer(ok=True, said="200", channel="webhook", done=True))
+    said = "100 of 250 are sent now, 150 are left; webhook: 200."
+    assert await sending == ("/notifications", said, True)
+
+
 async def test_a_service_is_silenced_by_a_form_and_the_page_says_so(browser):
     where, text, is_bad = await browser.send("/act/silence", SILENCE | {"by": "kim"})
     assert (where, text, is_bad) == ("/services/rss_agg", "rss_agg: silenced for 30 min.", False)

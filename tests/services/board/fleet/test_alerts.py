@@ -5,6 +5,7 @@ import pytest
 from marketswarm.event import Event, Kind, encode_event, make_event_id
 from marketswarm.keys import ALERT_LOG
 from marketswarm.testing import MemoryBus
+from marketswarm.web.limits import RefusedError
 from services.board.fleet import alerts
 from services.board.fleet.alerts import (
     AlertQuery,
@@ -35,6 +36,11 @@ async def log(bus, n, **how):
     event = make_event(n, **how)
     await bus.client.xadd(ALERT_LOG, {"event": encode_event(event)}, id=f"{START_MSEC + n}-0")
     return event
+
+
+def shorten_search(monkeypatch):
+    monkeypatch.setattr(alerts, "FIND_ENTRIES", 10)
+    monkeypatch.setattr(alerts, "MAX_FIND_CHUNKS", 4)
 
 
 def ids(found):
@@ -106,6 +112,46 @@ async def test_an_event_that_was_written_late_is_found(buses):
     found, raw = await find_alert(buses, event.id)
     assert found.event.position == late
     assert raw == encode_event(event)
+
+
+async def test_an_event_is_found_among_many_that_were_written_before_it(buses, monkeypatch):
+    shorten_search(monkeypatch)
+    events = [await log(buses[0], n) for n in range(100)]
+    for event in (events[0], events[55], events[-1]):
+        found, _ = await find_alert(buses, event.id)
+        assert (found.event.id, found.buses) == (event.id, ("system-redis",))
+
+
+async def test_an_event_of_a_clock_that_is_ahead_of_the_log_s_is_found(buses, monkeypatch):
+    shorten_search(monkeypatch)
+    event = make_event(2000)
+    await buses[0].client.xadd(ALERT_LOG, {"event": encode_event(event)}, id=f"{START_MSEC}-0")
+    for n in range(2000, 2100):
+        await log(buses[0], n, svc="other")
+    found, _ = await find_alert(buses, event.id)
+    assert found.event.position == f"{START_MSEC}-0"
+
+
+async def test_an_event_that_was_not_looked_for_everywhere_is_not_said_to_be_missing(buses, monkeypatch):
+    shorten_search(monkeypatch)
+    for n in range(100):
+        await log(buses[0], n)
+    late = make_event(0, svc="late")
+    await buses[0].client.xadd(ALERT_LOG, {"event": encode_event(late)}, id=f"{START_MSEC + 100}-0")
+    with pytest.raises(RefusedError, match="not among the 40 events on bus system-redis") as refused:
+        await find_alert(buses, late.id)
+    assert refused.value.status == 503
+    await buses[1].client.xadd(ALERT_LOG, {"event": encode_event(late)}, id=f"{START_MSEC}-0")
+    assert (await find_alert(buses, late.id))[0].buses == ("market-redis",)
+
+
+async def test_an_event_is_not_said_to_be_missing_while_a_bus_is_away(buses):
+    good = await log(buses[0], 5)
+    buses[1].connected = False
+    assert (await find_alert(buses, good.id))[0].buses == ("system-redis",)
+    with pytest.raises(RefusedError, match="bus market-redis does not answer") as refused:
+        await find_alert(buses, make_event(6).id)
+    assert refused.value.status == 503
 
 
 def test_a_place_on_the_log_is_an_id_and_nothing_else():

@@ -18,6 +18,7 @@ from marketswarm.operator.healing import (
 )
 from marketswarm.operator.healing_stats import measure_approvals, measure_remedies, measure_resolutions
 from marketswarm.testing import MemoryBus
+from services.board.fleet import incident_record
 from services.board.fleet.incident_pages import find_modes, list_approvals
 from services.board.fleet.incident_record import (
     IncidentRecord,
@@ -282,6 +283,25 @@ async def test_alerts_are_counted_by_type_and_only_the_recent_ones():
     counted = [(each.type, each.severity, each.count) for each in counts]
     assert counted == [("heartbeat_miss", "warning", 2), ("bus_miss", "critical", 1)]
     assert (is_complete, newest.away) == (True, {})
+
+
+async def test_an_alert_whose_copies_are_on_different_pages_of_the_log_counts_once(monkeypatch):
+    monkeypatch.setattr(incident_record, "MAX_PAGE_EVENTS", 2)
+    buses = MemoryBus("system-redis"), MemoryBus("market-redis")
+    now = time.time()
+
+    async def log(bus: MemoryBus, ident: str, kind: Kind, at_sec: int) -> None:
+        event = encode_event(Event(kind, "feed", now, ident, "healer"))
+        await bus.client.xadd(ALERT_LOG, {"event": event}, id=f"{at_sec}-0")
+
+    for number in range(5):
+        await log(buses[0], f"e{number}", Kind.HEARTBEAT_MISS, 10 + number)
+    await log(buses[0], "bus", Kind.BUS_MISS, 15)
+    await log(buses[1], "bus", Kind.BUS_MISS, 5)  # this bus was slower, or its clock is
+    newest = await read_newest_alerts(buses)
+    assert [each.id for each in newest.events] == ["bus", "e4", "e3", "e2", "e1", "e0"]
+    counts, _ = count_alerts(newest, now - 3600)
+    assert {each.type: each.count for each in counts} == {"heartbeat_miss": 5, "bus_miss": 1}
 
 
 async def test_looks_at_the_same_time_read_each_entry_once():

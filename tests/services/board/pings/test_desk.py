@@ -77,7 +77,7 @@ async def test_neither_a_key_of_one_service_nor_a_wrong_one_adds_any(rig, make_e
     assert editor.authors == []
 
 
-@pytest.mark.parametrize("slug", ["healer", "9lives", "_x", "default", "operator", "bootstrap"])
+@pytest.mark.parametrize("slug", ["healer", "9lives", "_x", "default", "operator", "bootstrap", "join"])
 async def test_a_slug_that_can_be_no_service_is_not_found(rig, make_editor, slug):
     editor, (_, key) = make_editor(), await rig.make_key()
     assert (await rig.ask(f"/ping/{key}/{slug}", query=b"create=1"))[:2] == (404, b"not found")

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from marketswarm.keys import BOARD_AUDIT, TRUTH_DOC, TRUTH_HISTORY
 from marketswarm.operator.tokens import Scope, create_token, write_token
 from marketswarm.testing import MemoryBus
-from marketswarm.truth import parse_truth
+from marketswarm.truth import RESERVED_USERS, parse_truth
 from marketswarm.web.audit import AuditLog
 from marketswarm.web.tokens import TokenVerifier
 from services.board.truth.api import make_truth_api
@@ -147,6 +147,9 @@ async def test_a_wrong_document_is_refused_with_all_its_errors(client):
         ("services.mesh", 1),
         ("services.rss_agg.settings.poll_sec", 2),
     ]
+    for user in RESERVED_USERS:
+        answer = await client.http.put("/truth", content=NEW.replace(b"rss_agg", user.encode()), headers=mine)
+        assert (answer.status_code, answer.json()["errors"][0]["path"]) == (422, f"services.{user}")
     client.may_seed = False
     assert (await client.http.put("/truth", content=NEW, headers=mine)).status_code == 403
 

@@ -14,7 +14,7 @@ from marketswarm.operator.tokens import Scope, create_token
 from marketswarm.seeding.transaction import seed_truth
 from marketswarm.tasks import end_tasks
 from marketswarm.testing import MemoryBus
-from marketswarm.truth import parse_truth
+from marketswarm.truth import RESERVED_USERS, parse_truth
 from marketswarm.web.audit import AuditLog
 from marketswarm.web.limits import RefusedError
 from marketswarm.web.tokens import Client
@@ -208,9 +208,10 @@ async def test_two_services_that_are_added_at_once_are_both_there(editing):
     assert {"one", "two"} <= set(json.loads(agreed(*editing.servers)[0])["services"])
 
 
-async def test_a_name_that_is_none_is_not_added(editing):
+@pytest.mark.parametrize("name", ['x" y\n', *RESERVED_USERS])
+async def test_a_name_that_no_service_may_have_is_not_added(editing, name):
     with pytest.raises(RefusedError) as error:
-        await editing.editor.add_service('x" y\n', "test")
+        await editing.editor.add_service(name, "test")
     assert error.value.status == 422
 
 

@@ -306,6 +306,24 @@ def test_a_source_that_is_away_costs_its_voter_alone():
     assert {"abstained" in votes[name] for name in ("trend", "breakout")} == {False}
 
 
+def test_a_symbol_is_evaluated_when_the_votes_on_one_source_expire_though_others_go_on():
+    voters = (*VOTERS[:2], BarVoter("held", "trend", "two"))
+    play = Play(("SPY",), make_rules(voters=voters, weights={"trend": 40, "breakout": 25, "held": 20}))
+    play.market = MarketBars("1m", ("SPY",), {"two"})
+    for number in range(30):
+        play.take("SPY", number, 100.0 + number, source="two")
+    for number in range(30, 30 + LIFE_BARS):
+        play.take("SPY", number, 130.0)
+        if number == 40:
+            assert read(play.play(end_of(40))[0])["SPY"]["votes"]["held"]["direction"] == 1
+    last = end_of(29 + LIFE_BARS)
+    assert play.play(last - 1)[0].rows == (), "it has not moved"
+    votes = read(play.play(last)[0])["SPY"]["votes"]
+    assert votes["held"] == {"abstained": "expired", "bars": votes["held"]["bars"]}
+    assert "direction" in votes["trend"]
+    assert play.play(last + 5000)[0].rows == ()
+
+
 def test_a_voter_that_fails_abstains_alone(monkeypatch):
     def fail(_window, _expires_ms):
         raise ZeroDivisionError

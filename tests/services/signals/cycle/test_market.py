@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 
 from services.market.entries import encode_entry
 from services.market.records import AssetClass, Bar, Provenance
-from services.signals.cycle.market import AHEAD_MS, WINDOW, BarOutcome, MarketBars, encode_bars
+from services.signals.cycle.market import (
+    AHEAD_MS,
+    WINDOW,
+    BarOutcome,
+    MarketBars,
+    WindowSource,
+    encode_bars,
+)
 
 MINUTE = 60_000
 START = 1_767_571_200_000
@@ -65,7 +72,7 @@ def test_a_bar_counts_from_its_end_and_a_correction_from_when_it_was_known():
     market.take(entry(START, 1.0), START + MINUTE)
     assert market.take(entry(START + MINUTE, 2.0), START + 2 * MINUTE - 1) is BarOutcome.WAITING
     late = entry(START, 7.0, known_at=START + 3 * MINUTE)
-    assert market.take(late, START + 2 * MINUTE) is BarOutcome.WAITING
+    assert market.take(late, START + 2 * MINUTE - 1) is BarOutcome.WAITING
     assert closes(market) == [1.0]
     market.advance(START + 2 * MINUTE - 1)
     assert closes(market) == [1.0]
@@ -73,6 +80,52 @@ def test_a_bar_counts_from_its_end_and_a_correction_from_when_it_was_known():
     assert closes(market) == [1.0, 2.0]
     market.advance(START + 3 * MINUTE)
     assert closes(market) == [7.0, 2.0]
+
+
+def test_a_bar_that_waited_does_not_replace_its_correction():
+    market = make(sources=["one"])
+    end = START + MINUTE
+    assert market.take(entry(START, 1.0), end - 1) is BarOutcome.WAITING
+    assert market.take(entry(START, 2.0, source="two"), end) is BarOutcome.TAKEN
+    market.advance(end)
+    assert closes(market) == [2.0]
+    assert closes(market, source="one") == [1.0], "of that source it is the last one"
+
+
+def test_a_bar_that_waits_counts_until_its_correction_is_known_that_waits_too():
+    market = make()
+    end = START + MINUTE
+    assert market.take(entry(START, 1.0), end - 1) is BarOutcome.WAITING
+    assert market.take(entry(START, 2.0, known_at=end + 5), end - 1) is BarOutcome.WAITING
+    found = []
+    for now in (end - 1, end, end + 4, end + 5):
+        market.advance(now)
+        found.append(closes(market))
+    assert found == [[], [1.0], [1.0], [2.0]]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 3), st.integers(0, 2), st.integers(0, 2), st.booleans()), max_size=30)
+)
+def test_the_last_entry_of_a_bar_counts_whenever_the_market_advances(steps):
+    often, seldom = make(), make()
+    now, last = START + 2 * MINUTE, {}
+    for close, (number, later, passed, is_advanced) in enumerate(steps, 1):
+        now += passed * MINUTE // 2
+        start = START + number * MINUTE
+        fields = entry(start, close, known_at=start + (1 + later) * MINUTE)
+        often.advance(now)
+        outcome = often.take(fields, now)
+        assert seldom.take(fields, now) is outcome
+        if is_advanced:
+            seldom.advance(now)
+            assert closes(seldom) == closes(often)
+        if outcome in (BarOutcome.TAKEN, BarOutcome.WAITING):
+            last[start] = close
+    for market in (often, seldom):
+        market.advance(now + 10 * MINUTE)
+        window = market.see("SPY")
+        assert dict(zip(window.start_ms.tolist(), window.close.tolist(), strict=True)) == last
 
 
 def as_of(market, now=NOW):
@@ -95,6 +148,21 @@ def test_a_recording_goes_by_its_own_clock():
     market.advance(NOW)
     assert closes(market) == [1.0, 2.0]
     assert market.find_origin("SPY").is_replay
+
+
+def test_a_bar_of_now_after_a_recording_goes_by_the_wall_clock():
+    market = make()
+    market.take(entry(START, 1.0, played_ms=START + MINUTE), NOW)
+    assert market.take(entry(NOW, 2.0), NOW + MINUTE - 1) is BarOutcome.WAITING
+    market.advance(NOW + MINUTE)
+    assert closes(market) == [1.0, 2.0]
+    assert as_of(market)["SPY"] == NOW
+    # nor does a bar of a recording count at once where the last one is of now
+    played = START + 3 * MINUTE
+    late = entry(START + 2 * MINUTE, 3.0, played_ms=played, known_at=played + MINUTE)
+    assert market.take(late, NOW + 2 * MINUTE) is BarOutcome.WAITING
+    market.advance(NOW + 2 * MINUTE)
+    assert closes(market) == [1.0, 2.0]
 
 
 def test_each_stretch_of_a_recording_has_its_clock():
@@ -181,8 +249,36 @@ def test_a_bar_of_one_source_counts_from_when_it_was_known_and_begins_with_the_s
     market.advance(end + MINUTE)
     assert closes(market, source="two") == [9.0]
     assert closes(market) == [1.0]
+    market.begin_at("SPY", START + MINUTE, "two")
+    assert closes(market, source="two") == []
+    assert market.find_last("SPY", "two")[:2] == (0, 0)
+    assert market.find_origin("SPY", "two") == WindowSource()
+    assert closes(market) == [1.0]
     market.begin_at("SPY", START + MINUTE)
-    assert closes(market, source="two") == closes(market) == []
+    assert closes(market) == []
+
+
+def test_bars_of_a_recording_that_wait_are_taken_while_more_of_a_page_comes():
+    """A longer bar says when its last minute was played, which may be before its end."""
+    market = make()
+    for number in range(2 * WINDOW):
+        start = START + number * MINUTE
+        outcome = market.take(entry(start, 1.0 + number, played_ms=start + MINUTE // 2), NOW)
+        assert outcome is BarOutcome.WAITING
+    assert closes(market) == [1.0 + number for number in range(2 * WINDOW - 1)][-WINDOW:]
+
+
+def test_bars_of_one_source_are_not_ahead_of_a_recording_that_is_read_by_pages():
+    """Their stream has fewer entries than that of all bars, so a page of it reaches hours further."""
+    market = apart()
+    market.take(entry(START, 1.0, played_ms=START + MINUTE), NOW)
+    for number in range(60):
+        start = START + number * MINUTE
+        taken = market.take_separate(own(start, 1.0, played_ms=start + MINUTE), NOW)
+        assert taken is BarOutcome.TAKEN
+    assert as_of(market)["SPY"] == START + 60 * MINUTE
+    fields = own(START, 1.0, played_ms=NOW + AHEAD_MS + 1000)
+    assert market.take_separate(fields, NOW) is BarOutcome.REFUSED
 
 
 def test_a_symbol_has_moved_with_each_new_or_corrected_bar_of_one_source_until_it_is_settled():
@@ -196,6 +292,17 @@ def test_a_symbol_has_moved_with_each_new_or_corrected_bar_of_one_source_until_i
     assert market.moved == ()
     market.take_separate(own(START, 2.0), NOW)
     assert market.moved == ("SPY",)
+
+
+def test_a_symbol_has_moved_when_its_bars_from_before_a_split_are_forgotten():
+    market = make()
+    for number in range(3):
+        market.take(entry(START + number * MINUTE, 1.0), NOW)
+    market.begin_at("SPY", START)
+    assert market.moved == ()
+    market.begin_at("SPY", START + MINUTE)
+    assert market.moved == ("SPY",)
+    assert len(closes(market)) == 2
 
 
 @pytest.mark.parametrize(
@@ -225,11 +332,16 @@ def test_what_is_no_bar_of_now_is_counted_and_set_aside(fields, outcome):
     assert set(market.list_as_of(NOW).tolist()) == {NOW}
 
 
-def test_bars_that_wait_are_bounded():
+def test_bars_that_wait_are_as_many_as_a_window_holds_and_keep_no_other_symbol_from_waiting():
     market = make()
-    outcomes = [market.take(entry(NOW + number, 1.0), NOW) for number in range(20)]
-    assert outcomes.count(BarOutcome.WAITING) == 8
-    assert set(outcomes[8:]) == {BarOutcome.REFUSED}
+    outcomes = [market.take(entry(NOW + number, 1.0), NOW) for number in range(WINDOW + 6)]
+    assert outcomes == [BarOutcome.WAITING] * WINDOW + [BarOutcome.REFUSED] * 6
+    assert market.refusals == {"end: too many bars are ahead of the clock": 6}
+    assert market.take(entry(NOW, 2.0), NOW) is BarOutcome.WAITING, "it replaces one"
+    assert market.take(entry(NOW, 3.0, "QQQ"), NOW) is BarOutcome.WAITING
+    market.advance(NOW + MINUTE + WINDOW)
+    assert closes(market) == [2.0, *[1.0] * (WINDOW - 1)]
+    assert closes(market, "QQQ") == [3.0]
 
 
 def test_the_range_of_the_last_bars_says_how_volatile_a_symbol_is():

@@ -114,13 +114,17 @@ def make_file(log, witness, symbol="SPY", *, first=4, end=17, note=None) -> list
 
 
 def check(lines, log, witness, *, symbol="SPY", keys=(), max_age=1e9, now=BEGIN_MS / 1000 + 400) -> str:
-    texts = iter([json.dumps(line) if isinstance(line, dict) else line for line in lines])
+    texts = iter([to_line(line) if isinstance(line, dict) else line for line in lines])
     trusted = [verify.parse_key(str(key)) for key in keys or [log.key.public]]
     checker = verify.Checker(trusted, verify.parse_key(str(witness.public)), symbol)
     try:
         return "proven: " + verify.verify(texts, checker, now, max_age)
     except verify.NotProven as found:
         return f"{verify.WORDS[found.args[1]]}: {found.args[0]}"
+
+
+def to_line(content: dict) -> str:
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":"))
 
 
 def rewrite(line: dict, name: str, /, **changes) -> dict:
@@ -193,6 +197,8 @@ CHANGES = {
     "an index shifted": (lambda f: f[5].update(index=1), "tick 9: 1 is not its index"),
     "an index beyond the tick": (lambda f: f[5].update(index=5), "tick 9: 5 is not its index"),
     "an index before the tick": (lambda f: f[5].update(index=-1), "tick 9: -1 is not its index"),
+    "an index counted from the end": (lambda f: f[5].update(index=-3), "tick 9: -3 is not its index"),
+    "an index with a point": (lambda f: f[5].update(index=2.0), "entry 8: not in its one form"),
     "an empty path": (lambda f: f[5].update(path=[]), NOT_LOGGED),
     "a path of one step more": (
         lambda f: f[5]["path"].append("AAAA"),
@@ -206,6 +212,20 @@ CHANGES = {
     "a key of JSON twice": (
         lambda f: f[5].update(place=f[5]["place"].replace('"score"', '"score":"1","score"')),
         "tick 9: not in its one form",
+    ),
+    "a line in a second form": (
+        lambda f: f.__setitem__(5, json.dumps(f[5])),
+        "entry 8: not in its one form",
+    ),
+    "a key of a line twice": (
+        lambda f: f.__setitem__(5, to_line(f[5]).replace('"place"', '"place":"{}","place"')),
+        "entry 8: not in its one form",
+    ),
+    "a word that is in no proof": (lambda f: f[5].update(side="short"), "entry 8: it has what nobody checks"),
+    "a word in the head that is in no proof": (lambda f: f[0].update(side="short"), "line 1: not of this"),
+    "a head about another symbol": (
+        lambda f: f[0].update(symbol="XLF"),
+        "line 1: about XLF, not SPY",
     ),
     "a hash beside left out": (lambda f: f[0]["hashes"].pop(), UNSIGNED),
     "a hash beside too many": (lambda f: f[0]["hashes"].append(f[0]["hashes"][0]), UNSIGNED),
@@ -254,6 +274,53 @@ def test_the_log_can_not_be_its_own_witness(log, witness):
     assert check(lines, log, same) == "refuted: witness: the log cosigned itself"
     other = make_key("log.example/other", SignatureKind.ED25519)
     assert check(make_file(log, witness), log, other) == "refuted: witness: not the key of a witness"
+
+
+def test_one_index_is_one_place_whatever_the_tree_of_a_tick_holds(log, witness):
+    # the log's owner hashes a second place of SPY over a name that nobody asks about
+    log.ticks += 1
+    symbols = ("AAA", "SPY", "ZZZ")
+    long, short = (
+        make_place("SPY", PlaceOutcome.SIGNAL, tick=22, score="1", side=side) for side in ("long", "short")
+    )
+    aaa = make_place("AAA", PlaceOutcome.SIGNAL, tick=22, score="1", side="long")
+    junk = hash_entry(b"anything")
+    left, right = hash_tree([hash_entry(aaa), hash_entry(long)]), hash_tree([hash_entry(short), junk])
+    places = TickPlaces(symbols, (aaa, long, b""), known_root=hash_tree([left, right]))
+    log.add_places(places)
+    file = make_file(log, witness, first=21, end=22)
+    path = [base64.b64encode(each).decode() for each in (junk, left)]
+    file[1] |= {"place": short.decode(), "path": path, "index": -2}
+    assert check(file, log, witness) == "refuted: tick 22: -2 is not its index"
+
+
+def test_a_file_of_gaps_proves_nothing_of_a_symbol(log, witness):
+    log.add(make_gap(21, 22, 30, BEGIN_MS + 150_000, "database away"))
+    lines = make_file(log, witness, first=21, end=22)
+    assert check(lines, log, witness) == "unavailable: no entry here has a place of SPY"
+
+
+def test_a_gap_has_no_place(log, witness):
+    log.add(make_gap(21, 22, 30, BEGIN_MS + 150_000, "database away"))
+    lines = make_file(log, witness, end=22)
+    lines[-1]["place"] = lines[-2]["place"]
+    assert check(lines, log, witness) == "refuted: entry 21: it has what nobody checks"
+
+
+def test_what_a_file_says_steers_no_terminal(log, witness, tmp_path, capsys):
+    lines = make_file(log, witness)
+    place = {**json.loads(lines[1]["place"]), "symbol": "\r\x1b[2Kproven: 2 entries\x1b[8m\ud800"}
+    lines[1]["place"] = json.dumps(place, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+    path = tmp_path / "b.audit"
+    path.write_text("".join(to_line(line) + "\n" for line in lines), errors="surrogatepass")
+    keys = ["--log", str(log.key.public), "--witness", str(witness.public)]
+    assert verify.main([str(path), *keys]) == verify.REFUTED
+    path.write_text(path.read_bytes().decode(errors="replace"))
+    assert verify.main([str(path), *keys]) == verify.REFUTED
+    said = capsys.readouterr().out
+    assert said.count("\n") == 2
+    assert said.replace("\n", "").isprintable()
+    assert r"the place of \r\x1b[2Kproven" in said
 
 
 def test_an_old_view_is_told_by_its_age(log, witness):
@@ -322,6 +389,16 @@ def test_a_new_key_counts_from_the_entry_that_both_keys_signed(log, witness):
     assert check(unknown, log, witness) == f"refuted: checkpoint: no key of {ORIGIN} signed it"
 
 
+def test_an_old_key_signs_nothing_from_its_change_on(log, witness):
+    new = make_key(ORIGIN, SignatureKind.ED25519)
+    change_key(log, new, [log.key, new])
+    log.add_tick(scores={22: -9})  # by whoever stole the old one
+    stolen = make_file(log, witness, end=23, note=cosign(log.sign(), witness))
+    assert check(stolen, log, witness) == f"refuted: checkpoint: no key of {ORIGIN} signed it"
+    both = [log.key.public, new.public]
+    assert check(stolen, log, witness, keys=both) == f"refuted: checkpoint: no key of {ORIGIN} signed it"
+
+
 def test_a_new_key_that_the_old_one_did_not_sign_is_found(log, witness):
     thief = make_key(ORIGIN, SignatureKind.ED25519)
     change_key(log, thief, [thief])
@@ -363,9 +440,9 @@ def test_the_offline_file_runs_alone_and_never_breaks(log, witness, tmp_path, ga
 
     assert run()[0] == 3
     good = make_file(log, witness)
-    path.write_text("".join(json.dumps(line) + "\n" for line in good))
+    path.write_text("".join(to_line(line) + "\n" for line in good))
     assert run()[0] == 0
-    path.write_text(f"{json.dumps(good[0])}\n{garbage}\n", errors="surrogatepass")
+    path.write_text(f"{to_line(good[0])}\n{garbage}\n", errors="surrogatepass")
     code, said = run()
     assert code == 1
     assert said.startswith("refuted: ")

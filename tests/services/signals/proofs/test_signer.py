@@ -235,6 +235,22 @@ async def test_without_a_key_and_with_a_wrong_one_nothing_is_signed_and_the_beat
     assert (await rig.step()).describe(rig.clock.now) is None
 
 
+@pytest.mark.parametrize("name", ["read_size", "read_newest_key"])
+async def test_a_key_signs_no_entry_that_ends_its_time_whenever_it_comes(rig, name):
+    new, read = make_key(ORIGIN, SignatureKind.ED25519), getattr(rig.log, name)
+    size = await rig.log.read_size()
+
+    async def change_after():
+        found = await read()
+        rig.log.add()
+        rig.log.newest_key = str(new.public)
+        return found
+
+    setattr(rig.log, name, change_after)
+    await rig.step(more=0)
+    assert max(rig.log.notes, default=0) <= size, "the change is the entry after them"
+
+
 async def test_after_a_key_change_the_old_key_signs_nothing_and_the_new_one_does(rig):
     await rig.step()
     new = make_key(ORIGIN, SignatureKind.ED25519)

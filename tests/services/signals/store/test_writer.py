@@ -48,6 +48,7 @@ async def test_what_is_read_back_is_what_was_written(database):
     await writer.write_key_change(START_MS + 51_000, "old", "new", ["one", "two"])
     state = await SignalWriter(database).read_state()
     assert (state.size, state.last_tick, state.last_at_ms) == (4, 9, START_MS + 50_000)
+    assert state.newest_at_ms == START_MS + 51_000
     assert dict(state.last) == {row.symbol: row for row in [*first.rows, *second.rows]}
     assert state.decided["S03"] == first.rows[3]
     assert state.decided["S04"] == second.rows[1]
@@ -165,7 +166,7 @@ async def test_a_key_is_changed_beside_the_leader_which_reads_the_log_again(data
     command = SignalWriter(database)
     assert await command.join_epoch() == writer.epoch
     await command.read_state()
-    await command.write_key_change(START_MS, "old", "new", [])
+    await command.write_key_change(START_MS + 5000, "old", "new", [])
     with pytest.raises(LogMovedError):
         await writer.write_tick(maker.make(1, {}))
     again = TickMaker(await writer.read_state())

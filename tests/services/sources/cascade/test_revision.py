@@ -6,10 +6,11 @@ from urllib.parse import parse_qsl, urlsplit
 
 import orjson
 import pytest
+from structlog.testing import capture_logs
 
 from marketswarm.bus.stream_loss import LostSpan
 from marketswarm.keys import MARKET_BARS, source_account_key
-from services.market.records import Adjustment, AssetClass, Bar
+from services.market.records import Adjustment, AssetClass
 from services.market.sessions import get_session
 from services.sources.cascade.history import (
     REVISE_PAUSE_SEC,
@@ -29,6 +30,7 @@ from services.sources.cascade.state import (
     SourceVerdict,
     needs_refresh,
 )
+from services.sources.cascade.store import SeriesStore
 from services.sources.catalog.answer import AnswerStatus, SourceAnswer
 from services.sources.catalog.files import shipped_catalog
 from support.rig.receiver import Answer
@@ -350,31 +352,32 @@ class SplitVendor:
         return Answer(200, {}, orjson.dumps(rows))
 
 
-def adjust_all(market, adjustment, limit):
-    """Let the file of Coinbase say that its bars are adjusted, and that an answer has no more of them."""
-    source = shipped_catalog()["coinbase"]
-    changes = {"limit": limit, "adjustment": adjustment}
-    serves = {name: each.model_copy(update=changes) for name, each in source.serves.items()}
-    market.catalog = {**shipped_catalog(), "coinbase": source.model_copy(update={"serves": serves})}
+def adjust_all(market, adjustment, limit, name="coinbase"):
+    """Let a source's file say that it has stocks, how it adjusts, and that an answer has no more."""
+    source = market.catalog[name]
+    assets = (AssetClass.CRYPTO, AssetClass.STOCKS)
+    changes = {"limit": limit, "adjustment": adjustment, "assets": assets}
+    serves = {part: each.model_copy(update=changes) for part, each in source.serves.items()}
+    market.catalog = {**market.catalog, name: source.model_copy(update={"serves": serves})}
 
 
 @pytest.mark.parametrize(
-    ("adjustment", "limit"), [(Adjustment.SPLITS, 2000), (Adjustment.SPLITS, 300), (Adjustment.RAW, 2000)]
+    ("asset", "adjustment", "limit"),
+    [
+        (AssetClass.STOCKS, Adjustment.SPLITS, 2000),
+        (AssetClass.STOCKS, Adjustment.SPLITS, 300),
+        (AssetClass.STOCKS, Adjustment.RAW, 2000),
+        (AssetClass.CRYPTO, Adjustment.SPLITS, 2000),
+    ],
 )
-async def test_a_source_that_has_adjusted_its_past_anew_is_asked_for_all_of_it(market, adjustment, limit):
-    """With 300 bars an answer, all that may be corrected is asked for by itself, in parts."""
+async def test_a_source_that_has_adjusted_its_past_anew_is_asked_for_all_of_it(
+    market, asset, adjustment, limit
+):
+    """With 300 bars an answer, all that may be corrected is asked for in parts. Coins have no splits."""
+    is_adjusting = asset is AssetClass.STOCKS and adjustment is Adjustment.SPLITS
     market["coinbase"].choose = vendor = SplitVendor()
     adjust_all(market, adjustment, limit)
-    share = replace(COIN, asset=AssetClass.STOCKS, history_days=40)
-    shares = market.catalog["coinbase"].model_copy(
-        update={
-            "serves": {
-                name: each.model_copy(update={"assets": (AssetClass.CRYPTO, AssetClass.STOCKS)})
-                for name, each in market.catalog["coinbase"].serves.items()
-            }
-        }
-    )
-    market.catalog = {**market.catalog, "coinbase": shares}
+    share = replace(COIN, asset=asset, history_days=40)
     await market.load(share)
     before = await read_closes(market)
     assert len(before) > 900
@@ -385,24 +388,64 @@ async def test_a_source_that_has_adjusted_its_past_anew_is_asked_for_all_of_it(m
         await market.load(share)
     after = await read_closes(market)
     old = [at for at in before if after[at] == before[at]]
-    assert (not old) if adjustment is Adjustment.SPLITS else old
+    assert (not old) if is_adjusting else old
     entries = await market.bus.client.xrange(MARKET_BARS)
-    wanted = {b"splits"} if adjustment is Adjustment.SPLITS else {None}
+    wanted = {b"splits"} if is_adjusting else {None}
     assert {fields.get(b"adjustment") for _, fields in entries} == wanted
 
 
+@pytest.mark.parametrize("asset", [AssetClass.STOCKS, AssetClass.CRYPTO])
+async def test_missing_bars_that_an_adjusting_source_fills_are_no_past_that_it_adjusted_anew(market, asset):
+    now = int(time.time()) // 3600 * 3600
+    missing = {now - 3600 * back for back in range(30, 38)}
+
+    def answer(request):
+        rows = orjson.loads(answer_range_as_coinbase(request).body)
+        return Answer(200, {}, orjson.dumps([row for row in rows if row[0] not in missing]))
+
+    market["coinbase"].choose = answer
+    market["kraken"].choose = lambda _request: answer_hours_as_kraken(now)
+    for name in ("coinbase", "kraken"):
+        adjust_all(market, Adjustment.SPLITS, 2000, name)
+    series = replace(COIN, asset=asset, sources=("coinbase", "kraken"))
+    before = (await market.load(series)).state
+    with capture_logs() as logged:
+        result = await market.load(series)
+    assert (result.new, result.state.history_ms) == (len(missing), before.history_ms)
+    assert "series.restated" not in [line["event"] for line in logged]
+    (stored,) = (await SeriesStore(lambda: market.bus).read_states([series.id])).values()
+    assert stored.history_ms == before.history_ms, "nothing older is asked for again"
+
+
+async def test_what_came_during_a_long_stop_is_no_past_that_a_source_adjusted_anew(market):
+    adjust_all(market, Adjustment.SPLITS, 20_000)
+    market["coinbase"].choose = answer_range_as_coinbase
+    share = replace(COIN, asset=AssetClass.STOCKS)
+    stop_days = 60
+    market.ahead_sec = -86_400 * stop_days
+    before = (await market.load(share)).state
+    market.ahead_sec = REVISE_EVERY_SEC  # its requests had the real time
+    await market.bus.client.delete(source_account_key("coinbase"))
+    with capture_logs() as logged:
+        result = await market.load(replace(share, history_days=stop_days + 2))
+    assert result.new >= 24 * stop_days - 1
+    assert result.known > 40, "all that may be corrected was asked for, too"
+    assert result.state.history_ms == before.history_ms
+    assert "series.restated" not in [line["event"] for line in logged]
+
+
 @pytest.mark.parametrize(
-    ("bars", "new", "adjustment", "is_anew"),
+    ("known", "corrected", "adjustment", "is_anew"),
     [
         (100, 100, Adjustment.SPLITS, True),
         (100, 90, Adjustment.ALL, True),
         (100, 89, Adjustment.SPLITS, False),  # many corrections
         (4, 4, Adjustment.SPLITS, False),
         (100, 100, Adjustment.RAW, False),
+        (0, 0, Adjustment.SPLITS, False),  # bars that were missing
     ],
 )
-def test_a_past_counts_as_adjusted_anew_if_nearly_all_of_it_is_other(bars, new, adjustment, is_anew):
-    records = tuple(Bar("NVDA", "1d", n, 1.0, 1.0, 1.0, 1.0) for n in range(bars))
+def test_a_past_counts_as_adjusted_anew_if_nearly_all_of_it_is_other(known, corrected, adjustment, is_anew):
     answer = SourceAnswer("yahoo", AnswerStatus.OK, adjustment=adjustment)
-    finding = SourceFinding("yahoo", SourceVerdict.FRESH, records=records, answer=answer)
-    assert is_restated(finding, new) is is_anew
+    finding = SourceFinding("yahoo", SourceVerdict.FRESH, answer=answer)
+    assert is_restated(finding, known, corrected) is is_anew

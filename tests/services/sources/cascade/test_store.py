@@ -17,7 +17,8 @@ from marketswarm.keys import (
     MARKET_SOURCES,
     series_records_key,
 )
-from services.market.entries import parse_action
+from services.bars.store import KEPT_SEC as BARS_KEPT_SEC
+from services.market.entries import parse_action, parse_quote
 from services.market.records import (
     DAY_MS,
     MINUTE_MS,
@@ -49,10 +50,14 @@ QUOTES = replace(MINUTES, kind=RecordKind.QUOTES, timeframe="", sources=("kraken
 def publish(bus):
     store = SeriesStore(lambda: bus)
 
-    async def publish_records(
+    async def publish_records(series, *records, **how):
+        """Publish records as a load does; return how many were new."""
+        return (await publish_load(series, *records, **how)).new
+
+    async def publish_load(
         series, *records, source=None, remember_from_ms=0, withdrawn=(), volume_kind=None, newest_ms=1, **how
     ):
-        """Publish records as a load does, of a finding that is as `how` says; return how many were new."""
+        """Publish records as a load does, of a finding that is as `how` says."""
         claim, _ = await store.claim(series.id)
         name = source or series.sources[0]
         answer = SourceAnswer(name, AnswerStatus.OK, volume_kind=volume_kind)
@@ -65,10 +70,11 @@ def publish(bus):
             series, state, (served,), served, (), remember_from_ms=remember_from_ms, withdrawn=withdrawn
         )
         try:
-            return (await store.publish(claim, load, WorkSettings())).new
+            return await store.publish(claim, load, WorkSettings())
         finally:
             await store.release(claim)
 
+    publish_records.load = publish_load
     return publish_records
 
 
@@ -106,6 +112,20 @@ async def test_a_bar_says_whose_volume_it_has_and_the_same_bar_of_another_kind_i
     assert await publish(MINUTES, minute(NOW_MS, 2.5), volume_kind=None) == 1
     entries = [fields for _, fields in await bus.client.xrange(MARKET_BARS)]
     assert [fields.get(b"volume_kind") for fields in entries] == [b"venue", None]
+
+
+async def test_only_bars_that_were_known_and_are_other_now_count_as_corrected(bus, publish):
+    async def count(*bars, **how):
+        result = await publish.load(stocks, *bars, **how)
+        return result.new, result.known, result.corrected
+
+    stocks = replace(MINUTES, sources=("yahoo", "stooq"))
+    first, second, third = (minute(NOW_MS + number * MINUTE_MS) for number in range(3))
+    assert await count(first, second) == (2, 0, 0)
+    assert await count(first, replace(second, close=2.5), third) == (2, 2, 1)
+    assert await count(replace(first, close=2.5), source="stooq") == (0, 1, 0)
+    await SeriesStore(lambda: bus).forget_bars(stocks, 0, NOW_MS)
+    assert await count(first, second) == (2, 1, 1), "the first one is published again, and no other one"
 
 
 async def test_each_value_that_a_period_ever_had_is_published_once(bus, publish):
@@ -175,6 +195,14 @@ async def test_the_newest_record_is_remembered_however_old_it_is(publish):
     assert await publish(MINUTES, old, remember_from_ms=NOW_MS) == 0
 
 
+async def test_what_was_published_is_forgotten_before_bars_forgets_the_symbol(bus, publish):
+    """Of a symbol that is enabled after that, bars would have the days since then alone."""
+    await publish(MINUTES, minute(NOW_MS))
+    assert 0 < await bus.client.ttl(series_records_key(MINUTES.id)) < BARS_KEPT_SEC
+    await bus.client.delete(series_records_key(MINUTES.id))  # as if it had expired
+    assert await publish(MINUTES, minute(NOW_MS)) == 1
+
+
 async def test_of_quotes_the_latest_of_each_symbol_is_remembered(bus, publish):
     def quote(at_ms, price, symbol="BTC/USD"):
         return Quote(symbol, at_ms, price)
@@ -227,6 +255,24 @@ async def test_a_symbol_of_quotes_is_forgotten_once_no_answer_names_it_and_its_q
         still = Quote("SPY-LEAP", NOW_MS - 9 * DAY_MS, 2.0)  # nobody trades it, but each answer has it
         assert await publish(chain, *quotes, still, remember_from_ms=oldest) == 5 + (day == 0)
         assert await count_remembered(bus, chain) <= 11
+
+
+@pytest.mark.parametrize(
+    ("underlying", "source", "options"),
+    [
+        ("SPX", "cboe", ("SPXW261218C06600000", "SPX261218P05000000")),
+        ("BTC", "deribit", ("BTC-25DEC26-100000-C", "BTC-25DEC26-90000-P")),
+    ],
+)
+async def test_quotes_of_a_chain_have_the_symbols_of_its_options_and_not_that_of_the_underlying(
+    bus, publish, underlying, source, options
+):
+    chain = replace(QUOTES, symbol=underlying, asset=AssetClass.OPTIONS, sources=(source,))
+    quotes = [Quote(option, NOW_MS, 101.5 + number) for number, option in enumerate(options)]
+    assert await publish(chain, *quotes) == 2
+    entries = [fields for _, fields in await bus.client.xrange(MARKET_QUOTES)]
+    assert [parse_quote(fields) for fields in entries] == quotes
+    assert {fields[b"asset"] for fields in entries} == {b"options"}
 
 
 @pytest.mark.parametrize("key", [MARKET_BARS, MARKET_DOWNLOADS, MARKET_SERIES, MARKET_SOURCES])
