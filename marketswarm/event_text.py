@@ -27,6 +27,8 @@ _PROPOSED: Final = f"{MEDIC}/{PROPOSED_RULE}/"
 _NOT_PROPOSED: Final = "it was approved or withdrawn, expired, or is not needed"
 _GOODBYE: Final = {"stopped": ", after it said goodbye"}
 _NEVER_SEEN: Final = "never heard, in the {late} since listening began"
+# not `seed`, which undoes what was changed on the board or by a rollback
+_COMPARE: Final = "truth diff truth.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ _WORDS: Final[Mapping[Kind, _EventWords]] = {
         "bus {svc} is away", "it has not answered for {late}{reason}", "status", _CRITICAL),
     Kind.BUS_OK: _EventWords("bus {svc} is back", "it answers"),
     Kind.TRUTH_DRIFT: _EventWords(
-        "the truth on {svc} has drifted", "it is not the same as on the other buses", "seed", _WARNING),
+        "the truth on {svc} has drifted", "it is not the same as on the other buses", _COMPARE, _WARNING),
     Kind.TRUTH_OK: _EventWords("the truth on {svc} is right again", "it is the same on all buses"),
     Kind.PROBE_MISS: _EventWords(
         "{svc} is down", "its probes have failed for {late}{reason}", "alerts --since 1h", _WARNING),
@@ -112,8 +114,8 @@ _SPECIAL_WORDS: Final[Mapping[tuple[Kind, str | None], _EventWords]] = {
         "{svc} can't be watched",
         "more comes on its channel than the healer reads, so its silence is not judged",
         "alerts --since 1h", _WARNING),
-    (Kind.TRUTH_DRIFT, "missing"): _EventWords("the truth on {svc} has drifted", "it is missing", "seed"),
-    (Kind.TRUTH_DRIFT, "invalid"): _EventWords("the truth on {svc} has drifted", "it is not valid", "seed"),
+    (Kind.TRUTH_DRIFT, "missing"): _EventWords("the truth on {svc} has drifted", "it is missing", _COMPARE),
+    (Kind.TRUTH_DRIFT, "invalid"): _EventWords("the truth on {svc} has drifted", "it is not valid", _COMPARE),
 }
 """The words for some reasons of a kind, and for a gap in which the service restarted."""
 _PROPOSAL_WORDS: Final[Mapping[Kind, _EventWords]] = {

@@ -220,12 +220,15 @@ add_file() {
     export COMPOSE_FILE="$files"
 }
 
-# and the truth by which medic acts on the services of these files
+# and the truth by which medic acts on the services of these files; it takes the place of the one in force, so that is said
 heal() {
     add_file compose.healing.yaml
+    [ -z "$(set_to TRUTH_FILE)" ] || return 0
+    truth=./examples/healing-fleet.json
     case :$COMPOSE_FILE: in
-    *:compose.market.yaml:*) [ -n "$(set_to TRUTH_FILE)" ] || export TRUTH_FILE=./examples/healing-market.json ;;
+    *:compose.market.yaml:*) truth=./examples/healing-market.json; export TRUTH_FILE="$truth" ;;
     esac
+    [ "$word" != up ] || say "The truth is $truth, and no other. To keep one of yours, name it by TRUTH_FILE: docs/containers.md"
 }
 
 # what a variable is set to, by the shell or by .env

@@ -263,7 +263,11 @@ def _judge_log(bus: BusReading) -> Iterator[CheckResult]:
 
 
 def judge_truth(buses: Sequence[BusReading]) -> Iterator[CheckResult]:
-    remedy, holders = "`marketswarm seed` writes one truth to all buses", list[BusReading]()
+    remedy = (
+        "`marketswarm seed` writes your truth.json to all buses; first see what that changes: "
+        "`marketswarm truth diff truth.json`"
+    )
+    holders = list[BusReading]()
     for bus in buses:
         if bus.reason is None and bus.truth_reason is None:
             holders.append(bus)

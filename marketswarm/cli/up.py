@@ -154,6 +154,7 @@ def _make_spec(options: UpOptions, settings: CommonSettings) -> FleetSpec:
     except (plan.PlanError, server.NoServerError) as error:
         raise Mistake(str(error)) from None
     runs_database = planned.needs_database and not is_variable_set(plan.DATABASE_URL, os.environ)
+    preflight.require_signals_database(planned, os.environ, runs_database=runs_database)
     if not planned.agents:
         raise Mistake(f"{path}: none of its services has a module here, nothing to start")
     try:

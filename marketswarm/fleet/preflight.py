@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from marketswarm.bus import BusError, find_bus_url, get_url_variable
 from marketswarm.exit import Mistake
 from marketswarm.fleet.listen import ListenAddress, ListenError, find_listen_address
-from marketswarm.fleet.plan import LOOPBACK, Plan
+from marketswarm.fleet.plan import DATABASE_URL, LOOPBACK, SIGNALS, SIGNALS_DATABASE_URL, Plan
 from marketswarm.fleet.server import knows_tls, read_output
 from marketswarm.settings import is_variable_set
 from marketswarm.text import format_names
@@ -66,6 +66,26 @@ def require_listening(text: str, plan: Plan, binary: Path | None, board_host: st
             f"at {at.address} with it: leave BOARD_HOST out",
         )
     return at
+
+
+def require_signals_database(plan: Plan, environ: Mapping[str, str], *, runs_database: bool) -> None:
+    """Raise Exit, code 2, if signals is to run and has no database, so that it could only end with code 2.
+
+    `runs_database` says whether the fleet runs a PostgreSQL of its own, where signals gets a role.
+    """
+    is_planned = any(agent.svc == SIGNALS for agent in plan.agents)
+    if not is_planned or runs_database or is_variable_set(SIGNALS_DATABASE_URL, environ):
+        return
+    if is_variable_set(DATABASE_URL, environ):
+        why = f"{DATABASE_URL} names a PostgreSQL, so none is run here, and {SIGNALS_DATABASE_URL} is not set"
+        own = f"or leaving {DATABASE_URL} out as well"
+    else:
+        why = f"{SIGNALS_DATABASE_URL} is not set, and no archive runs here, so no PostgreSQL either"
+        own = "or running archive, too"
+    raise Mistake(
+        f"signals has no database: {why}. The ways on: setting {SIGNALS_DATABASE_URL} to the database of "
+        f"archive, for the role marketswarm_signals (docs/security.md); leaving signals out (--only); {own}.",
+    )
 
 
 def require_free_ports(

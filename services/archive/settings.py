@@ -134,9 +134,9 @@ class WriteSettings(ServiceConfig):
             "incident_evidence": 90.0,
         }
     )
-    """The days for which a table's rows are kept; a table without a number is kept for ever. Bars, quotes and
-    indicators are dropped by the month. Observations, actions, symbols and sources are always kept. Example:
-    `{"quotes": 30, "downloads": 30}`."""
+    """The days for which a table's rows are kept; a table without a number is kept for ever. A document of
+    yours replaces all of the default. Bars, quotes and indicators are dropped by the month. Observations,
+    actions, symbols and sources are always kept. Example: `{"quotes": 30, "downloads": 30}`."""
     backup: BackupSettings = BackupSettings()
     """The daily backup, which needs `ARCHIVE_BACKUP_FOLDER`."""
     restore_check: RestoreCheckSettings = RestoreCheckSettings()

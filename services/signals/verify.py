@@ -8,11 +8,11 @@ the file, or there is no cosignature yet, or an old one.
 import argparse
 import base64
 import json
+import sys
 import time
-from collections import namedtuple
 from functools import partial
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -22,7 +22,7 @@ NAMES = {"tick": ["entry", "symbols", "place", "index", "path"], "gap": ["entry"
 PROVEN, REFUTED, UNAVAILABLE, SIGNED, COSIGNED = 0, 1, 3, 1, 4  # exit codes; how a key signs, by its byte
 unpack = partial(base64.b64decode, validate=True)
 write = partial(json.dumps, ensure_ascii=False, separators=(",", ":"))
-Key = namedtuple("Key", "name number kind public")  # noqa: PYI024 - fewer lines
+Key = NamedTuple("Key", [("name", str), ("number", bytes), ("kind", int), ("public", bytes)])  # noqa: UP014 - fewer lines
 WORDS = {PROVEN: "proven", REFUTED: "refuted", UNAVAILABLE: "unavailable"}
 
 
@@ -192,9 +192,9 @@ def main(words: list[str] | None = None) -> int:
         code, text = UNAVAILABLE, str(error)
     except (ValueError, LookupError, TypeError, AttributeError, StopIteration, RecursionError) as error:
         code, text = REFUTED, f"{getattr(checker, 'where', 'key')}: not of its form ({type(error).__name__})"
-    print(f"{WORDS[code]}:", text.encode("unicode_escape").decode())  # noqa: T201 - its text steers no terminal
+    sys.stdout.write(f"{WORDS[code]}: {text.encode('unicode_escape').decode()}\n")  # it steers no terminal
     return code
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    sys.exit(main())

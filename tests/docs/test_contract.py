@@ -18,7 +18,7 @@ from marketswarm.event import Event, Kind
 from marketswarm.exit import Code
 from marketswarm.settings import CommonSettings
 from marketswarm.truth import parse, parse_truth
-from support.pages import ROOT, blocks, table
+from support.pages import ROOT, blocks, section, table
 
 PAGE = "docs/contract.md"
 PRODUCT = ("marketswarm", "bootstrap", "healer", "sentinel", "notifier", "services")
@@ -199,6 +199,19 @@ def test_each_table_has_what_the_code_has_and_nothing_else():
             shown = [" ".join(name.split()[:2]) for name in shown]
         assert sorted(shown) == sorted(names), heading
     assert [int(row[0]) for row in table(PAGE, "Exit codes")] == sorted(Code)
+
+
+def test_each_command_whose_help_says_that_it_may_end_with_1_is_among_those_that_do():
+    [shown] = re.findall(r"^- \*\*1, .*?(?=^- )", section(PAGE, "Exit codes"), re.MULTILINE | re.DOTALL)
+    listed = {name.partition(" --")[0] for name in code(shown)}
+    assert listed <= {*commands(), "add", "python -m services.sources.gate"}
+    says_so = {
+        name.removesuffix(" daemon").removesuffix(" job").removesuffix(" page")
+        for name, command in commands().items()
+        if re.search(r"\bwith (?:code )?1\b", " ".join((command.help or "").split()))
+    }
+    assert len(says_so) > 15
+    assert says_so <= listed
 
 
 # what must never change

@@ -1,11 +1,13 @@
 """Holds the tables of reasons and events to the code: none missing, none made up."""
 
 import re
+from typing import get_args
 
 from marketswarm.bus.errors import REASONS
 from marketswarm.detector import Reason
 from marketswarm.event import Kind
 from sentinel.drift import DriftReason
+from services.archive.settings import KeptTable, WriteSettings
 from support.pages import section, table
 
 
@@ -18,3 +20,10 @@ def test_each_event_is_explained():
     shown = set(re.findall(r"^\| .*", section("docs/operating.md", "Read alerts"), re.MULTILINE))
     named = {name for row in shown for name in re.findall("`([a-z]+_(?:miss|ok|unwatched|drift|gap))`", row)}
     assert named == set(Kind)
+
+
+def test_each_table_whose_rows_archive_can_delete_is_named_with_its_days():
+    rows = table("docs/services/archive.md", "Settings")
+    [(days, words)] = [row[1:] for row in rows if row[0] == "`keep_days`"]
+    assert set(re.findall(r"`(\w+)`", words)) - {"keep_days"} == set(get_args(KeptTable))
+    assert days == ", ".join(f"{name} {kept:g}" for name, kept in WriteSettings().keep_days.items())

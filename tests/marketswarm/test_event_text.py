@@ -139,6 +139,13 @@ def test_the_lines_after_the_first_say_since_when_where_and_what_to_do():
     assert make_event_message(ok, b"{}", 199.0).text.splitlines()[1:] == ["at 1970-01-01 00:03:19 UTC"]
 
 
+@pytest.mark.parametrize("reason", ["missing", "invalid", "differs"])
+def test_who_hears_of_a_drift_first_looks_at_what_a_seeding_would_undo(reason):
+    drift = Event(Kind.TRUTH_DRIFT, "market-redis", 9.0, "a", "sentinel", reason=reason)
+    text = make_event_message(drift, b"{}", 9.0).text
+    assert text.splitlines()[-1] == "next: marketswarm truth diff truth.json"
+
+
 def test_a_run_that_failed_says_its_exit_code():
     event = Event(Kind.HEARTBEAT_MISS, "backup", 9.0, "a", "healer", reason="failed", exit_code=3)
     message = make_event_message(event, b"{}", 9.0)

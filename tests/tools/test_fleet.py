@@ -162,6 +162,20 @@ def test_a_fleet_that_is_published_is_summed_up_with_the_line_for_the_other_mach
         assert "redis-cli" not in said, "who has no password may not"
 
 
+@pytest.mark.parametrize(
+    ("files", "truth"),
+    [
+        ("compose.yaml", "./examples/healing-fleet.json"),
+        ("compose.yaml:compose.market.yaml", "./examples/healing-market.json"),
+    ],
+)
+def test_who_lets_medic_act_is_told_which_truth_takes_the_place_of_theirs(place, files, truth):
+    said = place.run("up", HEALING="1", COMPOSE_FILE=files).stdout
+    assert f"The truth is {truth}, and no other." in said
+    own = place.run("up", HEALING="1", COMPOSE_FILE=files, TRUTH_FILE="./truth.json").stdout
+    assert "The truth is" not in own
+
+
 def test_a_port_that_is_taken_is_named_with_the_way_on(place):
     place.answers(fails="", state__access="running 0\n", state__system_redis="created 0\n")
     said = place.run("up")

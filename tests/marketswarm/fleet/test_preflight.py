@@ -5,8 +5,12 @@ import sys
 
 import pytest
 
+from marketswarm.exit import Code, Exit
 from marketswarm.fleet import preflight
+from marketswarm.fleet.plan import Plan, PlannedAgent
+from support.pages import ROOT
 from support.rig import free_port
+from support.rig.shell import Shell
 
 # sl local rem st tx_rx tr_tm retrnsmt uid timeout inode
 LINE = "  0: {local} 00000000:0000 {state} 00000000:00000000 00:00000000 00000000 0 0 {inode} 1\n"
@@ -59,3 +63,44 @@ def test_a_port_with_but_closed_connections_is_free():
             accepted.close()  # first, so that this side is the one in TIME_WAIT
             client.recv(1)
     assert preflight.is_port_free(address[1])
+
+
+def make_plan(*services: str) -> Plan:
+    agents = tuple(PlannedAgent(svc, f"services.{svc}") for svc in services)
+    return Plan((), agents, (), needs_database="archive" in services)
+
+
+@pytest.mark.parametrize(
+    ("services", "environ", "way"),
+    [
+        (("archive", "signals"), {"DATABASE_URL": "postgresql://far/market"}, "leaving DATABASE_URL out"),
+        (("archive", "signals"), {"DATABASE_URL_FILE": "/url"}, "leaving DATABASE_URL out"),
+        (("bars", "signals"), {}, "running archive, too"),
+    ],
+)
+def test_signals_without_a_database_is_refused_with_the_ways_on(services, environ, way):
+    with pytest.raises(Exit, match=r"signals has no database: .*SIGNALS_DATABASE_URL") as refused:
+        preflight.require_signals_database(make_plan(*services), environ, runs_database=False)
+    assert refused.value.code == Code.CONFIGURATION
+    assert way in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("services", "environ", "runs_database"),
+    [
+        (("archive", "signals"), {}, True),
+        (("archive",), {"DATABASE_URL": "postgresql://far/market"}, False),
+        (("signals",), {"SIGNALS_DATABASE_URL": "postgresql://far/market"}, False),
+        (("signals",), {"SIGNALS_DATABASE_URL_FILE": "/url"}, False),
+    ],
+)
+def test_signals_with_a_database_and_a_fleet_without_signals_are_not(services, environ, runs_database):
+    preflight.require_signals_database(make_plan(*services), environ, runs_database=runs_database)
+
+
+def test_up_starts_nothing_for_a_database_that_signals_has_no_role_of(tmp_path):
+    shell, port = Shell(tmp_path), str(free_port())
+    truth = str(ROOT / "examples/market.json")
+    ended = shell("up", "--truth", truth, "--port", port, DATABASE_URL="postgresql://u:p@127.0.0.1:1/market")
+    assert (ended.returncode, list(tmp_path.glob(".marketswarm"))) == (2, [])
+    assert "SIGNALS_DATABASE_URL" in ended.stderr
