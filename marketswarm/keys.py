@@ -208,7 +208,10 @@ def health_key(svc: str) -> str:
 
 
 def monitor_lease_key(listener: str) -> str:
-    """Return the key of the lease that a monitor's scripts check. The sentinel has no lease."""
+    """Return the key of the lease that a monitor's scripts check, and of the number of its last publication.
+
+    The sentinel has no lease, only such a number.
+    """
     return f"{listener}:lease"
 
 

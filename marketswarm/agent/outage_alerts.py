@@ -36,7 +36,7 @@ from marketswarm.bus.outage import Outage, retrying
 from marketswarm.bus.stored_values import replace_unusable, report_unusable
 from marketswarm.bus.stream_length import RELAY_READERS, StreamLength
 from marketswarm.bus.transaction import BusTransaction, commit
-from marketswarm.closed_outages import read_closed
+from marketswarm.closed_outages import ClosedOutages, read_closed
 from marketswarm.event import Event, encode_event
 from marketswarm.monitor.conventions import find_alert_target
 
@@ -76,6 +76,7 @@ class OutageAlerts:
         self._queue = OutcomeQueue(max_run=1)
         self._count = 0
         self._check_due, self._check_at = False, 0.0
+        self._closed: ClosedOutages | None = None  # what the healer had closed at the last check
         self._has_work = asyncio.Event()
         self._log = logs.get(rule.by)
         self.states: dict[str, OutageState] = {}
@@ -211,17 +212,19 @@ class OutageAlerts:
     async def _check_stored(self, bus: Bus) -> bool:
         """Close the open outages of targets that are no longer followed, or that do not alert any more.
 
-        Forget the misses that the healer has closed: an outage that continues is missed again. Return False
-        if another process changed a state meanwhile. Raises BusError.
+        Forget the misses that the healer has closed since the last check: an outage that continues is missed
+        again. Return False if another process changed a state meanwhile. Raises BusError.
         """
         followed = self._thresholds
         closed = await read_closed(bus, self.rule.stream)
+        # what it closed is known by its time, which after a clock was set back is that of later misses, too
+        is_news = closed != self._closed
         stored = self._decode_names(bus, await bus.ask(bus.client.hgetall(self.rule.states)))
         events, changed, states = list[Event](), dict[str, bytes](), dict[str, OutageState]()
         now = time.time()
         for name in sorted(stored):
             before = state = self._parse_stored(bus, name, stored[name])
-            if closed.covers(state.told):
+            if is_news and closed.covers(state.told):
                 state = replace(state, told="")
             thresholds = self._thresholds_of(name)
             if thresholds is None or not thresholds.alerts:
@@ -234,6 +237,7 @@ class OutageAlerts:
                 changed[name] = b"" if thresholds is None else state.encode()
         if changed and not await self._save(bus, stored, changed, events):
             return False
+        self._closed = closed
         self.states |= states
         self.has_read = followed is self._thresholds  # others may be followed by now
         await self._pass_on(states)

@@ -58,7 +58,7 @@ START_UP_SEC: Final = 60.0
 class Detector:
     """Detects silent services and lost buses from the messages and canaries of the listeners.
 
-    It begins with `is_restoring` True: it takes messages, and declares no service down, until
+    It begins with `is_restoring` True: it takes messages, and declares no service down for its silence, until
     `restore_services` is done.
 
     Args:
@@ -305,7 +305,7 @@ class Detector:
         follows at once is the end of that outage, and does not undo it.
         """
         verdicts: list[Verdict] = []
-        if service.has_failed_unnoticed and not self.is_restoring:
+        if service.has_failed_unnoticed:
             service.move_stage(Step.ANSWERED)
             verdicts.append(self.declare_down(service, now))
         before, is_other = service.last_beat, beat.boot != service.instances.last

@@ -37,9 +37,10 @@ def restore_services(
 ) -> Iterator[Verdict | None]:
     """Restore one service in each step; after the last service the detector is no longer restoring.
 
-    The caller may let other tasks run between two steps. From its step on, a service can come up; no service
-    is declared down before all are restored, except for those in `later`: each of these is not evaluated
-    before its own `restore_service`. `now` is when the first step is taken.
+    The caller may let other tasks run between two steps. From its step on, a service can come up, and one
+    that failed and came up is down in between; no other one is declared down before all are restored, except
+    for those in `later`: each of these is not evaluated before its own `restore_service`. `now` is when the
+    first step is taken.
 
     A service that was saved as up and was heard shortly before counts as silent for half its timeout. That is
     safe, since every start grants a warm-up, and a healer that is restarted again and again still reaches a

@@ -35,7 +35,7 @@ class Span(NamedTuple):
 
 
 class Change(IntEnum):
-    """What a fact states. The numbers are stored, and order facts of the same second."""
+    """What a fact states. The numbers are stored."""
 
     DOWN = 1
     """Down from `start` on."""
@@ -76,6 +76,15 @@ _CHANGES: Final = {
     Kind.HEARTBEAT_GAP: Change.SILENCE,
     Kind.REACH_GAP: Change.UNHEARD,
 }
+
+
+def _order(fact: Fact) -> tuple[int, ...]:
+    """Return the place of a fact among others: by when it was written, then by when its last state began.
+
+    So an outage that begins in the second in which the one before it ended comes after that. An outage that
+    begins and ends within one second begins first.
+    """
+    return fact.at, fact.end if fact.change is Change.UP else fact.start, fact.start, fact.change, fact.end
 
 
 _REFUSALS: Final = {Change.REFUSED: KnownState.UNKNOWN, Change.ALLOWED: KnownState.UP}
@@ -150,7 +159,7 @@ class Timeline:
         refused: bool = False,
     ) -> None:
         self.begin, self.state, self.refused = begin, state, refused
-        self.facts = sorted({fact for fact in facts if fact.at >= begin})
+        self.facts = sorted({fact for fact in facts if fact.at >= begin}, key=_order)
         self._found: tuple[list[Span], list[Span], list[Span]] | None = None
         self.version = 0
         """Counts the changes of this timeline."""
@@ -162,7 +171,7 @@ class Timeline:
 
     def add(self, fact: Fact) -> bool:
         """Add a fact; return False if it is known already, or older than this timeline."""
-        at = bisect_left(self.facts, fact)
+        at = bisect_left(self.facts, _order(fact), key=_order)
         if fact.at < self.begin or self.facts[at : at + 1] == [fact]:
             return False
         self.facts.insert(at, fact)

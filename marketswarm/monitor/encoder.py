@@ -30,6 +30,7 @@ _KIND_ENDINGS: Final = {State.UP: "ok", State.DOWN: "miss", State.UNWATCHED: "un
 _SERVICE, _WATCH = Subject.SERVICE, Subject.WATCH
 _UP, _DOWN, _UNWATCHED = State.UP, State.DOWN, State.UNWATCHED
 _NOWHERE: Final = Publication.NONE
+_ALERT: Final = Publication.ALERT
 _OK: Final = Kind.HEARTBEAT_OK
 
 
@@ -38,6 +39,11 @@ def roster_field(verdict: Verdict) -> str:
     if verdict.subject is _SERVICE:
         return verdict.svc
     return f"{verdict.subject}:{verdict.svc}"
+
+
+def deletes_entry(verdict: Verdict) -> bool:
+    """Return True if the roster has no entry once the verdict is published."""
+    return verdict.state is _UNWATCHED or (verdict.subject is _WATCH and verdict.state is _UP)
 
 
 class EncodedVerdict(NamedTuple):
@@ -75,7 +81,7 @@ class VerdictEncoder:
     def build_event(self, verdict: Verdict) -> Event | None:
         """Return a verdict's alert event, None without one; `healer` has neither gaps nor unwatched."""
         document = self._make_document(verdict)
-        return None if document is None else Event(**document)
+        return None if document is None or verdict.publication is _NOWHERE else Event(**document)
 
     def report_event(self, verdict: Verdict) -> None:
         """Call `on_event`, if it is set, with the event of a verdict that this process is to publish.
@@ -88,11 +94,13 @@ class VerdictEncoder:
     def _make_document(self, verdict: Verdict) -> dict[str, Any] | None:
         """Return the alert event of a verdict as `encode_event` writes it; None for a verdict without one.
 
+        A removal has one even if it is to be published nowhere: it is if the roster has the service down.
+
         An `Event` on the way there would take as long as all else, and many services may die at once.
         """
-        if verdict.publication is _NOWHERE:
-            return None
         state, gap_sec = verdict.state, verdict.gap_sec
+        if verdict.publication is _NOWHERE and state is not _UNWATCHED:
+            return None
         if self._family != "heartbeat" and (gap_sec is not None or state is _UNWATCHED):
             return None
         kind, svc, ts = self._choose_kind(verdict), verdict.svc, verdict.ts
@@ -135,18 +143,16 @@ class VerdictEncoder:
         self.report_event(verdict)
         document = self._make_document(verdict)
         raw = b"" if document is None else dump_compact(document)
-        state, subject = verdict.state, verdict.subject
-        is_deleted = state is _UNWATCHED or (subject is _WATCH and state is _UP)
         return EncodedVerdict(
             roster_field(verdict),
-            "unknown" if subject is _SERVICE else "up",
-            state,
+            "unknown" if verdict.subject is _SERVICE else "up",
+            verdict.state,
             verdict.event_id or "",
-            b"" if is_deleted else _encode_roster_entry(verdict, document, raw),
+            b"" if deletes_entry(verdict) else _encode_roster_entry(verdict, document, raw),
             raw,
             self.channel if raw else "",
-            # a first ok is an alert if it ends an outage that only the healer before this one knew
-            _DOWN if verdict.publication is Publication.LOG else "",
+            # an outage that only the healer before this one knew ends with a first ok, or with a removal
+            "" if verdict.publication is _ALERT else _DOWN,
             _choose_health_sec(verdict),
             health_key(verdict.svc),
         )

@@ -20,6 +20,28 @@ class Fence(NamedTuple):
 UNFENCED: Final = Fence("", 0)
 
 
+class CallNumbers:
+    """The numbers of the calls by which the process `boot` publishes, each greater than those before it.
+
+    A connection that was given up may still deliver its call, long after the same verdicts were published
+    over another one. The fence holds then, so the script refuses a call that has a smaller number than the
+    last one of the same process.
+    """
+
+    def __init__(self, boot: str) -> None:
+        self.boot = boot
+        self._last = 0
+
+    def take(self) -> int:
+        """Return the number of the next call."""
+        self._last += 1
+        return self._last
+
+    def skip(self, number: int) -> None:
+        """Have all further calls numbered above `number`."""
+        self._last = max(self._last, number)
+
+
 class Leadership(Protocol):
     """The leadership on each bus; each bus has a leader of its own."""
 

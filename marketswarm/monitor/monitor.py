@@ -34,7 +34,7 @@ from marketswarm.monitor.bus_link import BusLink
 from marketswarm.monitor.encoder import REACH_FIELD, VerdictEncoder
 from marketswarm.monitor.feed import DetectorFeed
 from marketswarm.monitor.health import HealthKeys
-from marketswarm.monitor.leadership import Fence, Leadership, SoleLeader
+from marketswarm.monitor.leadership import CallNumbers, Fence, Leadership, SoleLeader
 from marketswarm.monitor.metrics import MonitorMetrics
 from marketswarm.monitor.publication_step import record_publication
 from marketswarm.monitor.publisher import LogLength, Publisher
@@ -318,6 +318,7 @@ class Monitor:
         self._health = HealthKeys(self.detector, kind=self.encoder.ok_kind, by=self.encoder.by)
         self._failures = SaveFailures()
         self._verdict_log = VerdictLog()
+        self._calls = CallNumbers(self.owner.boot)
         self.state = StateKeeper(
             self.detector,
             self._health,
@@ -406,6 +407,7 @@ class Monitor:
                 bus,
                 listener=self.owner.name,
                 log_length=self.log_lengths.setdefault(name, LogLength()),
+                calls=self._calls,
                 encode=self.encoder.encode,
                 leadership=self.leadership,
                 take_over=functools.partial(self._take_over, name),

@@ -21,10 +21,10 @@ from marketswarm.bus.outage import Outage, retrying
 from marketswarm.bus.scripts import Script
 from marketswarm.bus.stored_values import replace_unusable
 from marketswarm.bus.stream_length import ARCHIVE_READERS, MAX_LENGTH_RATIO, StreamLength
-from marketswarm.detector import Subject, Verdict
+from marketswarm.detector import Publication, Subject, Verdict
 from marketswarm.keys import ALERT_LOG, NOTIFIER_GROUP, monitor_lease_key, roster_key
 from marketswarm.monitor.encoder import EncodedVerdict, roster_field
-from marketswarm.monitor.leadership import NOT_THE_LEADER, UNFENCED, Fence, Leadership
+from marketswarm.monitor.leadership import NOT_THE_LEADER, UNFENCED, CallNumbers, Fence, Leadership
 from marketswarm.monitor.roster_entry import RosterEntry, parse_entry
 from marketswarm.monitor.verdict_queue import (
     PendingVerdict,
@@ -59,7 +59,7 @@ EVENTS_PER_SERVICE: Final = 3
 LOG_FULL_EVERY_SEC: Final = 30.0
 
 # before Python 3.12 an attribute of an enum takes as long as a call, and these are read for each verdict
-_BUS, _REACH = Subject.BUS, Subject.REACH
+_BUS, _REACH, _NOWHERE = Subject.BUS, Subject.REACH, Publication.NONE
 
 log = logs.get("publish")
 
@@ -108,7 +108,10 @@ class LogLength:
 
 
 PublishedVerdict = tuple[Verdict, bytes]
-"""A verdict that the bus has, and its alert event as JSON (empty for a verdict without one)."""
+"""A verdict that the bus has, and its alert event as JSON.
+
+The event is empty for a verdict that has none, and for one that is published nowhere.
+"""
 
 
 @dataclass(eq=False)
@@ -117,6 +120,7 @@ class Publisher:
 
     Args:
         listener: the program whose roster and lease count on the bus: `healer` or `sentinel`.
+        calls: numbers the calls of the script; all publishers of a process share it.
         encode: encodes a verdict; called only when the verdict is offered, since very many may be queued.
         take_over: called before the first offer after another process led, with the queued verdicts. A
             BusError that it raises postpones the offer.
@@ -127,6 +131,7 @@ class Publisher:
     bus: Bus
     listener: InitVar[str]
     log_length: LogLength
+    calls: CallNumbers
     encode: Callable[[Verdict], EncodedVerdict]
     leadership: Leadership
     take_over: Callable[[Fence, VerdictQueue], Awaitable[None]]
@@ -144,6 +149,7 @@ class Publisher:
     _gap_began_at: float | None = None
     """When the gap began after which recent writes are yet to be compared (monotonic), or None."""
     _has_work: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set while a step is due; only the beginning of a step clears it."""
     _limit_logged_at: float = float("-inf")
     _limit_logged: tuple[int, int] = (0, 0)  # superseded and forgotten verdicts in the last line about them
 
@@ -218,25 +224,30 @@ class Publisher:
         stay queued.
         """
         fence = self.leadership.fence(self.bus.name)
-        if fence != self._fence_in_use:
-            self.recent.clear()
-        if fence is None:
-            self._fence_in_use = None
-            await self._drop_published()
-            if self.queue:
-                await asyncio.sleep(COMPARE_EVERY_SEC)
+        # first, so that what comes while this step waits for the bus is another step's
+        self._has_work.clear()
+        try:
+            if fence != self._fence_in_use:
+                self.recent.clear()
+            if fence is None:
+                self._fence_in_use = None
+                self._gap_began_at = None  # the bus can have lost nothing of ours
+                await self._drop_published()
+                if self.queue:
+                    await asyncio.sleep(COMPARE_EVERY_SEC)
+            elif fence != self._fence_in_use:
+                # the roster is final only now: the writes of the leader before are refused
+                await self._drop_published()
+                await self.take_over(fence, self.queue)
+                self._compared.clear()
+                self._fence_in_use, self._is_gap_new = fence, True
             else:
-                self._has_work.clear()
-        elif fence != self._fence_in_use:
-            # the roster is final only now: the writes of the leader before are refused
-            await self._drop_published()
-            await self.take_over(fence, self.queue)
-            self._compared.clear()
-            self._fence_in_use, self._is_gap_new = fence, True
-        else:
-            await self._requeue_lost()
-            async for published in self._offer_queue(fence):
-                yield published
+                await self._requeue_lost()
+                async for published in self._offer_queue(fence):
+                    yield published
+        finally:
+            if self.queue or self._gap_began_at is not None or fence != self._fence_in_use:
+                self._has_work.set()
 
     async def _offer_queue(self, fence: Fence) -> AsyncIterator[list[PublishedVerdict]]:
         """Offer the queue, batch by batch, until it is empty or the bus knows another leader."""
@@ -247,7 +258,7 @@ class Publisher:
             began = time.thread_time()  # what other programs take meanwhile, smaller steps would not spare
             batch = [self.encode(verdict) for verdict in self.queue.next_batch(self._step.size)]
             keys: list[str | bytes] = [*self._keys]
-            args: list[str | bytes | float] = [*fence, length]
+            args: list[str | bytes | float] = [*fence, self.calls.boot, self.calls.take(), length]
             for encoded in batch:
                 keys.append(encoded.health_key)
                 args += encoded[:-1]
@@ -256,6 +267,9 @@ class Publisher:
             outcomes = await self.bus.script(PUBLISH_SCRIPT, keys, args)
             if outcomes == NOT_THE_LEADER:
                 self.leadership.deny_leadership(self.bus.name)
+                return
+            if isinstance(outcomes, bytes):  # a publisher of another bus on the same server was faster
+                self.calls.skip(int(outcomes))
                 return
             if max(outcomes) > PUBLISHED:
                 for encoded, outcome in zip(batch, outcomes, strict=True):
@@ -266,9 +280,11 @@ class Publisher:
             now, verdicts = time.monotonic(), self.queue.pop_oldest(len(batch))
             self.recent.record(verdicts, now)
             self._log_limits(now)
-            yield list(zip(verdicts, (encoded.event for encoded in batch), strict=True))
+            yield [
+                (verdict, b"" if verdict.publication is _NOWHERE else encoded.event)
+                for verdict, encoded in zip(verdicts, batch, strict=True)
+            ]
             await asyncio.sleep(0)  # the turns of other tasks come between the end of a step and the next one
-        self._has_work.clear()
 
     async def _requeue_lost(self) -> None:
         """After a gap, put the verdicts that the bus took and lost before the queued ones. Raise BusError."""

@@ -320,7 +320,9 @@ class StateKeeper:
                     continue
             if (verdict := adopt_state(self.detector, svc, known, now)) is not None:
                 self.publish(verdict)
-        self._adopt_buses(home, roster, queue.fields)
+        others = {key: entry for key, entry in roster.items() if ":" in key and key not in queue.fields}
+        self._adopt_buses(home, others)
+        self._restore_refused_channels(others)
         await self._restore_health(roster, replace=True)
         # the saved silences are readings of the old leader's clocks: replace them by readings of ours
         self.detector.silences.delete(*silences)
@@ -340,11 +342,8 @@ class StateKeeper:
         roster = await self._open_store(name).load_roster(f"{BUS_FIELD}*")
         self._restore_lost_buses({key: entry for key, entry in roster.items() if key not in queued_fields})
 
-    def _adopt_buses(
-        self, home: str, roster: Mapping[str, RosterEntry], queued_fields: Collection[str]
-    ) -> None:
-        """Adopt which buses the roster of `home` holds as lost or as found, except for our queued fields."""
-        published = {key: entry for key, entry in roster.items() if key not in queued_fields}
+    def _adopt_buses(self, home: str, published: Mapping[str, RosterEntry]) -> None:
+        """Adopt which buses the roster of `home` holds as lost or as found."""
         for name, bus in self.detector.buses.items():
             entry = published.get(BUS_FIELD + name)
             # a bus holds its own loss only if it took that afterwards, so `home` itself does not count here

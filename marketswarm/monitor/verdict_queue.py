@@ -22,7 +22,7 @@ from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from marketswarm.detector import Publication, State, Subject, Verdict
-from marketswarm.monitor.encoder import roster_field
+from marketswarm.monitor.encoder import deletes_entry, roster_field
 from marketswarm.monitor.roster_entry import RosterEntry
 
 MIN_QUEUE_LIMIT: Final = 10_000
@@ -445,6 +445,6 @@ def _group_by_field(verdicts: Iterable[Verdict]) -> dict[str, list[Verdict]]:
 
 def _holds(entry: RosterEntry | None, verdict: Verdict) -> bool:
     """Return True if the roster's entry is that of this verdict; without an entry, if it needs none."""
-    if entry is None:  # the removal of a service leaves no entry
-        return verdict.state is State.UNWATCHED
+    if entry is None:
+        return deletes_entry(verdict)
     return entry.verdict is verdict.state and entry.ts == round(verdict.ts, 3)

@@ -275,6 +275,30 @@ async def test_an_outage_that_the_healer_closed_meanwhile_is_missed_anew_if_it_g
     assert known(server)["told"] == log_of(server)[2]["id"]
 
 
+async def test_an_outage_after_the_clock_was_set_back_is_told_once(server, monkeypatch):
+    """What the healer closed before is later by the clock of then, and so covers the miss of now as well."""
+    monkeypatch.setattr(module, "CHECK_EVERY_SEC", 0.05)
+    checks, read_closed = 0, module.read_closed
+
+    async def count_check(*args):
+        nonlocal checks
+        checks += 1
+        return await read_closed(*args)
+
+    monkeypatch.setattr(module, "read_closed", count_check)
+    closed = ClosedOutages(b"1-1", round(1000 * (time.time() + 3600))).encode()
+    server.cmd("HSET", HEALER_RELAYED, closed_field(MASSIVE_ALERTS), closed)
+    async with running(server, "a") as [one]:
+        one.see("shop", "refused", "refused")
+        await one.settled()
+        for _ in range(2):
+            before = checks
+            await auntil(lambda before=before: checks >= before + 2, what="a check that is done")
+            one.see("shop", "refused")
+            await one.settled()
+    assert told(server) == [MISS]
+
+
 async def test_an_outage_that_the_healer_closed_meanwhile_ends_without_an_ok(server):
     async with running(server, "a") as [one]:
         one.see("shop", "refused", "refused")

@@ -81,12 +81,13 @@ def play_turns(runner, server, bus, history):
 def play_notices(runner, server, bus, history):
     """Publish verdicts as the holder of the lease and as another one; then the roster must read the same."""
     hold_lease(runner, server, bus)
-    for n, ((field, verdict, mark, channel), speaks) in enumerate(history):
+    for n, ((field, verdict, mark, channel), speaks, late) in enumerate(history):
         entry = {"verdict": verdict, "n": n} | ({"mark": mark} if mark else {})
         value = b"" if verdict == "unwatched" else orjson.dumps(entry)
         assumed = "up" if field.startswith("bus:") else "unknown"
         after = "down" if verdict == "up" else ""
-        args = ["a", 1 if speaks else 2, 100, field, assumed, verdict, mark, value, b"{}", channel, after, -1]
+        args = ["a", 1 if speaks else 2, "a", n + 1 - late, 100]
+        args += [field, assumed, verdict, mark, value, b"{}", channel, after, -1]
         on_both(server, bus, runner, PUBLISH_SCRIPT, [LEASE, ROSTER, "log", f"health:{field}"], args)
     kept = runner.run(bus.client.hgetall(ROSTER))
     assert kept == {key.encode(): value for key, value in server.hash(ROSTER).items()}
@@ -116,7 +117,10 @@ SAVES = st.tuples(
 )
 TABLE = (
     st.tuples(st.just(play_turns), st.lists(turns, max_size=25)),
-    st.tuples(st.just(play_notices), st.lists(st.tuples(notices, st.booleans()), max_size=12)),
+    st.tuples(
+        st.just(play_notices),
+        st.lists(st.tuples(notices, st.booleans(), st.sampled_from([0, 0, 2])), max_size=12),
+    ),
     st.tuples(st.just(play_saves), st.lists(SAVES, max_size=8)),
 )
 

@@ -450,6 +450,16 @@ def test_nobody_is_missed_before_all_are_restored():
     assert sorted((svc, state) for _, svc, state in hand.said) == [("a", "down"), ("b", "down")]
 
 
+def test_a_failure_that_a_success_follows_while_others_are_restored_is_missed():
+    hand, steps = half_recalled({"a": up(), "b": up()})
+    hand.beat("a", run="failed", exit_code=3)
+    hand.beat("a")
+    assert [(svc, state) for _, svc, state in hand.said] == [("a", "down"), ("a", "up")]
+    assert (hand.verdicts[0].reason, hand.verdicts[0].exit_code) == ("failed", 3)
+    hand.record(steps)
+    assert len(hand.said) == 2
+
+
 def test_a_restart_that_shows_while_others_are_restored_is_told():
     noted = SavedBeat("old", 7, WALL - 40, WALL - 40, False, {}, 10.0, 30.0)
     hand, steps = half_recalled({"a": up(last_beat=noted), "b": up()})

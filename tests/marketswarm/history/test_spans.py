@@ -83,6 +83,26 @@ def test_an_outage_can_not_begin_before_the_one_before_it_ended():
     assert found == [(0, 100, "up"), (100, 1000, "down")]
 
 
+@pytest.mark.parametrize("turn", [1, -1])
+def test_an_outage_that_begins_in_the_second_in_which_the_one_before_it_ended_lasts(turn):
+    ended = ok(65.1, since=60.0, down_sec=5.1, down_since=T0 + 60.0)
+    begun = miss(65.4, 65.1, down_since=T0 + 65.4)
+    assert spans_of(*[miss(60.2, 60.0), ended, begun][::turn]) == [(0, 60, "up"), (60, 1000, "down")]
+    # a beat that waited for the healer ended the one before, and the next failure came at once
+    ended = ok(65.4, since=60.0, down_sec=3.0, age_sec=2.4)
+    assert spans_of(*[miss(62, 60.0), ended, miss(65.45, 64.0)][::turn])[1:] == [
+        (60, 63, "down"),
+        (63, 64, "up"),
+        (64, 1000, "down"),
+    ]
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_an_outage_that_begins_and_ends_within_one_second_has_ended(turn):
+    events = [miss(65.1, 60.0), ok(65.4, since=60.0, down_sec=5.4), miss(70.1, 70.1), ok(70.2, 70.1, 0.1)]
+    assert spans_of(*events[::turn]) == [(0, 60, "up"), (60, 65, "down"), (65, 1000, "up")]
+
+
 def test_time_in_which_nobody_listened_is_unknown_whatever_the_events_say():
     found = spans_of(miss(130, 100), unheard=[(50, 120), (900, 2000)])
     assert found == [(0, 50, "up"), (50, 120, "unknown"), (120, 900, "down"), (900, 1000, "unknown")]

@@ -92,10 +92,11 @@ def test_a_first_life_is_quiet_but_not_forgotten():
 
 def test_who_is_dropped_leaves_nothing_and_is_closed_if_it_was_down():
     closed = NOTICES.encode(Verdict("a", State.UNWATCHED, Publication.ALERT, 1.0, timeout_sec=30.0))
-    assert (closed.value, closed.health_sec, closed.channel) == (b"", 0, "healer:alerts")
+    assert (closed.value, closed.health_sec, closed.channel, closed.after) == (b"", 0, "healer:alerts", "")
     assert orjson.loads(closed.event)["type"] == "heartbeat_unwatched"
     silent = NOTICES.encode(Verdict("a", State.UNWATCHED, Publication.NONE, 1.0, timeout_sec=30.0))
-    assert (silent.value, silent.event, silent.health_sec, silent.channel) == (b"", b"", 0, "")
+    assert (silent.value, silent.health_sec, silent.after) == (b"", 0, "down")
+    assert silent.event == closed.event, "for the case that the roster has it down"
 
 
 @pytest.mark.parametrize(("state", "kind"), [(State.DOWN, "bus_miss"), (State.UP, "bus_ok")])

@@ -89,6 +89,27 @@ async def test_what_is_forgotten_in_silence_leaves_the_log_alone(bus):
     assert not await bus.client.exists("health:a")
 
 
+@pytest.mark.parametrize("removal", [Publication.ALERT, Publication.NONE])
+async def test_a_removal_closes_an_outage_that_another_healer_published_whoever_knows_of_it(bus, removal):
+    """A service that is dropped before its restore, or that a standby thought up, is down in the roster."""
+    for svc, make in (("a", down), ("b", up)):
+        before, _ = publisher_on(bus)
+        before.enqueue(make(svc))
+        await before.work_off()
+    async with bus.client.pubsub() as heard:
+        await heard.subscribe("healer:alerts")
+        box, _ = publisher_on(bus)
+        for svc in ("b", "a") if removal is Publication.NONE else ("a",):
+            box.enqueue(gone(svc, publication=removal))
+        await box.work_off()
+        message = await auntil(lambda: heard.get_message(ignore_subscribe_messages=True))
+    assert orjson.loads(message["data"])["type"] == "heartbeat_unwatched"
+    assert await logged(bus) == [
+        *(("heartbeat_miss", "a"), ("heartbeat_ok", "b")),
+        ("heartbeat_unwatched", "a"),
+    ]
+
+
 async def test_a_first_ok_is_on_the_channel_if_it_ends_an_outage_that_another_healer_published(bus):
     async with bus.client.pubsub() as heard:
         await heard.subscribe("healer:alerts")

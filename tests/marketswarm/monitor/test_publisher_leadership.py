@@ -107,6 +107,35 @@ async def test_nothing_is_offered_before_all_that_was_told_is_taken_over(bus):
     await end_tasks(task)
 
 
+async def test_leadership_that_is_gained_while_the_last_verdict_is_dropped_is_taken_over_at_once(
+    bus, monkeypatch
+):
+    await lead(bus, OTHER)
+    leader, standby = recording_publisher(bus, NOTICES, [], HeldLeadership(OTHER)), HeldLeadership()
+    for _ in range(2):  # takes over, then publishes
+        leader.enqueue(verdict(State.DOWN, 1.2))
+        await leader.work_off()
+    taken_over = asyncio.Event()
+
+    async def take_over(*_):
+        taken_over.set()
+
+    box = recording_publisher(bus, NOTICES, [], standby, take_over)
+    load_entries = box.load_entries
+
+    async def gain_leadership(fields):
+        entries = await load_entries(fields)
+        standby.now = MINE
+        box.wake()
+        return entries
+
+    monkeypatch.setattr(box, "load_entries", gain_leadership)
+    box.enqueue(verdict(State.DOWN, 1.0))
+    task = asyncio.create_task(box.record())
+    await auntil(taken_over.is_set, within=5)
+    await end_tasks(task)
+
+
 async def test_a_gap_is_told_once_whoever_tells_it(bus):
     box = recording_publisher(bus, NOTICES, [])
     for each in (verdict(State.UP, 1.0), gap(100.0), gap(100.4), gap(300.0, "heartbeat_gap.a.2")):

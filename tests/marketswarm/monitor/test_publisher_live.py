@@ -46,12 +46,15 @@ async def telling(url: str):
         await bus.aclose()
 
 
-def logged(server: Server) -> list[tuple[str, str]]:
-    events = [
+def events(server: Server) -> list[dict]:
+    return [
         orjson.loads(fields[1] if isinstance(fields, list) else fields["event"])
         for _, fields in server.cmd("XRANGE", LOG, "-", "+")
     ]
-    return [(event["type"].removeprefix("heartbeat_"), event["svc"]) for event in events]
+
+
+def logged(server: Server) -> list[tuple[str, str]]:
+    return [(event["type"].removeprefix("heartbeat_"), event["svc"]) for event in events(server)]
 
 
 async def test_an_answer_that_is_lost_tells_nothing_twice_and_keeps_the_order(server):
@@ -77,6 +80,44 @@ async def test_an_answer_that_is_lost_tells_nothing_twice_and_keeps_the_order(se
             await auntil(lambda: not len(box))
             assert logged(server) == [*expected, ("unwatched", "first")]
             assert len(told) == len(expected) + 1
+
+
+def calls(server: Server) -> int:
+    """Return how many functions the server was called for."""
+    return int(server.cmd("INFO", "commandstats").get("cmdstat_fcall", {}).get("calls", 0))
+
+
+async def test_a_call_that_was_given_up_and_arrives_after_its_successors_changes_nothing(server):
+    """A connection that is closed delivers what it has still to send, for minutes if the network is away."""
+    with TcpProxy(server.port) as wire:
+        async with telling(wire.url) as (box, told):
+            patient = Bus("system-redis", server.url, within_sec=10)
+            await load_functions(patient, load_all_scripts())
+            box.enqueue(verdict("first", State.DOWN, 1.0))
+            await auntil(lambda: told)
+            wire.delay(2.0)
+            box.enqueue(verdict("a", State.DOWN, 2.0))
+            await auntil(lambda: box.retries)
+            before = calls(server)
+            wire.delay(0.0)
+            for state, ts in ((State.UP, 3.0), (State.DOWN, 4.0), (State.UP, 5.0)):
+                await auntil(lambda: not len(box))
+                box.enqueue(verdict("a", state, ts))
+            await auntil(lambda: len(told) == 5)
+            await auntil(lambda: calls(server) - before > 4, what="the call that was given up")
+            box.enqueue(verdict("a", State.DOWN, 6.0))
+            await auntil(lambda: len(told) == 6)
+            await patient.aclose()
+            assert [event["ts"] for event in events(server)] == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+
+
+async def test_a_greater_number_that_another_client_stored_stops_no_publication(server):
+    async with telling(server.url) as (box, told):
+        for n, number in enumerate(("0", "1000000", "9007199254740991", "1e300", "junk", "-1", "5")):
+            server.cmd("HSET", "healer:lease", "call", number)
+            box.enqueue(verdict(f"svc{n}", State.DOWN, 1.0))
+            await auntil(lambda n=n: len(told) == n + 1)
+    assert logged(server) == [("miss", f"svc{n}") for n in range(7)]
 
 
 async def test_a_full_server_takes_nothing_at_all_and_later_everything(server):
@@ -116,18 +157,25 @@ async def test_a_channel_that_is_closed_to_us_loses_nothing_of_the_log(server):
         assert logged(server) == [("miss", "a")]
 
 
-async def test_a_verdict_that_is_refused_halfway_leaves_no_trace_however_often_it_is_offered(server):
-    server.cmd("ACL", "SETUSER", "half", "on", ">pw", "~*", "&*", "+@all", "-hset")
+@pytest.mark.parametrize(("command", "taken"), [("hset", 0), ("set", 0), ("hdel", 1), ("del", 1)])
+async def test_a_verdict_that_is_refused_halfway_leaves_no_trace_however_often_it_is_offered(
+    server, command, taken
+):
+    server.cmd("ACL", "SETUSER", "half", "on", ">pw", "~*", "&*", "+@all", f"-{command}")
     url = server.url.replace("redis://", "redis://half:pw@")
+    expected = [("miss", "one"), ("unwatched", "one")]
     async with telling(url) as (box, told):
-        box.enqueue(verdict("one", State.DOWN, 1.0))
+        for n, state in enumerate((State.DOWN, State.UNWATCHED)):
+            box.enqueue(verdict("one", state, float(n)))
         await auntil(lambda: box.retries >= 3)
-        assert not told
-        assert logged(server) == []
-        assert not server.cmd("EXISTS", "health:one")
-        server.cmd("ACL", "SETUSER", "half", "+hset")
-        await auntil(lambda: told)
-    assert logged(server) == [("miss", "one")]
+        assert len(told) == taken
+        assert logged(server) == expected[:taken]
+        for key in ("health:one", "healer:roster"):
+            assert server.cmd("EXISTS", key) == taken, key
+        server.cmd("ACL", "SETUSER", "half", f"+{command}")
+        await auntil(lambda: len(told) == 2)
+    assert logged(server) == expected
+    assert not server.cmd("EXISTS", "health:one", "healer:roster")
 
 
 def of_bus(state: State, ts: float) -> Verdict:

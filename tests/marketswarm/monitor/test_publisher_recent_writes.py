@@ -7,7 +7,8 @@ import orjson
 import pytest
 
 from marketswarm.bus import BusError
-from marketswarm.detector import State, Verdict
+from marketswarm.detector import State, Subject, Verdict
+from marketswarm.detector.verdict import make_alert
 from marketswarm.monitor.leadership import Fence
 from marketswarm.monitor.verdict_queue import KEPT_SEC, RECENT_SEC, RecentWrites
 from marketswarm.tasks import end_tasks
@@ -141,6 +142,19 @@ async def test_who_came_and_went_all_in_what_was_lost_is_not_told_of_again(bus):
     assert await logged(bus) == []
 
 
+async def test_a_channel_that_is_heard_again_is_told_of_again_only_if_that_was_lost(bus):
+    """Without an entry, what was refused and is allowed is on the log."""
+    box = recording_publisher(bus, NOTICES, [])
+    await told(box, make_alert("a", State.DOWN, Subject.WATCH, 1.0))
+    before = await held(bus)
+    await told(box, make_alert("a", State.UP, Subject.WATCH, 2.0))
+    for _ in range(2):
+        box.check_after_gap(asyncio.get_running_loop().time())
+        await box.work_off()
+        assert await logged(bus) == [("watch_miss", "a"), ("watch_ok", "a")]
+        await put_back(bus, *before)
+
+
 def test_what_was_taken_long_before_the_gap_is_taken_for_kept():
     recent = RecentWrites()
     recent.record([down("a", 1.0)], 100.0)
@@ -194,3 +208,44 @@ async def test_a_bus_that_refuses_to_be_asked_is_an_error_for_who_runs_it(bus):
     await put_back(bus, {}, [])
     await box.work_off()
     assert await logged(bus) == [("heartbeat_miss", "a")], "it is asked again once it answers"
+
+
+async def test_a_gap_that_is_noted_during_an_offer_is_checked_after_it(bus, monkeypatch):
+    """What the bus lost comes back without another verdict, though a session opened while the script ran."""
+    box = recording_publisher(bus, NOTICES, [])
+    await told(box, down("a", 1.0))
+    await put_back(bus, {}, [])
+    run_script = bus.script
+
+    async def open_session(*args):
+        outcomes = await run_script(*args)
+        monkeypatch.undo()
+        box.check_after_gap(asyncio.get_running_loop().time())
+        return outcomes
+
+    monkeypatch.setattr(bus, "script", open_session)
+    await told(box, down("b", 2.0))
+    task = asyncio.create_task(box.record())
+
+    async def is_whole() -> bool:
+        return await logged(bus) == [("heartbeat_miss", "b"), ("heartbeat_miss", "a")]
+
+    await auntil(is_whole, within=5)
+    await end_tasks(task)
+
+
+async def test_a_standby_that_hears_of_a_gap_waits_for_work(bus, monkeypatch):
+    leadership, looks = HeldLeadership(), 0
+
+    def count_look(_bus: str) -> None:
+        nonlocal looks
+        looks += 1
+        assert looks < 10, "the publisher never waits"
+
+    monkeypatch.setattr(leadership, "fence", count_look)
+    box = recording_publisher(bus, NOTICES, [], leadership)
+    task = asyncio.create_task(box.record())
+    box.check_after_gap(0.0)
+    await auntil(lambda: looks)
+    assert not task.done()
+    await end_tasks(task)

@@ -7,14 +7,17 @@ import orjson
 import pytest
 
 from marketswarm.beat import Beat, encode_beat
-from marketswarm.detector import SavedJob, Stage, State
-from marketswarm.monitor import Monitor, VerdictEncoder, state
+from marketswarm.bus.listener import read_clocks
+from marketswarm.detector import SavedJob, Stage, State, Subject
+from marketswarm.detector.verdict import make_alert
+from marketswarm.monitor import Fence, Monitor, VerdictEncoder, state
 from marketswarm.monitor.job_entry import encode_job_entry
 from marketswarm.monitor.store import StateStore
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import JobRule, Watch
 from support.fixtures import closed
 from support.scenes.monitor import MonitorOwner
+from support.simulation.publishers import HeldLeadership, logged, recording_publisher
 
 HOME = "system-redis"
 TS = time.time() - 100.0
@@ -93,6 +96,63 @@ async def test_what_is_saved_of_one_that_was_up_is_restored_with_its_last_beat(
     assert service.last_beat is not None
     assert -5.5 < service.last_beat.at - service.clock.read(time.monotonic()) < -4.9
     assert monitor.detector.observer.take_unsaved(time.monotonic())["gone"] is None
+
+
+async def test_what_is_down_and_dropped_before_it_is_restored_is_closed(
+    bus: MemoryBus, monitor: Monitor, monkeypatch: pytest.MonkeyPatch
+):
+    for svc in ("a", "b"):
+        await save(bus, svc, "down")
+    await save(bus, "up")
+    monitor.set_roster(list(map(watch, ("a", "b", "up"))), {HOME: 10.0}, [HOME])
+    read = state.read_last_beats
+
+    async def reseed(on: MemoryBus, timeouts: dict[str, float]) -> AsyncIterator[object]:
+        monitor.set_roster([watch("b")], {HOME: 10.0}, [HOME])
+        async for answer in read(on, timeouts):
+            yield answer
+
+    monkeypatch.setattr(state, "read_last_beats", reseed)
+    await monitor.state.restore(StateStore(bus, "healer"))
+    publisher = monitor.links[HOME].publisher
+    assert publisher is not None
+    async for _ in publisher.publish_queued():
+        pass
+    assert await logged(bus) == [("heartbeat_unwatched", "a")]
+    assert await bus.client.hkeys("healer:roster") == [b"b"]
+
+
+@pytest.mark.parametrize(
+    ("refused", "closing"),
+    [
+        ([], "watch_ok"),
+        (["a:heartbeat"], None),
+        (None, "watch_unwatched"),  # the service left the truth as well
+    ],
+)
+async def test_a_channel_that_only_the_leader_published_as_refused_is_taken_over(
+    bus: MemoryBus, refused: list[str] | None, closing: str | None
+):
+    leadership = HeldLeadership()
+    encoder = VerdictEncoder(family="heartbeat", by="healer", channel="healer:alerts")
+    monitor = Monitor(MonitorOwner(bus), encoder, home=HOME, leadership=leadership)
+    monitor.set_roster([watch("a")], {HOME: 10.0}, [HOME])
+    await monitor.state.restore(StateStore(bus, "healer"))
+    monitor.detector.set_refused_channels(HOME, refused or [], read_clocks())
+    if refused is None:
+        monitor.set_roster([], {HOME: 10.0}, [HOME])
+    leader = recording_publisher(bus, encoder, [])
+    leader.enqueue(make_alert("a", State.DOWN, Subject.WATCH, TS, reason="auth"))
+    await leader.work_off()
+    await bus.client.hset("healer:lease", mapping={"boot": "b", "epoch": 2})
+    leadership.now = Fence("b", 2)
+    publisher = monitor.links[HOME].publisher
+    assert publisher is not None
+    for _ in ("take over", "publish"):
+        async for _ in publisher.publish_queued():
+            pass
+    assert await logged(bus) == [("watch_miss", "a"), *([(closing, "a")] if closing else [])]
+    assert await bus.client.hexists("healer:roster", "watch:a") is (closing is None)
 
 
 async def test_a_change_of_the_roster_between_the_two_parts_of_a_restore_is_no_trouble(

@@ -1,5 +1,6 @@
 """Publishers for tests: of a sole listener, or with a leadership that the test gives and takes; verdicts."""
 
+import itertools
 from collections.abc import Awaitable, Callable
 
 import orjson
@@ -7,12 +8,13 @@ import orjson
 from marketswarm.bus import Bus
 from marketswarm.detector import Publication, State, Verdict
 from marketswarm.monitor import VerdictEncoder
-from marketswarm.monitor.leadership import Fence, Leadership, SoleLeader
+from marketswarm.monitor.leadership import CallNumbers, Fence, Leadership, SoleLeader
 from marketswarm.monitor.publisher import BATCH_SIZE, LogLength, Publisher
 from marketswarm.monitor.verdict_queue import VerdictQueue
 
 NOTICES = VerdictEncoder(family="heartbeat", by="healer", channel="healer:alerts")
 LOG = "healer:alerts:log"
+_RUNS = itertools.count(1)
 
 
 def down(svc: str = "a", ts: float = 1.0) -> Verdict:
@@ -82,7 +84,7 @@ def recording_publisher(
     leadership: Leadership | None = None,
     take_over: Callable[[Fence, VerdictQueue], Awaitable[None]] | None = None,
 ) -> RecordingPublisher:
-    """Return a publisher of the healer on a bus, which adds what the bus has to `published`."""
+    """Return a publisher of a healer of its own on a bus, which adds what the bus has to `published`."""
 
     async def adopt_nothing(*_: object) -> None:
         return
@@ -91,6 +93,7 @@ def recording_publisher(
         bus,
         listener="healer",
         log_length=LogLength(),
+        calls=CallNumbers(f"{next(_RUNS)}"),
         encode=encoder.encode,
         leadership=leadership or SoleLeader(),
         take_over=take_over or adopt_nothing,

@@ -131,7 +131,11 @@ class Server(Bus):
         """publish.lua."""
         if not self.speaks(keys, args):
             return NOT_THE_LEADER
-        notices = (args[at : at + 9] for at in range(3, len(args), 9))
+        lease, boot, number = self.hash(keys[0]), args[2], args[3]
+        if lease.get("caller") == boot and int(lease["call"]) > int(number):
+            return lease["call"]
+        lease |= {"caller": boot, "call": number}
+        notices = (args[at : at + 9] for at in range(5, len(args), 9))
         return [self._tell(keys[1], (args[0].decode(), int(args[1])), notice) for notice in notices]
 
     def _tell(self, roster: str, fence: tuple[str, int], notice: list[bytes]) -> int:
