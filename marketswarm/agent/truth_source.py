@@ -28,6 +28,8 @@ from marketswarm.truth.parse import MAX_BYTES
 from marketswarm.truth.patch import Patch, parse_patch
 
 NOT_A_REDIS: Final = "gives answers that no Redis gives"
+NAMED_TRUTH_BUSES: Final = ("market-redis", "system-redis")
+"""The buses on which the truth is looked for beside the URLs of the settings; the last one is asked first."""
 LARGE_BYTES: Final = 64 * 1024
 """A larger document is checked in a thread."""
 MIN_BYTES_A_SEC: Final = 10e6
@@ -98,11 +100,20 @@ def find_truth_buses(
     `truth` is the one in force, whose URLs count for the buses that it names. Raises Exit, code 2, if a bus
     has no URL.
     """
-    places: dict[str, str] = {}
     try:
-        named = {find_bus_url(name, environ, truth): name for name in ("market-redis", "system-redis")}
+        urls = {name: find_bus_url(name, environ, truth) for name in NAMED_TRUTH_BUSES}
     except BusError as error:
         raise Exit(Code.CONFIGURATION, str(error)) from None
+    return order_truth_buses(settings, urls)
+
+
+def order_truth_buses(settings: CommonSettings, urls: Mapping[str, str]) -> dict[str, str]:
+    """Return the buses that may hold the truth, URL to name, in the order of docs/contract.md, section 2.
+
+    `urls` has the URL of each of NAMED_TRUTH_BUSES by its name, in that order; a bus may be left out.
+    """
+    named = {url: name for name, url in urls.items()}
+    places: dict[str, str] = {}
     for url in (settings.truth_redis_url, settings.redis_url, *reversed(named)):
         if url is not None:
             places.setdefault(url, named.get(url, "truth-redis"))

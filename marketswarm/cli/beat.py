@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 import typer
 
 from marketswarm.agent.truth_source import (
+    NAMED_TRUTH_BUSES,
     FoundTruth,
     create_bus,
     find_first_valid,
     find_truth_buses,
+    order_truth_buses,
     read_first_valid,
 )
 from marketswarm.beat import Beat, RunReport, Sender, Status, compute_life_sec, encode_beat
@@ -27,7 +29,7 @@ from marketswarm.cli import event_loop, output
 from marketswarm.cli.data_folder import DATA
 from marketswarm.cli.fleet_view import add_remedy, embedded_buses, find_url, with_embedded_buses
 from marketswarm.cli.options import Data, Svc, flag, option, require_service_name, time_option
-from marketswarm.exit import Code, Exit
+from marketswarm.exit import Code, Exit, Mistake
 from marketswarm.keys import heartbeat_channel, last_beat_key, pings_key
 from marketswarm.settings import CommonSettings, read_settings
 from marketswarm.time_slice import wait_within
@@ -94,9 +96,14 @@ def find_destination(truth: Truth | None, svc: str, default_timeout_sec: float) 
 class BeatSender:
     """Publish the beats of `svc`, by the truth that the buses hold, or by defaults while none does.
 
-    With a `boot` they are the beats of a process: counted, and with the revision of the truth in force. Where
-    a variable or the URL of a bus is wrong, it raises Exit, code 2. `is_known` is False for a service that
-    the truth does not name: its beats have the defaults, and no healer monitors it.
+    With a `boot` they are the beats of a process: counted, and with the revision of the truth in force.
+    `is_known` is False for a service that the truth does not name: its beats have the defaults, and no healer
+    monitors it.
+
+    The constructor raises Exit, code 2, where a variable or the URL of a bus is wrong. Later, the truth is
+    read without a bus that has no URL here, since this machine may have no business with it. The bus of the
+    beats keeps the URL that it had, and `url_trouble` says why it has no other, or is None. If it never had
+    one, `publish` and `store` raise Exit, code 2.
     """
 
     def __init__(self, svc: str, data: Path, boot: str | None = None) -> None:
@@ -106,10 +113,13 @@ class BeatSender:
         self._sender = Sender(host=socket.gethostname(), started=time.time()) if boot else None
         self._found: FoundTruth | None = None
         self._buses: dict[str, Bus] = {}  # by URL
+        self._urls: dict[str, str] = {}  # by name: the last one that was found, by the truth if there is one
+        self.url_trouble: str | None = None
         self._failed: dict[str, str] = {}  # URL: why the bus did not answer a moment ago
         self._i = 0
         self._life_sec: float | None = None  # that of the last-beat key, if this process wrote it
-        self._open_truth_buses()
+        for url, name in find_truth_buses(self._settings, self._make_environ()).items():
+            self._open_bus(name, url)
         self.destination, self.is_known = self._find_destination()
 
     @property
@@ -128,6 +138,8 @@ class BeatSender:
         found = find_first_valid(seen)
         if found is None:
             return False
+        if self._found is None:
+            self._urls.clear()  # the defaults: they are not where this truth says that the buses are
         self._found = found
         self.destination, self.is_known = self._find_destination()
         return True
@@ -219,11 +231,28 @@ class BeatSender:
 
     def describe(self, error: BusError) -> str:
         detail = f" ({error.detail})" if error.reason == "error" and error.detail else ""
-        return f"{self.where}: {error.reason}{detail}"
+        old_url = f"; {self.url_trouble}" if self.url_trouble else ""
+        return f"{self.where}: {error.reason}{detail}{old_url}"
 
     def _open_truth_buses(self) -> list[Bus]:
-        places = find_truth_buses(self._settings, self._make_environ(), self.truth)
+        """Return the buses that may hold the truth, without those that have no URL here."""
+        urls = {}
+        for name in NAMED_TRUTH_BUSES:
+            with contextlib.suppress(Mistake):
+                urls[name] = self._find_url(name)[0]
+        places = order_truth_buses(self._settings, urls)
         return [self._open_bus(name, url) for url, name in places.items()]
+
+    def _find_url(self, name: str) -> tuple[str, str | None]:
+        """Return the URL of a bus, and None or why it is the former one. Raises Exit, code 2, without one."""
+        try:
+            url = find_url(name, self._make_environ(), self.truth)
+        except Mistake as error:
+            if name not in self._urls:
+                raise
+            return self._urls[name], f"its URL is the one from before, because {error.message}"
+        self._urls[name] = url
+        return url, None
 
     @property
     def truth(self) -> Truth | None:
@@ -239,7 +268,8 @@ class BeatSender:
 
     def _open_destination_bus(self) -> Bus:
         name = self.destination.bus
-        return self._open_bus(name, find_url(name, self._make_environ(), self.truth))
+        url, self.url_trouble = self._find_url(name)
+        return self._open_bus(name, url)
 
     def _find_answering_bus(self) -> Bus:
         """Return the destination's bus. Raises BusError if it did not answer a moment ago."""
@@ -335,18 +365,23 @@ async def beat_until_stopped(
 async def _say_goodbye(sender: BeatSender) -> None:
     sender.forget_failures()
     await sender.refresh_truth_at_end(TRUTH_AT_END_SEC)
-    with contextlib.suppress(BusError):
+    with contextlib.suppress(BusError, Mistake):
         await sender.publish("stopping", within_sec=_GOODBYE_WITHIN_SEC)
 
 
 async def _beat_again(sender: BeatSender, text: BeatText, last_trouble: str) -> str:
-    """Send one more beat; return why it failed, or an empty text, and print that when it changes."""
+    """Send one more beat; return what is wrong, or an empty text, and print that when it changes.
+
+    A bus without a URL is no reason to end: the file of one may be written now, and a reseed may bring one.
+    """
     await sender.refresh_truth()
     try:
         await sender.publish(*text)
-        trouble = ""
+        trouble = f"{sender.destination.bus}: {sender.url_trouble}" if sender.url_trouble else ""
     except BusError as error:
-        trouble = sender.describe(error)
+        trouble = f"no beat: {sender.describe(error)}"
+    except Mistake as error:
+        trouble = f"no beat: {error.message}"
     if trouble != last_trouble:
-        output.print_error(f"no beat: {trouble}" if trouble else "beats arrive again")
+        output.print_error(trouble or "beats arrive again")
     return trouble

@@ -146,6 +146,53 @@ def test_it_goes_on_until_it_is_told_to_stop_over_an_outage_and_a_reseed(shell, 
     assert (last.boot, last.rev, last.status) == (first.boot, 2, "stopping")
 
 
+NEEDS_A_SECRET = {"buses": {"market-redis": {"url": "env:MARKET_SECRET_URL"}}}
+ON_MARKET = {"mesh": {"heartbeat": {"redis_url": "redis://market-redis:6379", "channel": "team:mesh"}}}
+
+
+def test_a_bus_that_this_machine_has_no_url_of_ends_no_beats_and_a_service_that_moves_there_says_so(
+    shell, known
+):
+    system, market = known
+    seed(known, {"services": SERVICES} | NEEDS_A_SECRET, 2)
+    shell.env.pop("MARKET_REDIS_URL")
+    with shell.start("beat", "mesh", "--every", "0.1s") as beating:
+        until(lambda: system.cmd("EXISTS", "beat:mesh") and beat_of(system, "mesh").i > 3)
+        seed(known, {"services": SERVICES | ON_MARKET} | NEEDS_A_SECRET, 3)
+        said = beating.stderr.readline()
+        assert "no beat: market-redis: error (buses.market-redis.url: the truth asks for MARKET_SECRET_URL" in said
+        moved = {"services": SERVICES | ON_MARKET, "buses": {"market-redis": {"url": market.url}}}
+        seed(known, moved, 4)
+        assert "beats arrive again" in beating.stderr.readline()
+        # the bus keeps the URL that it had
+        seed(known, {"services": SERVICES | ON_MARKET} | NEEDS_A_SECRET, 5)
+        assert "market-redis: its URL is the one from before" in beating.stderr.readline()
+        until(lambda: beat_of(market, "mesh").rev == 5)
+        beating.send_signal(signal.SIGTERM)
+        assert beating.wait(PATIENT_SEC) == 0
+    assert beat_of(market, "mesh").status == "stopping"
+    refused = shell("beat", "mesh")
+    assert refused.returncode == Code.CONFIGURATION
+    assert "MARKET_SECRET_URL" in refused.stderr
+
+
+def test_a_file_with_a_url_that_is_written_anew_holds_no_beat_back(shell, known):
+    system, _ = known
+    url = shell.folder / "url"
+    url.write_text(shell.env.pop("SYSTEM_REDIS_URL"), encoding="utf-8")
+    shell.env["SYSTEM_REDIS_URL_FILE"] = str(url)
+    with shell.start("beat", "mesh", "--every", "0.1s") as beating:
+        until(lambda: system.cmd("EXISTS", "beat:mesh") and beat_of(system, "mesh").i > 1)
+        url.write_text("", encoding="utf-8")
+        assert "SYSTEM_REDIS_URL_FILE" in beating.stderr.readline()
+        before = beat_of(system, "mesh").i
+        until(lambda: beat_of(system, "mesh").i > before + 1)
+        url.write_text(system.url, encoding="utf-8")
+        assert "beats arrive again" in beating.stderr.readline()
+        beating.send_signal(signal.SIGTERM)
+        assert beating.wait(PATIENT_SEC) == 0
+
+
 def test_it_does_not_outlive_who_started_it(shell, known):
     system, _ = known
     script = f"{sys.executable} -m marketswarm beat mesh --every 0.1s & echo $!; wait"

@@ -392,6 +392,19 @@ def test_beats_begin_again_when_the_bus_is_back_and_follow_a_reseed(shell, buses
         assert running.wait(PATIENT_SEC) == 143
 
 
+def test_a_bus_that_the_truth_names_and_this_machine_has_no_url_of_ends_no_beats(shell, buses, system):
+    elsewhere = {"market-redis": {"url": "env:MARKET_SECRET_URL"}}
+    seed(buses, {"services": SERVICES | {"backup": HASTY}, "buses": elsewhere}, 2)
+    shell.env.pop("MARKET_REDIS_URL")
+    with AlertTail(system.url, "backup:heartbeat") as heard:
+        with started(shell, "--", "sh", "-c", "until [ -e enough ]; do sleep 0.05; done; exit 3") as running:
+            until(lambda: len(heard.seen) >= 3)
+            (shell.folder / "enough").touch()
+            assert running.communicate(timeout=20) == (b"", b"")
+        until(lambda: heard.seen[-1][1].get("status") == "stopping")
+    assert run_of(system)["code"] == 3
+
+
 @pytest.mark.parametrize("is_job", [True, False])
 def test_the_end_of_a_run_goes_where_the_truth_of_that_moment_says(shell, buses, system, is_job):
     _, market = buses
