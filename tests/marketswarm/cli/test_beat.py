@@ -160,7 +160,8 @@ def test_a_bus_that_this_machine_has_no_url_of_ends_no_beats_and_a_service_that_
         until(lambda: system.cmd("EXISTS", "beat:mesh") and beat_of(system, "mesh").i > 3)
         seed(known, {"services": SERVICES | ON_MARKET} | NEEDS_A_SECRET, 3)
         said = beating.stderr.readline()
-        assert "no beat: market-redis: error (buses.market-redis.url: the truth asks for MARKET_SECRET_URL" in said
+        assert "no beat: market-redis: error (buses.market-redis.url: " in said
+        assert "MARKET_SECRET_URL" in said
         moved = {"services": SERVICES | ON_MARKET, "buses": {"market-redis": {"url": market.url}}}
         seed(known, moved, 4)
         assert "beats arrive again" in beating.stderr.readline()
