@@ -5,8 +5,10 @@ last word is in `_SHOWN_EVENTS`. An event that one agent repeats is shown 5 time
 counted. Writing may block, so it is done in threads. Not here: how log files are rotated (`agent_logs.py`).
 """
 
+import errno
 import os
 import queue
+import select
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -37,6 +39,7 @@ _SHOWN_EVENTS = frozenset({
 _MAX_SHOWN = 5
 _REPEAT_WINDOW_SEC = 10.0
 _MAX_WAITING: Final = 10_000
+_GONE: Final = (errno.EPIPE, errno.EIO, errno.EBADF)  # no reader, no terminal, no descriptor any more
 
 T = TypeVar("T")
 
@@ -45,7 +48,8 @@ class BackgroundWriter(Generic[T]):
     """Call `write`, which may block, with one item after the other, in a thread of its own.
 
     When 10,000 items wait, further ones are dropped and counted; `make_gap` returns the item that says how
-    many. An OSError of `write` ends the thread, and `on_failure` is called there.
+    many. If `write` raises an OSError that says that the reader is gone for good (_GONE), the thread ends,
+    and `on_failure` is called there. After any other one (a full disk), the item is counted as dropped.
     """
 
     def __init__(
@@ -56,7 +60,8 @@ class BackgroundWriter(Generic[T]):
     ) -> None:
         self._write, self._make_gap, self._on_failure = write, make_gap, on_failure
         self._items: queue.Queue[T | None] = queue.Queue()
-        self._dropped = 0
+        # each is written by one thread: that of `put`, and ours
+        self._refused = self._failed = self._reported = 0
         self._thread = threading.Thread(target=self._write_all, name="background-writer", daemon=True)
         self._thread.start()
 
@@ -64,7 +69,7 @@ class BackgroundWriter(Generic[T]):
         if self._items.qsize() < _MAX_WAITING:
             self._items.put(item)
         else:
-            self._dropped += 1
+            self._refused += 1
 
     def close(self, within_sec: float = 1.0) -> None:
         """Wait until all items are written, for `within_sec` at most. No item may be put after that."""
@@ -74,7 +79,8 @@ class BackgroundWriter(Generic[T]):
     def _write_all(self) -> None:
         try:
             while (item := self._items.get()) is not None:
-                self._write(item)
+                if not self._try_to_write(item):
+                    self._failed += 1
                 if self._items.empty():
                     self._write_gap()
             self._write_gap()
@@ -82,13 +88,26 @@ class BackgroundWriter(Generic[T]):
             self._on_failure()
 
     def _write_gap(self) -> None:
-        if self._dropped:
-            dropped, self._dropped = self._dropped, 0
-            self._write(self._make_gap(dropped))
+        dropped = self._refused + self._failed - self._reported
+        if dropped and self._try_to_write(self._make_gap(dropped)):
+            self._reported += dropped
+
+    def _try_to_write(self, item: T) -> bool:
+        """Return whether an item was written. Raises OSError if none ever will be."""
+        try:
+            self._write(item)
+        except OSError as error:
+            if error.errno in _GONE:
+                raise
+            return False
+        return True
 
 
 class LineWriter(BackgroundWriter[bytes]):
-    """Write lines, given without their ends, to a file descriptor; `on_closed` is called when that fails."""
+    """Write lines, given without their ends, to a file descriptor.
+
+    `on_closed` is called when its reader or the descriptor itself is gone.
+    """
 
     def __init__(self, fd: int, on_closed: Callable[[], object]) -> None:
         self._fd = fd
@@ -97,7 +116,10 @@ class LineWriter(BackgroundWriter[bytes]):
     def _write_line(self, line: bytes) -> None:
         data = line + b"\n"
         while data:
-            data = data[os.write(self._fd, data) :]
+            try:
+                data = data[os.write(self._fd, data) :]
+            except BlockingIOError:  # another program made this terminal or pipe non-blocking
+                select.select((), (self._fd,), ())
 
 
 class LogFileWriter(BackgroundWriter[tuple[str, bytes]]):

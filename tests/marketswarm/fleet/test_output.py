@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import threading
@@ -6,8 +7,9 @@ from datetime import UTC
 import orjson
 import pytest
 
+from marketswarm.fleet import output
 from marketswarm.fleet.output import FLEET, LineWriter, LogFormatter
-from support.waiting import PATIENT_SEC
+from support.waiting import PATIENT_SEC, until
 
 
 @pytest.fixture
@@ -121,4 +123,42 @@ def test_a_reader_that_went_away_is_noticed():
     voice.put(b"x")
     assert gone.wait(PATIENT_SEC)
     voice.close()
+    os.close(writing)
+
+
+def test_a_full_disk_ends_no_fleet_and_the_lines_that_it_did_not_take_are_counted(monkeypatch, tmp_path):
+    fails, gone = [OSError(errno.ENOSPC, "No space left on device")] * 3, threading.Event()
+    write = os.write
+
+    def write_unless_full(fd, data):
+        if fails:
+            raise fails.pop()
+        return write(fd, data)
+
+    monkeypatch.setattr(output.os, "write", write_unless_full)
+    with (tmp_path / "log").open("wb") as file:
+        lines = LineWriter(file.fileno(), gone.set)
+        for number in range(3):
+            lines.put(b"%d" % number)
+        until(lambda: not fails)
+        lines.put(b"3")
+        lines.close(PATIENT_SEC)
+    assert not gone.is_set()
+    shown = (tmp_path / "log").read_bytes().splitlines()
+    left = [line for line in shown if b"log.dropped" not in line]
+    dropped = sum(json.loads(line)["lines"] for line in shown if line not in left)
+    assert len(left) + dropped == 4
+    assert left[-1] == b"3"
+    assert dropped
+
+
+def test_a_pipe_that_another_program_made_non_blocking_loses_no_line():
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    lines = LineWriter(writing, lambda: os.close(writing))  # so that the reader below sees an end
+    for _ in range(2000):  # a pipe holds 64 KiB
+        lines.put(b"x" * 100)
+    with os.fdopen(reading, "rb") as pipe:
+        assert [pipe.readline() for _ in range(2000)] == [b"x" * 100 + b"\n"] * 2000
+        lines.close(PATIENT_SEC)
     os.close(writing)
