@@ -61,6 +61,11 @@ async def _cancel_on_signal(main: Coroutine[Any, Any, T]) -> T:
 
 def end_process(code: int) -> NoReturn:
     """End the process with `code`, without waiting for a name look-up that still hangs."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        # the interpreter would try it once more at its end, and end with 120 in place of `code`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
     if any(thread.name.startswith(_THREAD_NAME) for thread in threading.enumerate()):
         sys.stdout.flush()
         sys.stderr.flush()

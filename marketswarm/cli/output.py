@@ -6,6 +6,7 @@ before. `tables.py` prints tables; it takes longer to load.
 """
 
 import codecs
+import contextlib
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -65,9 +66,14 @@ def print_error(message: str) -> None:
 
 
 def print_aside(text: str) -> None:
-    """Print a line to stderr: what a person should know beside the results."""
-    sys.stderr.write(f"{escape_lines(text)}\n")
-    sys.stderr.flush()
+    """Print a line to stderr: what a person should know beside the results.
+
+    A stderr that does not take it, since its reader is gone or its disk full, changes nothing of what the
+    command does, nor its exit code.
+    """
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"{escape_lines(text)}\n")
+        sys.stderr.flush()
 
 
 def print_json(value: Any) -> None:

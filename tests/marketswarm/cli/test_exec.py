@@ -342,6 +342,22 @@ def test_a_bus_that_is_away_neither_stops_nor_delays_the_command(shell, buses, p
             bus.thaw()
 
 
+@pytest.mark.parametrize(
+    ("command", "code"), [(["sh", "-c", "exit 3"], 3), (["true"], 0), (["./not-there"], 127)]
+)
+@pytest.mark.parametrize("is_full", [True, False])
+def test_a_stderr_that_takes_nothing_changes_no_exit_code(shell, system, command, code, is_full):
+    """Its reader may be gone, as in `2>&1 | head -1`, or its disk full."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    stderr = os.open("/dev/full", os.O_WRONLY) if is_full else os.dup(writing)
+    line = [sys.executable, "-m", "marketswarm", "exec", "--svc", "bakcup", "--no-output", "--", *command]
+    ended = subprocess.run(line, cwd=shell.folder, env=shell.env, stderr=stderr, timeout=30, check=False)
+    os.close(writing)
+    os.close(stderr)
+    assert ended.returncode == code
+
+
 def test_a_success_waits_a_little_for_the_bus_that_is_to_hear_of_it(shell, system):
     system.stop()
     with started(shell, "--on-success-only", "--", "touch", "done") as running:
