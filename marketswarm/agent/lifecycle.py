@@ -48,6 +48,7 @@ from marketswarm.agent.watchdog import MIN_LIMIT_SEC, Watchdog
 from marketswarm.beat import Sender
 from marketswarm.exit import Code, Exit, find_error
 from marketswarm.settings import CommonSettings, read_settings
+from marketswarm.standard_streams import open_closed_streams
 
 THREAD_PREFIX = "marketswarm-io"
 """The name prefix of the threads that wait for the system: DNS look-ups, files."""
@@ -100,6 +101,7 @@ def run(main: Callable[[], Coroutine[Any, Any, int]]) -> NoReturn:
     An `Exit` is logged in one line and gives its own code; any other exception is logged with its stack, code
     5. Ctrl-C before the agent handles signals gives code 0.
     """
+    open_closed_streams()
     _configure_logs()
     pool = ThreadPoolExecutor(4, thread_name_prefix=THREAD_PREFIX)
     runner = asyncio.Runner()

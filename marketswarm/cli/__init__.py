@@ -18,12 +18,14 @@ from types import ModuleType
 from typing import Final, NoReturn
 
 from marketswarm import alive_file
+from marketswarm.standard_streams import open_closed_streams
 
 _PLUGINS: Final = "pydantic.plugin._loader"
 
 
 def main() -> NoReturn:
     """Run the command in `sys.argv` and end the process with its exit code."""
+    open_closed_streams()
     if sys.argv[1:] in (["check"], ["check", "--ready"]):
         check_alive(ready="--ready" in sys.argv)
     gc.disable()  # imports make only objects that stay, so collecting during them is wasted time

@@ -1,7 +1,8 @@
 """Implement `marketswarm exec`: run a command, send its beats while it runs, record how it ended.
 
-The command comes first; it is started before any bus is asked, and a bus that does not answer neither stops
-nor delays it. So the beats are sent by a thread of their own, and the wait for the last one is limited.
+The command comes first; it is started before any bus is asked, and a bus that does not answer, or a variable
+that is wrong, neither stops nor delays it. So the beats are sent by a thread of their own, and the wait for
+the last one is limited.
 
 The command is started as a shell would start it: with the same files, and signals are passed on to it. With a
 terminal, the child stays in the terminal's process group, so that Ctrl-C and Ctrl-Z reach it as they reach
@@ -86,16 +87,21 @@ def execute(
     require_service_name(svc, "--svc")
     if limit is not None and limit <= 0:
         raise typer.BadParameter("--limit: above 0")
-    sender = BeatSender(svc, data, None if on_success_only else secrets.token_hex(6))
-    reporter = _Reporter(sender, on_success_only=on_success_only)
+    try:
+        sender = BeatSender(svc, data, None if on_success_only else secrets.token_hex(6))
+    except Exit as error:  # a variable or a URL is wrong, which is no reason to leave out a backup
+        reporter, wrong = None, error.message
+    else:
+        reporter, wrong = _Reporter(sender, on_success_only=on_success_only), ""
     copier = None if no_output else OutputCopier.start()
-    run = _run_command(command, limit, copier, reporter.begin)
-    trouble = reporter.end(run, KeptOutput() if copier is None else copier.finish())
+    run = _run_command(command, limit, copier, reporter.begin if reporter else lambda: None)
+    kept = KeptOutput() if copier is None else copier.finish()
+    trouble = reporter.end(run, kept) if reporter else wrong
     if trouble:
         output.print_error(f"the end of {svc} could not be told ({trouble})")
-    elif reporter.ping_trouble:
+    elif reporter and reporter.ping_trouble:
         output.print_error(f"what {svc} wrote could not be kept ({reporter.ping_trouble})")
-    elif not sender.is_known:
+    elif reporter and not sender.is_known:
         print_unknown_service(svc, sender.truth)
     raise Exit(run.code, f"{command[0]}: {run.why}" if run.why else "")
 

@@ -47,6 +47,17 @@ def test_the_shipped_truth_is_on_both_buses_byte_for_byte(tmp_path, servers):
     assert all(json.loads(line) for line in said.text().splitlines())  # nothing but log lines
 
 
+def test_with_stdout_closed_it_seeds_and_ends_with_0(tmp_path, servers):
+    (tmp_path / "truth.json").write_bytes(SHIPPED)
+    line = ["sh", "-c", 'exec >&-; exec "$@"', "sh", sys.executable, "-m", "bootstrap"]
+    env = os.environ | environ(servers)
+    ended = subprocess.run(
+        line, cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert agreed(*servers) == (SHIPPED, 1)
+
+
 def test_a_forced_reseed_changes_nothing(tmp_path, servers):
     run(tmp_path, environ(servers), SHIPPED)
     before = [state(server) for server in servers]

@@ -54,6 +54,7 @@ LAYERS = {
         "settings",
         "web",
         "alive_file",
+        "standard_streams",
         "log",
         "log_follower",
         "structlog_import",

@@ -358,6 +358,36 @@ def test_a_stderr_that_takes_nothing_changes_no_exit_code(shell, system, command
     assert ended.returncode == code
 
 
+def test_a_wrong_variable_is_told_at_the_end_and_keeps_no_command_from_running(shell):
+    script = "echo copied; touch ran; exit 3"
+    ended = shell("exec", "--svc", "backup", "--", "sh", "-c", script, LOG_LEVEL="verbose")
+    assert (ended.returncode, ended.stdout) == (3, "copied\n")
+    assert (shell.folder / "ran").exists()
+    assert ended.stderr.startswith("marketswarm: the end of backup could not be told (")
+    assert "LOG_LEVEL" in ended.stderr
+
+
+def test_with_its_standard_streams_closed_the_command_runs_and_is_reported(shell, system):
+    script = '<&- >&- 2>&-; exec "$@"'
+    line = [
+        "sh",
+        "-c",
+        f"exec {script}",
+        "sh",
+        sys.executable,
+        "-m",
+        "marketswarm",
+        "exec",
+        "--svc",
+        "backup",
+    ]
+    job = ["--", "sh", "-c", "echo copied; echo oh >&2; touch ran; exit 3"]
+    ended = subprocess.run([*line, *job], cwd=shell.folder, env=shell.env, timeout=30, check=False)
+    assert ended.returncode == 3
+    assert (shell.folder / "ran").exists()
+    assert run_of(system)["code"] == 3
+
+
 def test_a_success_waits_a_little_for_the_bus_that_is_to_hear_of_it(shell, system):
     system.stop()
     with started(shell, "--on-success-only", "--", "touch", "done") as running:
