@@ -45,6 +45,7 @@ from marketswarm.cli.data_folder import DATA
 from marketswarm.cli.options import Data, argument, flag, require_service_name, service_option, time_option
 from marketswarm.cli.output_copier import KeptOutput, OutputCopier
 from marketswarm.exit import Exit
+from marketswarm.fleet.child import format_signal
 from marketswarm.keys import last_run_key
 from marketswarm.pings import JobPing, PingForm, PingKind, compute_kept_sec
 from marketswarm.text import format_duration
@@ -172,16 +173,9 @@ class CommandRun:
 
 def make_run(status: int, took_sec: float, ended_at: float, limit_sec: float | None = None) -> CommandRun:
     """Return the run of a process that ended with an exit status, or minus the number of a signal."""
-    name = _signal_name(-status) if status < 0 else None
+    name = format_signal(-status) if status < 0 else None
     code = 128 - status if status < 0 else status
     return CommandRun(code if limit_sec is None else LIMIT_CODE, took_sec, ended_at, name, limit_sec)
-
-
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # a real-time signal
-        return f"signal {number}"
 
 
 class ChildProcess:

@@ -361,7 +361,15 @@ async def spawn_command(
     return transport
 
 
+def format_signal(number: int) -> str:
+    """Return the name of a signal: SIGTERM, or `signal 35` for a real-time signal, which has none."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
 def explain_exit_code(code: int) -> str:
     if code < 0:
-        return f"it was ended by {signal.Signals(-code).name}"
+        return f"it was ended by {format_signal(-code)}"
     return _EXIT_CODE_MEANINGS.get(code, f"it ended with code {code}")

@@ -202,7 +202,15 @@ async def test_a_supervisor_that_is_cancelled_takes_its_child_along(make):
 
 @pytest.mark.parametrize(
     ("code", "says"),
-    [(0, "by itself"), (2, "configuration"), (4, "seed"), (5, "hung"), (-11, "SIGSEGV"), (77, "code 77")],
+    [
+        (0, "by itself"),
+        (2, "configuration"),
+        (4, "seed"),
+        (5, "hung"),
+        (-11, "SIGSEGV"),
+        (-35, "signal 35"),  # a real-time signal: Python has no name for it
+        (77, "code 77"),
+    ],
 )
 def test_every_exit_code_has_words(code, says):
     assert says in explain_exit_code(code)
