@@ -5,7 +5,6 @@ on several buses has one id and is yielded once.
 """
 
 import asyncio
-import contextlib
 import select
 import sys
 import time
@@ -25,16 +24,18 @@ from marketswarm.bus.stored_values import parse_object
 from marketswarm.bus.stream import StreamEntry, entry_sort_key, read_newest_id
 from marketswarm.cli import event_loop, output
 from marketswarm.cli.data_folder import DATA
-from marketswarm.cli.fleet_view import FleetView, ask_fleet, open_fleet
+from marketswarm.cli.fleet_view import FleetView, ask_fleet, describe_away, open_fleet
 from marketswarm.cli.local_time import format_date, format_time
 from marketswarm.cli.options import Data, Json, flag, time_option
 from marketswarm.event import MalformedEvent, parse_event_object
 from marketswarm.event_text import describe_event, join_words
+from marketswarm.exit import Code, Exit
 from marketswarm.keys import ALERT_LOG
 from marketswarm.status.fleet_state import read_fleet_state
 from marketswarm.status.service_rows import make_service_rows
 from marketswarm.tasks import end_tasks, run_until_first
 from marketswarm.text import escape_text, format_names
+from marketswarm.truth import SYSTEM
 
 _BLOCK_SEC = 2.0
 _PAGE_ENTRIES = 1_000
@@ -59,6 +60,7 @@ def alerts(
     """Follow the alerts: misses, recoveries, lost buses. Ctrl-C ends it.
 
     They are read from the durable log, so a bus that restarts loses none. Stderr has first what is down now.
+    With --no-follow, it ends with 3 if a bus could not be read.
     """
     if no_follow and since is None:
         raise typer.BadParameter("--no-follow: say --since, too")
@@ -78,8 +80,10 @@ async def _print_events(since_sec: float | None, data: Path, as_json: bool) -> N
 
 
 async def _print_past(since_sec: float, fleet: FleetView, as_json: bool) -> None:
-    for raw, event in await read_past_events([EventLogReader(bus, since_sec) for bus in fleet.buses()]):
+    readers = [EventLogReader(bus, since_sec) for bus in fleet.buses()]
+    for raw, event in await read_past_events(readers):
         _print_event(raw, event, as_json)
+    require_all_read(readers)
 
 
 def _print_event(raw: bytes, event: dict[str, Any], as_json: bool) -> None:
@@ -110,7 +114,10 @@ def format_event_line(
 async def _describe_outages(fleet: FleetView) -> str:
     if fleet.found is None:
         return "no bus has a truth, so what is down now is not known"
-    state, _ = await read_fleet_state(fleet.truth, fleet.bus)
+    state, failed = await read_fleet_state(fleet.truth, fleet.bus)
+    if SYSTEM in failed:  # it has the roster
+        [away] = describe_away({SYSTEM: failed[SYSTEM]})
+        return f"{away}, so what is down now is not known"
     down = [row.svc for row in make_service_rows(fleet.truth, state) if row.verdict == "down"]
     if not down:
         return "nothing is down now"
@@ -145,6 +152,13 @@ async def read_past_events(readers: Sequence["EventLogReader"]) -> list[LoggedEv
     past = await asyncio.gather(*(reader.read_past() for reader in readers))
     known = KnownIds()
     return [each for each in sorted(chain(*past), key=_get_timestamp) if known.add(each[1])]
+
+
+def require_all_read(readers: Sequence["EventLogReader"]) -> None:
+    """Raise Exit, code 3, with a line for each bus whose past events could not be read, if there is one."""
+    failed = {reader.bus.name: reader.failure for reader in readers if reader.failure is not None}
+    if failed:
+        raise Exit(Code.NO_BUS, "\n".join(describe_away(failed)))
 
 
 async def _merge(
@@ -192,20 +206,24 @@ class EventLogReader:
     def __init__(
         self, bus: Bus, since_sec: float | None, stream: str = ALERT_LOG, parse: ParseEntry | None = None
     ) -> None:
-        self._bus, self._since_sec, self._begun = bus, since_sec, time.monotonic()
+        self.bus, self._since_sec, self._begun = bus, since_sec, time.monotonic()
         self._stream, self._parse = stream, parse or _parse_alert
         self._follower: StreamFollower | None = None  # None until the bus has answered once
+        self.failure: str | None = None
 
     async def read_past(self) -> list[LoggedEvent]:
         """Return the events of the last `since_sec` seconds, and continue behind them.
 
-        The result is empty if `since_sec` is None or the bus does not answer.
+        If the bus does not answer, `failure` says why, and some events may be missing, or all. The result is
+        empty if `since_sec` is None.
         """
         found: list[LoggedEvent] = []
-        with contextlib.suppress(BusError):
+        try:
             self._follower = await self._open(self._since_sec)
             while self._since_sec is not None and (page := await self._read(self._follower)) is not None:
                 found += page
+        except BusError as error:
+            self.failure = error.reason
         return found
 
     async def run(self, queue: asyncio.Queue[LoggedEvent]) -> None:
@@ -221,12 +239,12 @@ class EventLogReader:
 
     async def _open(self, since_sec: float | None) -> StreamFollower:
         """Follow the log from its end, or from `since_sec` ago by the bus's clock. Raises BusError."""
-        start = await read_newest_id(self._bus, self._stream)
+        start = await read_newest_id(self.bus, self._stream)
         if since_sec is not None:
-            now, _ = await self._bus.ask(self._bus.client.time())
+            now, _ = await self.bus.ask(self.bus.client.time())
             # never behind the end, since that would mean that the log was created again
             start = min(start, b"%d-0" % max(0, int((now - since_sec) * 1000) - 1), key=entry_sort_key)
-        return StreamFollower(self._bus, self._stream, start)
+        return StreamFollower(self.bus, self._stream, start)
 
     async def _read(
         self, follower: StreamFollower, block_sec: float | None = None

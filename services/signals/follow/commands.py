@@ -1,7 +1,7 @@
 """Implement `marketswarm signals`, which is `marketswarm signals follow`."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import tzinfo
 from decimal import Decimal
 from functools import partial
@@ -18,6 +18,7 @@ from marketswarm.cli.alerts import (
     LoggedEvent,
     follow_readers,
     read_past_events,
+    require_all_read,
     wait_until_stdout_closes,
 )
 from marketswarm.cli.data_folder import DATA
@@ -57,6 +58,7 @@ def follow(
 
     A symbol has one at each tick at which something changed. They are read from `signals:log`, which has
     those of some time; the board and the archive have all. `marketswarm signals` does the same.
+    With --no-follow, it ends with 3 if the bus could not be read.
     """
     if no_follow and since is None:
         raise typer.BadParameter("--no-follow: say --since, too")
@@ -84,11 +86,19 @@ async def _print_signals(since_sec: float | None, symbol: str | None, data: Path
 
 
 async def _show_past(fleet: FleetView, since_sec: float, symbol: str | None, as_json: bool) -> None:
-    found = await read_past_events(_make_readers(fleet, since_sec, symbol))
+    readers = _make_readers(fleet, since_sec, symbol)
+    found = await read_past_events(readers)
+    if not found:
+        require_all_read(readers)
     if as_json:
         for raw, _ in found:
             output.print_json_bytes(raw)
-        return
+    else:
+        _show_table(found)
+    require_all_read(readers)
+
+
+def _show_table(found: Sequence[LoggedEvent]) -> None:
     now = time.time()
     worded = {one["signal"]: _format_wording(one) for _, one in found if "wording" in one}
     columns: dict[str, Callable[[dict[str, Any]], str]] = {

@@ -9,6 +9,7 @@ import pytest
 
 from marketswarm.bus import Bus
 from marketswarm.cli import fleet_view, seed
+from marketswarm.exit import Code
 from support.rig import Server, forkserver
 from support.rig.shell import SERVICES
 from support.waiting import PATIENT_SEC, until
@@ -327,6 +328,20 @@ def test_alerts_that_are_not_followed_end_and_those_that_are_begin_with_what_is_
     with shell.start("alerts") as alerts:
         assert alerts.stderr.readline() == "down now: mesh; listening, Ctrl-C ends it\n"
         alerts.kill()
+
+
+def test_alerts_says_what_it_could_not_read(shell, seeded):
+    system, market = seeded
+    market.cmd("XADD", "healer:alerts:log", "*", "event", orjson.dumps({"type": "bus_lost", "ts": 1.0}))
+    system.stop()
+    past = shell("alerts", "--since", "24h", "--no-follow", "--json")
+    assert past.returncode == Code.NO_BUS
+    assert past.stdout.count("bus_lost") == 1, "what the other bus has is printed all the same"
+    assert past.stderr.startswith("marketswarm: bus system-redis does not answer: ")
+    with shell.start("alerts") as following:
+        said = following.stderr.readline()
+    assert said.startswith("bus system-redis does not answer: ")
+    assert "so what is down now is not known" in said
 
 
 @pytest.mark.parametrize("since", ["yesterday", "5q", "-1h", ""])

@@ -5,6 +5,7 @@ import time
 import orjson
 import pytest
 
+from marketswarm.exit import Code
 from marketswarm.keys import SIGNALS_LOG, SIGNALS_WORDINGS
 from services.tables.signal_wordings import WordedSignal, Wording, make_wording_fields
 from services.tables.signals import make_signal_fields
@@ -95,6 +96,14 @@ def test_the_words_of_a_model_come_after_the_signal_and_change_nothing_of_it(she
     assert (signal["id"], worded["signal"], worded["wording"]["model"]) == (ident, ident, "grok-4")
     assert "wording" not in signal
     assert shell("signals", "--since", "1h", "--no-follow", "--json", "--symbol", "QQQ").stdout == ""
+
+
+@pytest.mark.parametrize("words", [(), ("--json",)])
+def test_a_past_that_could_not_be_read_is_no_empty_one(shell, market, words):
+    market.stop()
+    ended = shell("signals", "--since", "1h", "--no-follow", *words)
+    assert (ended.returncode, ended.stdout) == (Code.NO_BUS, "")
+    assert "market-redis" in ended.stderr
 
 
 def test_it_ends_when_its_reader_has_gone(shell, market):
