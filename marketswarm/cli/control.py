@@ -61,9 +61,9 @@ def simulate(
 ) -> None:
     """Stop an agent, wait for its miss, start it, wait for its ok.
 
-    Says which last beat the miss counts from, and counts down to it on a terminal. Ctrl-C starts the agent
-    again and ends with 130. JSON is a line for each of the two: the alert as `event`, and `after_sec`, the
-    seconds from the stop to the miss and from the start to the ok.
+    Says which last beat the miss counts from, and counts down to it on a terminal. Ctrl-C, SIGTERM and SIGHUP
+    start the agent again; after Ctrl-C it ends with 130. JSON is a line for each of the two: the alert as
+    `event`, and `after_sec`, the seconds from the stop to the miss and from the start to the ok.
     """
     if "/" in svc:
         all_of_them = suggest_command(f"simulate {svc.partition('/')[0]}", data)
@@ -72,7 +72,11 @@ def simulate(
             f"all, {suggest_command(f'stop {svc}', data)} this one alone",
         )
     try:
-        ask_fleet(data, lambda fleet: _simulate(svc, fleet, by_hand=by_hand, as_json=as_json))
+        ask_fleet(
+            data,
+            lambda fleet: _simulate(svc, fleet, by_hand=by_hand, as_json=as_json),
+            event_loop.run_until_signal,
+        )
     except KeyboardInterrupt:
         raise Exit(event_loop.INTERRUPTED, "") from None
 

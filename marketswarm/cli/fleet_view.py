@@ -3,10 +3,10 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from marketswarm.agent.truth_source import (
     FoundTruth,
@@ -139,14 +139,21 @@ async def open_fleet(data: Path) -> AsyncIterator[FleetView]:
         await asyncio.gather(*(bus.aclose() for bus in buses))
 
 
-def ask_fleet(data: Path, request: Callable[[FleetView], Awaitable[T]]) -> T:
-    """Open the fleet, return what `request` returns, and close it. Raises Exit as `open_fleet` does."""
+def ask_fleet(
+    data: Path,
+    request: Callable[[FleetView], Awaitable[T]],
+    run: Callable[[Coroutine[Any, Any, T]], T] = event_loop.run,
+) -> T:
+    """Open the fleet, return what `request` returns, and close it. Raises Exit as `open_fleet` does.
+
+    `run` is `event_loop.run_until_signal` for a request that has something to clean up.
+    """
 
     async def ask() -> T:
         async with open_fleet(data) as fleet:
             return await request(fleet)
 
-    return event_loop.run(ask())
+    return run(ask())
 
 
 async def ask_or_explain(

@@ -92,9 +92,10 @@ def seed_document(
     """Seed a document, and give the services of an embedded fleet with users theirs.
 
     `name` is what to call it in the report: its file. `replaces` is the SHA-256 of the only document that may
-    be replaced; None allows any. Raises Exit if a bus refuses it; then nothing is changed.
+    be replaced; None allows any. Raises Exit if a bus refuses it, or a signal ends it; then what was written
+    is undone.
     """
-    return event_loop.run(_seed(raw, loaded, name, data, replaces))
+    return event_loop.run_until_signal(_seed(raw, loaded, name, data, replaces))
 
 
 async def _seed(raw: bytes, loaded: ParsedTruth, name: str, data: Path, replaces: str | None) -> SeedReport:

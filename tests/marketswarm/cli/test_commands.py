@@ -1,5 +1,6 @@
 """Commands as a user runs them: what is on stdout, what on stderr, which code they end with."""
 
+import signal
 import subprocess
 import sys
 import time
@@ -10,7 +11,7 @@ import pytest
 from marketswarm.bus import Bus
 from marketswarm.cli import fleet_view, seed
 from marketswarm.exit import Code
-from support.rig import Server, forkserver
+from support.rig import Server, TcpProxy, forkserver
 from support.rig.shell import SERVICES
 from support.waiting import PATIENT_SEC, until
 
@@ -163,6 +164,22 @@ def test_seeding_says_what_changed(shell, buses):
     assert [bus.cmd("HGET", "truth:meta", "revision") for bus in buses] == ["2", "2"]
     buses[1].cmd("DEL", "truth:doc")
     assert "still revision 2; put back on market-redis" in shell("seed").stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_between_the_writes_of_a_seeding_undoes_what_was_written(shell, seeded, number):
+    system, market = seeded
+    before = [bus.cmd("GET", "truth:doc") for bus in seeded]
+    shell.write({"services": {**SERVICES, "marker": {}}})
+    with TcpProxy(market.port) as wire:
+        wire.swallow(only=b"marker", direction="down")
+        shell.env["MARKET_REDIS_URL"] = wire.url
+        with shell.start("seed") as seeding:
+            until(lambda: "marker" in market.cmd("GET", "truth:doc"), what="the second write, unanswered")
+            assert "marker" in system.cmd("GET", "truth:doc")
+            seeding.send_signal(number)
+            assert seeding.wait(PATIENT_SEC) == 128 + number
+    assert [bus.cmd("GET", "truth:doc") for bus in seeded] == before
 
 
 def test_seeding_with_a_bus_away_ends_with_3(shell, buses, monkeypatch):

@@ -82,7 +82,7 @@ def test_from_up_to_ctrl_c_over_a_simulation_a_kill_and_a_reseed(fleet):
         assert past(fleet)[0] == "heartbeat_miss"
         assert {event["svc"] for event in tail.of()} <= {"rss_agg", "mesh"}  # nobody who lived
 
-    end_a_simulation_by_ctrl_c(fleet)
+    end_simulations_by_signals(fleet)
     reseed_from_another_terminal(fleet)
     os.killpg(fleet.up.pid, signal.SIGINT)
     assert fleet.up.wait(PATIENT_SEC) == 0
@@ -100,14 +100,15 @@ def past(fleet: Embedded) -> list[str]:
     return told
 
 
-def end_a_simulation_by_ctrl_c(fleet: Embedded) -> None:
-    """The service that it stopped is started again."""
-    with fleet.shell.start("simulate", "rss_agg") as simulating:
-        assert "stopped in" in simulating.stdout.readline()
-        simulating.stdout.readline()
-        simulating.send_signal(signal.SIGINT)
-        assert "rss_agg starts" in simulating.stdout.read()
-        assert simulating.wait(PATIENT_SEC) == 130
+def end_simulations_by_signals(fleet: Embedded) -> None:
+    """The service that each of them stopped is started again."""
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)):
+        with fleet.shell.start("simulate", "rss_agg") as simulating:
+            assert "stopped in" in simulating.stdout.readline()
+            simulating.stdout.readline()
+            simulating.send_signal(number)
+            assert "rss_agg starts" in simulating.stdout.read()
+            assert simulating.wait(PATIENT_SEC) == code
     until(lambda: fleet.row("rss_agg")["verdict"] == "up")
 
 
