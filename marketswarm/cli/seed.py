@@ -4,7 +4,7 @@ import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -19,11 +19,13 @@ from marketswarm.cli.validate import read_truth_file
 from marketswarm.exit import Code, Exit, Mistake
 from marketswarm.fleet import access, data_folder
 from marketswarm.seeding.readiness import wait_for_healer_access, wait_until_all_answer
-from marketswarm.seeding.transaction import SeedError, SeedResult, describe_seeding
+from marketswarm.seeding.transaction import REPLACED, SeedError, SeedResult, describe_seeding
 from marketswarm.seeding.transaction import seed_truth as seed_buses
 from marketswarm.settings import CommonSettings, read_settings
 from marketswarm.truth import ParsedTruth, Problem, Truth, format_changes
 
+CHANGED_MEANWHILE: Final = 1
+"""The exit code if the truth was changed after the preview of what replaces it."""
 _ANSWER_WITHIN_SEC = 5.0
 _USERS_WITHIN_SEC = 2.0  # new users were loaded before; a server that restarts is back soon
 _OLD_USERS = (
@@ -92,8 +94,8 @@ def seed_document(
     """Seed a document, and give the services of an embedded fleet with users theirs.
 
     `name` is what to call it in the report: its file. `replaces` is the SHA-256 of the only document that may
-    be replaced; None allows any. Raises Exit if a bus refuses it, or a signal ends it; then what was written
-    is undone.
+    be replaced; None allows any. Raises Exit if a bus refuses it, with CHANGED_MEANWHILE if another document
+    is in force, or if a signal ends it; then what was written is undone.
     """
     return event_loop.run_until_signal(_seed(raw, loaded, name, data, replaces))
 
@@ -111,8 +113,10 @@ async def _seed(raw: bytes, loaded: ParsedTruth, name: str, data: Path, replaces
             seeding = await seed_buses(raw, buses, by, key=settings.truth_redis_key, replaces=replaces)
             users_changed |= await _renew_users(loaded.truth, data, buses, keep=False)
         except SeedError as error:
-            message = add_remedy(f"not seeded, nothing changed: {error}", error.bus, error.reason)
-            raise Exit(error.code, message) from None
+            # the message names the buses that could not be put back
+            head = "not seeded" if error.unrestored else "not seeded, nothing changed"
+            code = CHANGED_MEANWHILE if error.reason == REPLACED else error.code
+            raise Exit(code, add_remedy(f"{head}: {error}", error.bus, error.reason)) from None
         names = tuple(bus.name for bus in buses)
         return SeedReport(name, names, seeding, tuple(loaded.warnings), refused, users_changed)
 

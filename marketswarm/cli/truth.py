@@ -10,24 +10,24 @@ from typing import Annotated, Any, Final
 
 from rich.text import Text
 
-from marketswarm.bus import Bus, BusError
+from marketswarm.agent.truth_source import read_all_truths
+from marketswarm.bus import WITHIN_SEC, Bus, BusError
 from marketswarm.cli import output, tables
 from marketswarm.cli.data_folder import DATA, suggest_command
 from marketswarm.cli.fleet_view import FleetView, ask_fleet, describe_away
 from marketswarm.cli.local_time import format_moment
 from marketswarm.cli.options import Data, Json, Yes, argument, flag, require_yes
 from marketswarm.cli.output import pick
-from marketswarm.cli.seed import seed_document
+from marketswarm.cli.seed import CHANGED_MEANWHILE, seed_document
 from marketswarm.cli.validate import load_document, read_bytes
 from marketswarm.exit import Code, Exit, Mistake
+from marketswarm.settings import CommonSettings, read_settings
 from marketswarm.status.revisions import Revision, read_revisions
 from marketswarm.text import escape_text, parse_digits
 from marketswarm.truth import Changes, ParsedTruth, diff_truths, format_changes, parse_truth
 
 DIFFERENT: Final = 1
 """The exit code of `truth diff --exit-code` for documents that are not the same."""
-CHANGED_MEANWHILE: Final = 1
-"""The exit code of a rollback if the truth was changed after the preview."""
 _NOT_ROLLED_BACK: Final = "not rolled back, nothing changed"
 _SHA256_SHOWN: Final = 12
 
@@ -315,13 +315,25 @@ async def _plan_rollback(number: int, fleet: FleetView) -> Rollback:
 
 
 def _roll_back(planned: Rollback, data: Path) -> list[str]:
-    async def find_sha256(fleet: FleetView) -> str | None:
-        return None if fleet.found is None else fleet.found.loaded.sha256
-
-    if ask_fleet(data, find_sha256) != planned.replaced_sha256:
+    in_force, is_everywhere = ask_fleet(data, _find_in_force)
+    if in_force != planned.replaced_sha256:
         raise Exit(CHANGED_MEANWHILE, f"{_NOT_ROLLED_BACK}: the truth was changed meanwhile")
     name = f"revision {planned.revision.number}, seeded again,"
-    return seed_document(planned.revision.document, planned.loaded, name, data).describe()
+    # a rollback also mends buses that hold different documents, of which the seeding may compare another one
+    replaces = in_force if is_everywhere else None
+    document = planned.revision.document
+    return seed_document(document, planned.loaded, name, data, replaces=replaces).describe()
+
+
+async def _find_in_force(fleet: FleetView) -> tuple[str | None, bool]:
+    """Return the SHA-256 of the truth in force, and whether every bus holds just that one."""
+    if fleet.found is None:
+        return None, False
+    loaded = fleet.found.loaded
+    key = read_settings(CommonSettings).truth_redis_key
+    readings = await read_all_truths(fleet.buses(), key, loaded, WITHIN_SEC)
+    held = [each.found.loaded.sha256 if each.found else None for each in readings]
+    return loaded.sha256, all(sha256 == loaded.sha256 for sha256 in held)
 
 
 def _describe_file(document: bytes, data: Path) -> Sequence[str]:

@@ -10,11 +10,12 @@ import sys
 import orjson
 import pytest
 
-from marketswarm.cli import seed
+from marketswarm.cli import seed, truth
 from marketswarm.cli.truth import KnownRevision, is_revision, merge_revisions
 from marketswarm.keys import TRUTH_DOC, TRUTH_HISTORY, TRUTH_META
+from marketswarm.seeding.transaction import SeedError
 from marketswarm.status.revisions import Revision
-from support.rig.shell import SERVICES
+from support.rig.shell import SERVICES, Shell
 
 live = pytest.mark.live
 FIRST = {"services": SERVICES}
@@ -242,3 +243,41 @@ def test_a_yes_to_what_somebody_changed_meanwhile_does_nothing(shell, asked, twi
     screen.write(b"y\n")
     assert running.wait(20) == 1
     assert in_force(twice[0])[0] == "3"
+
+
+@live
+def test_what_is_seeded_at_the_last_moment_is_not_rolled_back(shell, twice, monkeypatch):
+    def seed_between(*args, **how):
+        shell.write({"services": {**SERVICES, "other": {}}})
+        another = Shell(shell.folder)  # a process of its own
+        another.env = shell.env
+        assert another("seed").returncode == 0
+        return seed.seed_document(*args, **how)
+
+    monkeypatch.setattr(truth, "seed_document", seed_between)
+    ended = shell("truth", "rollback", "1", "--yes")
+    assert (ended.returncode, "changed meanwhile" in ended.stderr) == (1, True), ended
+    assert in_force(twice[0])[0] == "3"
+
+
+@live
+@pytest.mark.parametrize("at", [0, 1])
+def test_a_rollback_mends_buses_that_hold_different_documents(shell, twice, at):
+    raw = orjson.dumps({"services": {**SERVICES, "alone": {}}})
+    twice[at].cmd("SET", TRUTH_DOC, raw)
+    meta = ("revision", "3", "sha256", hashlib.sha256(raw).hexdigest())
+    twice[at].cmd("HSET", TRUTH_META, *meta)
+    shell.said("truth", "rollback", "1", "--yes")
+    assert [in_force(bus) for bus in twice] == [("4", FIRST)] * 2
+
+
+@live
+def test_a_bus_that_could_not_be_put_back_is_not_called_unchanged(shell, seeded, monkeypatch):
+    async def fail(*_args, **_how):
+        raise SeedError("market-redis", "timeout", unrestored=["system-redis"])
+
+    monkeypatch.setattr(seed, "seed_buses", fail)
+    ended = shell("seed")
+    assert ended.returncode == 3
+    assert "not seeded: market-redis: timeout; could not be put back on system-redis" in ended.stderr
+    assert "nothing changed" not in ended.stderr
