@@ -63,11 +63,17 @@ keep_layer() {
     esac
 }
 
-# Two terminals may need it at once: the second waits for the first. A link is made or not made, never half.
+# Two terminals may need it at once: the second waits for the first, for ten minutes. A link is made or not made, never
+# half. After a power cut it may name a process of today that has nothing to do with it, so that one is named.
 one_at_a_time() {
+    waited=0
     until ln -s $$ .venv.making 2>/dev/null; do
         maker=$(readlink .venv.making) || continue
         kill -0 "$maker" 2>/dev/null || rm -f .venv.making
+        [ "$waited" -ne 2 ] || say "Waiting for process $maker, which makes the Python environment in .venv ..."
+        [ "$waited" -lt 600 ] || stop "Process $maker has not made it in ten minutes. If \`ps -p $maker\` shows something else,
+an interruption left that behind:  rm .venv.making"
+        waited=$((waited + 1))
         sleep 1
     done
     trap 'rm -f .venv.making' EXIT

@@ -187,6 +187,23 @@ def test_two_at_once_make_it_once(project):
     assert project.made[0] == "venv --python"
 
 
+def test_it_says_whom_it_waits_for_and_gives_up_after_ten_minutes(project):
+    """A process of today may have the id of one that a power cut ended."""
+    (project.root / ".venv.making").symlink_to(str(os.getpid()))
+    slept = project.programs / "slept"
+    (project.programs / "sleep").unlink()
+    project.program("sleep", f'#!/bin/sh\necho "$1" >>"{slept}"\n')
+    ended = project.make()
+    assert ended.returncode == 1
+    waiting, gave_up, remedy = ended.stderr.splitlines()
+    assert waiting == f"Waiting for process {os.getpid()}, which makes the Python environment in .venv ..."
+    assert f"ps -p {os.getpid()}" in gave_up
+    assert remedy.endswith("rm .venv.making")
+    assert slept.read_text(encoding="utf-8").split() == ["1"] * 600
+    assert project.made == []
+    assert (project.root / ".venv.making").is_symlink(), "it is the other one's"
+
+
 def test_without_a_python_that_is_new_enough_it_says_so(project):
     (project.programs / "uv").unlink()
     project.program("python3", '#!/bin/sh\n[ "${2#*platform}" = "$2" ] && exit 1\necho 3.9.2\n')
