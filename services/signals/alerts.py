@@ -140,10 +140,8 @@ def read_health(
     if status is None:
         unknown |= {SignalCheck.COSIGNATURE, SignalCheck.WITNESS}
         return LogHealth(no_quorum_since=quorum.missing_since, unknown=frozenset(unknown))
-    since = status.cosigned_at or status.begun_at
+    since = find_cosigned_until(status)
     is_cosigned, limit_sec = status.reason is WitnessReason.COSIGNED, find_unwitnessed_sec(checkpoint_sec)
-    if is_cosigned and status.cosigned_size == status.size:
-        since = max(since, status.signed_at)  # nothing came since, so there was nothing to cosign
     is_fresh = is_cosigned and _age_of(since, now) < limit_sec
     is_refused = status.reason in REFUSALS
     if not is_cosigned and not is_refused:
@@ -158,6 +156,14 @@ def read_health(
         no_quorum_since=quorum.missing_since,
         unknown=frozenset(unknown),
     )
+
+
+def find_cosigned_until(status: SignerStatus) -> float:
+    """Return until when nothing waited for a cosignature, in epoch seconds; the start if there was none."""
+    since = status.cosigned_at or status.begun_at
+    if status.reason is WitnessReason.COSIGNED and status.cosigned_size == status.size:
+        return max(since, status.signed_at)  # nothing came since, so there was nothing to cosign
+    return since
 
 
 def find_unwitnessed_sec(checkpoint_sec: float) -> float:
