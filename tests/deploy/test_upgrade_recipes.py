@@ -22,3 +22,12 @@ def test_the_way_back_to_an_image_in_containers_builds_none_and_its_tag_holds_fo
     said = section("docs/containers.md", "Upgrade")
     assert "`.env`" in said.partition("MARKETSWARM_TAG")[0]
     assert not re.search(r"MARKETSWARM_TAG=\S+ make", said)  # it holds for that command alone
+
+
+def test_an_upgrade_under_systemd_renews_the_users_by_the_command_that_made_them():
+    said = section("docs/systemd.md", "Upgrade")
+    assert "run the second command of that section again" in said
+    assert re.findall(r"\(([^)]*#[^)]*)\)", said) == ["#a-user-for-each-agent-on-the-bus"]
+    lines = shown("docs/systemd.md", "A user for each agent on the bus").splitlines()
+    assert lines[1].endswith("-m bootstrap.access")
+    assert "ACCESS_DIR=/etc/marketswarm/access " in lines[1]
