@@ -161,12 +161,21 @@ def test_the_gate_asks_as_sources_does_for_as_long_as_its_settings_say():
     assert float(only(GATE, "TimeoutStartSec")) > GateSettings().timeout_sec
 
 
-def test_who_reads_the_market_starts_after_the_gate_and_is_not_kept_down_by_it():
+def test_who_reads_the_market_waits_for_the_gate_as_in_containers_and_with_bars_not_at_all():
+    """Started after a gate that runs with each restart of the target, they would be silent until it ends."""
     gated = {svc for svc, section in MARKET.items() if "sources" in section.get("depends_on", [])}
     drop_ins = {path.parent.name: path for path in UNITS.glob("*/gate.conf")}
     assert set(drop_ins) == {f"marketswarm@{svc}.service.d" for svc in gated}
     for path in drop_ins.values():
-        assert said(str(path.relative_to(UNITS))) == [("After", GATE)]
+        agent = only(TEMPLATE, "ExecStart")
+        waits = f"{agent.split()[0]} -m services.sources.await_gate {agent}"
+        assert said(str(path.relative_to(UNITS))) == [
+            ("ExecStart", ""),
+            ("ExecStart", waits),
+            ("TimeoutStartSec", "infinity"),
+        ]
+    units = [str(path.relative_to(UNITS)) for path in UNITS.rglob("*.*") if path.is_file()]
+    assert not [unit for unit in units if GATE in of(unit, "After")]
 
 
 def test_archive_alone_may_write_to_a_folder_and_makes_its_backups_there():
