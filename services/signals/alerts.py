@@ -68,8 +68,8 @@ class LogHealth:
     """What the leader knows of its log; times are epoch seconds.
 
     Attributes:
-        awaiting_since: the time of the last cosignature, or since when there was none; None if the newest
-            checkpoint is cosigned, or no witness is named.
+        awaiting_since: since when there may be something that is not cosigned; None if all is, or no witness
+            is named.
         last_attempt: why the witness was not reached the last time, in a few words; empty if it was.
         refusal: the refusal of the last checkpoint; None if the witness took it, or was not reached.
         no_quorum_since: the time of the first tick since which no symbol that was asked about had a quorum;
@@ -160,10 +160,8 @@ def read_health(
 
 def find_cosigned_until(status: SignerStatus) -> float:
     """Return until when nothing waited for a cosignature, in epoch seconds; the start if there was none."""
-    since = status.cosigned_at or status.begun_at
-    if status.reason is WitnessReason.COSIGNED and status.cosigned_size == status.size:
-        return max(since, status.signed_at)  # nothing came since, so there was nothing to cosign
-    return since
+    # while no entry comes there is nothing to cosign, however old the last cosignature is
+    return max(status.cosigned_at or status.begun_at, status.whole_at)
 
 
 def find_unwitnessed_sec(checkpoint_sec: float) -> float:
