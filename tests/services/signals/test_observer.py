@@ -146,15 +146,8 @@ async def test_what_waits_for_a_cosignature_and_the_last_tick_are_metrics_beside
     assert metrics["marketswarm_signals_tick_timestamp_seconds"] == [NOW]
     assert metrics["marketswarm_signals_cycle_interval_seconds"] == [5]
     assert metrics["marketswarm_signals_checkpoint_interval_seconds"] == [60]
-    idle = SignerStatus(
-        NOW - 9000,
-        size=9,
-        signed_at=NOW,
-        cosigned_size=9,
-        cosigned_at=NOW - 900,
-        reason=WitnessReason.COSIGNED,
-    )
-    for status, missing_sec in ((idle, 60), (replace(idle, size=10), 960)):
+    idle = SignerStatus(NOW - 9000, cosigned_at=NOW - 900, whole_at=NOW, reason=WitnessReason.COSIGNED)
+    for status, missing_sec in ((idle, 60), (replace(idle, whole_at=0), 960)):
         scene.observer.note_signing(status)
         scene.now = NOW + 60
         await scene.report()
