@@ -140,7 +140,7 @@ def test_a_file_says_how_its_limit_looks_or_why_nothing_tells_it(name):
 def test_a_time_before_the_first_bar_of_yahoo_is_empty_and_other_bad_requests_are_refused():
     said = "Data doesn't exist for startDate = 1565740800, endDate = 1596067200"
     bars = [sample for sample in read_samples("yahoo") if sample.rules.kind is RecordKind.BARS]
-    assert len(bars) == 4
+    assert len(bars) == 5
     for sample in bars:
         for text, outcome in ((said, AnswerStatus.EMPTY), ("Invalid input", AnswerStatus.REFUSED)):
             error = {"code": "Bad Request", "description": text}
