@@ -2,11 +2,19 @@
 
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.market.records import SOURCE_TIMEFRAMES, TIMEFRAME_SEC, Adjustment, AssetClass, RecordKind
+from services.market.records import (
+    SOURCE_TIMEFRAMES,
+    TIMEFRAME_SEC,
+    Adjustment,
+    AssetClass,
+    RecordKind,
+    VolumeKind,
+)
 from services.sources.access.client import DAY_SEC, WAITED_FOR_SEC
 from services.sources.cascade.series import OVERLAP_BARS, REVISED_DAYS
 from services.sources.catalog.answer import AnswerStatus
@@ -334,6 +342,47 @@ def test_actions_are_asked_for_a_few_times_a_day_at_most():
     }
     assert {name for name, _ in found} == {"alpaca", "eodhd", "massive", "tiingo", "yahoo"}
     assert all(interval_sec >= 6 * HOUR_SEC for _, interval_sec in found)
+
+
+def test_volumes_of_coins_that_are_in_dollars_are_left_out_and_those_of_others_are_not():
+    """By a day's volume of 31 billion at a price of 91,000: there are 20 million bitcoin."""
+    served = {
+        (name, endpoint): rules.find_volume(AssetClass.CRYPTO)
+        for name in ("yahoo", "eodhd", "fmp")
+        for endpoint, rules in CATALOG[name].serves.items()
+        if AssetClass.CRYPTO in rules.assets and rules.kind is RecordKind.BARS
+    }
+    assert len(served) == 7
+    assert set(served.values()) == {VolumeKind.NONE}
+    for name, symbol in (("yahoo", "quote"), ("eodhd", "quote"), ("fmp", "quote")):
+        assert AssetClass.CRYPTO in CATALOG[name].serves[symbol].without_volume
+    assert CATALOG["yahoo"].serves["day_bars"].find_volume(AssetClass.STOCKS) is VolumeKind.CONSOLIDATED
+
+
+def test_a_volume_that_is_left_out_is_so_for_its_classes_alone():
+    [sample] = [each for each in read_samples("yahoo") if each.endpoint == "quote"]
+    assert read_page(sample.source, sample.rules, sample.question, sample.body).records[0].volume > 0
+    coin = replace(sample.question, symbol="BTC/USD", asset=AssetClass.CRYPTO)
+    page = read_page(sample.source, sample.rules, coin, sample.body)
+    assert (page.outcome, page.records[0].volume) == (AnswerStatus.OK, None)
+
+
+def test_a_file_that_leaves_out_a_volume_that_it_does_not_have_is_refused(tmp_path):
+    path = tmp_path / "yahoo.toml"
+    text = (FOLDER / path.name).read_text(encoding="utf-8")
+    line = 'volume = { path = "regularMarketVolume" }\n'
+    assert line in text
+    path.write_text(text.replace(line, ""), encoding="utf-8")
+    with pytest.raises(CatalogError, match="without_volume: it has none"):
+        load_source(path)
+
+
+def test_all_bars_of_cryptocompare_are_of_many_exchanges():
+    timeframes = ("1m", "5m", "15m", "30m", "1h", "4h", "1d")
+    kinds = [
+        CATALOG["cryptocompare"].find_volume_kind(AssetClass.CRYPTO, "BTC/USD", each) for each in timeframes
+    ]
+    assert kinds == [VolumeKind.CONSOLIDATED] * len(timeframes)
 
 
 def test_a_request_for_bars_of_stocks_asks_for_raw_prices_where_it_can():
