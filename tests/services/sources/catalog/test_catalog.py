@@ -377,6 +377,18 @@ def test_a_file_that_leaves_out_a_volume_that_it_does_not_have_is_refused(tmp_pa
         load_source(path)
 
 
+def test_no_day_of_a_stock_is_that_of_one_exchange_alone():
+    """As a bar of a whole interval it would replace the day that is built of the minutes of all exchanges."""
+    asked = [
+        (name, endpoint)
+        for name, source in CATALOG.items()
+        for endpoint, rules in source.serves.items()
+        if rules.kind is RecordKind.BARS and {"1d", "1w", "1mo"} & rules.timeframes.keys()
+        if AssetClass.STOCKS in rules.assets and rules.find_volume(AssetClass.STOCKS) is VolumeKind.VENUE
+    ]
+    assert asked == []
+
+
 def test_all_bars_of_cryptocompare_are_of_many_exchanges():
     timeframes = ("1m", "5m", "15m", "30m", "1h", "4h", "1d")
     kinds = [
