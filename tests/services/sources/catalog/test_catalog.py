@@ -22,7 +22,7 @@ from services.sources.catalog.files import FOLDER, CatalogError, load_source, sh
 from services.sources.catalog.mapping import REFUSAL_SIGNS, SIGN_OUTCOMES, read_page, read_refusal
 from services.sources.catalog.request import ApiKey, Question, make_request, split_question
 from services.sources.catalog.source import AuthPlace
-from services.sources.settings import ACTION_DAYS, HISTORY_DAYS, OBSERVATION_DAYS, QUOTE_DAYS
+from services.sources.settings import ACTION_DAYS, DAYS_AN_ACTION, HISTORY_DAYS, OBSERVATION_DAYS, QUOTE_DAYS
 from support.catalog_samples import SAMPLES, assert_all, read_limited, read_samples
 
 CATALOG = shipped_catalog()
@@ -209,6 +209,54 @@ def test_a_first_load_and_the_hourly_refresh_fit_the_limits_of_each_source():
         if timeframe in ("", *SOURCE_TIMEFRAMES)
     )
     assert_all(cases, first_load_by_the_defaults_fits_the_limits, refresh_of_each_hour_fits_the_limits)
+
+
+PAGE_ROWS = {
+    ("alpaca", "actions"): 1000,
+    ("alpaca", "bars"): 10_000,
+    ("alpaca", "crypto_bars"): 10_000,
+    ("alpaca", "option_bars"): 10_000,
+    ("deribit", "volatility_bars"): 1000,
+    ("intrinio", "daily_bars"): 100,
+    ("intrinio", "minute_bars"): 100,
+    ("massive", "bars"): 50_000,
+    ("massive", "day_bars"): 50_000,
+    ("massive", "dividends"): 5000,
+    ("massive", "splits"): 5000,
+    ("massive", "yields"): 50_000,
+    ("nasdaq_data_link", "table"): 10_000,
+}
+"""How many rows a page of each endpoint with pages has."""
+OF_MINUTES = ("massive", "bars")
+"""Its rows are the minutes of which its bars are made."""
+LONGEST_DAYS = 40_000
+"""The longest history that the truth may ask for."""
+
+
+def longest_part_fits_the_pages(case):
+    where, rules, timeframe = case
+    start = NOW - timedelta(days=LONGEST_DAYS)
+    question = Question("X", rules.assets[0], rules.kind, start, NOW, timeframe)
+    longest_sec = max(
+        (part.end - part.start).total_seconds() for part in split_question(rules, question, NOW)
+    )
+    usual_sec = DAY_SEC * (DAYS_AN_ACTION if rules.kind is RecordKind.ACTIONS else 1)
+    row_sec = TIMEFRAME_SEC.get("1m" if where == OF_MINUTES else timeframe, usual_sec)
+    rows = longest_sec // row_sec + 1  # both ends may count
+    assert -(-rows // PAGE_ROWS[where]) <= rules.paging.max_pages, rows
+
+
+def test_the_longest_part_of_a_question_fits_the_pages_that_are_read():
+    """Otherwise all of them are read and thrown away, each time, as a failure of the source."""
+    cases = [
+        ((name, endpoint), rules, timeframe)
+        for name, source in CATALOG.items()
+        for endpoint, rules in source.serves.items()
+        for timeframe in rules.timeframes or ("",)
+        if rules.paging is not None
+    ]
+    assert {where for where, *_ in cases} == set(PAGE_ROWS)
+    assert_all(((f"{case[0]} {case[2]}", case) for case in cases), longest_part_fits_the_pages)
 
 
 def test_a_file_whose_observations_have_a_zone_is_refused(tmp_path):
