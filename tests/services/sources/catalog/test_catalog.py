@@ -425,6 +425,19 @@ def test_a_file_that_leaves_out_a_volume_that_it_does_not_have_is_refused(tmp_pa
         load_source(path)
 
 
+def test_the_time_of_a_quote_is_no_date():
+    """The price of a day was not known when it began, and at one time only the first of them counts."""
+    dates = [
+        (name, endpoint)
+        for name, source in CATALOG.items()
+        for endpoint, rules in source.serves.items()
+        if rules.kind is RecordKind.QUOTES and "at" in rules.fields
+        if not rules.fields["at"].format.startswith(("epoch", "iso"))
+        and "%H" not in rules.fields["at"].format
+    ]
+    assert dates == []
+
+
 def test_no_day_of_a_stock_is_that_of_one_exchange_alone():
     """As a bar of a whole interval it would replace the day that is built of the minutes of all exchanges."""
     asked = [
