@@ -140,8 +140,7 @@ def read_health(
     if status is None:
         unknown |= {SignalCheck.COSIGNATURE, SignalCheck.WITNESS}
         return LogHealth(no_quorum_since=quorum.missing_since, unknown=frozenset(unknown))
-    # while no entry comes there is nothing to cosign, however old the last cosignature is
-    since = max(status.cosigned_at or status.begun_at, status.whole_at)
+    since = find_cosigned_until(status)
     is_cosigned, limit_sec = status.reason is WitnessReason.COSIGNED, find_unwitnessed_sec(checkpoint_sec)
     is_fresh = is_cosigned and _age_of(since, now) < limit_sec
     is_refused = status.reason in REFUSALS
@@ -157,6 +156,12 @@ def read_health(
         no_quorum_since=quorum.missing_since,
         unknown=frozenset(unknown),
     )
+
+
+def find_cosigned_until(status: SignerStatus) -> float:
+    """Return until when nothing waited for a cosignature, in epoch seconds; the start if there was none."""
+    # while no entry comes there is nothing to cosign, however old the last cosignature is
+    return max(status.cosigned_at or status.begun_at, status.whole_at)
 
 
 def find_unwitnessed_sec(checkpoint_sec: float) -> float:
