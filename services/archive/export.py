@@ -47,9 +47,12 @@ _KNOWN: Final = {
     "quotes": "at",
     "observations": "known_at",
     "observation_vintages": "known_at",
-    "actions": "ex_day",
+    "actions": "(ex_day + interval '1 ms') AT TIME ZONE 'UTC'",
 }
-"""By table, since when a row is known; one that does not say so since a whole interval after its start."""
+"""By table, since when a row is known; one that does not say so since a whole interval after its start.
+
+An action is known from its day on, and a midnight is the end of the day before it.
+"""
 
 
 class RowsAdjuster:

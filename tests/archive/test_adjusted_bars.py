@@ -200,6 +200,17 @@ async def test_an_export_has_the_basis_that_is_asked_for(nvidia, tmp_path, adjus
     assert frame["adjusted_to"].unique().to_list() == [None if adjust is Adjust.NONE else LATER]
 
 
+@pytest.mark.parametrize(("day", "known"), [(9, ["2024-05-31"]), (10, ["2024-05-31", "2024-06-10"])])
+async def test_an_export_as_of_the_end_of_a_day_has_no_action_of_the_next_one(nvidia, tmp_path, day, known):
+    span = datetime(2024, 5, 1, tzinfo=UTC), datetime(2024, 8, 1, tzinfo=UTC)
+    as_of = datetime(2024, 6, day + 1, tzinfo=UTC)
+    await nvidia.execute("SET TIME ZONE 'Asia/Tokyo'")
+    await nvidia.execute("DELETE FROM actions WHERE withdrawn")
+    exported = export_table(nvidia, "actions", tmp_path, span, ["NVDA"], as_of=as_of)
+    frame = pl.concat([pl.read_parquet(each.path) async for each in exported])
+    assert [str(day) for day in frame.sort("ex_day")["ex_day"]] == known
+
+
 async def test_an_export_without_a_basis_has_the_bars_as_they_were_given(nvidia, tmp_path):
     span = datetime(2024, 5, 1, tzinfo=UTC), datetime(2024, 8, 1, tzinfo=UTC)
     files = [each async for each in export_table(nvidia, "bars", tmp_path, span, ["NVDA", "YNVDA"])]

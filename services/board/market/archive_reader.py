@@ -31,8 +31,8 @@ from services.tables.adjusted_bars import (
     SHARE_SQL,
     Adjust,
     adjust_closes,
+    find_day_as_of,
     find_row_day,
-    find_utc_day,
     make_adjusters,
     make_basis,
 )
@@ -90,7 +90,7 @@ _ACTIONS: Final = f"""
 select {ACTION_TABLE.list_selected(ACTION_CELLS)} from actions where symbol = $1 and not withdrawn
 and ($2::bigint is null or ex_day >= to_timestamp($2::bigint / 1000.0))
 and ($3::bigint is null or ex_day < to_timestamp($3::bigint / 1000.0))
-and ($5::bigint is null or ex_day <= to_timestamp($5::bigint / 1000.0))
+and ($5::date is null or ex_day <= $5)
 order by ex_day desc fetch first $4 rows with ties"""  # noqa: S608 - our own names
 _LATEST_QUOTES: Final = f"""
 select {_QUOTE_LIST} from (
@@ -393,13 +393,14 @@ class ArchiveReader:
         bounds = query.from_ms, query.to_ms, at_ms, source, query.limit, query.as_of_ms
         return (await self.fetch(_QUOTES, symbol, *bounds))[::-1]
 
-    async def read_actions(self, symbol: str, query: TableQuery) -> list[Cells]:
+    async def read_actions(self, symbol: str, query: TableQuery, last_day: date | None = None) -> list[Cells]:
         """Return the actions of a symbol that were not withdrawn, the oldest first, with ACTION_CELLS.
 
         They are those of the newest days of a query, all of each day, so they may be more than its limit.
-        An action is known from its day on: as of an instant, no later one is returned.
+        An action is known from its day on: none with an ex-day after `last_day` is returned (None: announced
+        ones, too).
         """
-        bounds = query.from_ms, query.before_ms, query.limit, query.as_of_ms
+        bounds = query.from_ms, query.before_ms, query.limit, last_day
         rows = await self.fetch(_ACTIONS, symbol, *bounds)
         return sorted(rows)
 
@@ -501,8 +502,7 @@ class ArchiveReader:
         self, found: Sequence[Cells], timeframe: str, as_of_ms: int | None
     ) -> list[Cells]:
         """Return rows of _NEWEST_BARS as `read_newest` does."""
-        # the end of a day of the past is the midnight after it
-        today = find_row_day(_now_ms(), None) if as_of_ms is None else find_utc_day(as_of_ms - 1)
+        today = find_row_day(_now_ms(), None) if as_of_ms is None else find_day_as_of(as_of_ms, None)
         by_symbol: dict[str, list[GivenClose]] = {}
         for symbol, start, close, _source, _replay, day, *basis in found:
             given = GivenClose(find_row_day(start, day, timeframe), close, make_basis(*basis))

@@ -58,7 +58,7 @@ from services.board.settings import BoardEnvironment, MarketView
 from services.market.adjust import Adjuster
 from services.market.records import TIMEFRAME_SEC
 from services.market.sessions import Session
-from services.tables.adjusted_bars import find_row_day
+from services.tables.adjusted_bars import find_day_as_of
 from services.tables.rows import Cells
 
 SNAPSHOT_BARS: Final = 5  # of a chart, in a snapshot of `/ws`: the API has the others
@@ -248,7 +248,7 @@ class Market:
         about: dict[str, Any] = {}
         if adjuster is not None and asked.adjust is not None:
             at_ms = round(1000 * time.time()) if asked.query.as_of_ms is None else asked.query.as_of_ms
-            day = find_row_day(at_ms, None) if session is None else session.find_local_date(at_ms)
+            day = find_day_as_of(at_ms, session)
             found, about = adjust_chart(asked, found, adjuster, asked.adjust, day)
         table = make_bars(asked.chart, found, asked.query, session, fill=asked.fill)
         table = replace(table, about={**table.about, **about})
@@ -269,11 +269,13 @@ class Market:
             self.answers.keep(question, answer, version, min(kept_sec, found.keep_until - time.time()))
         return answer
 
-    async def find_local_day(self, symbol: str, at_ms: int) -> date:
-        """Return the date where the market of a symbol is at a time. Raises DatabaseAwayError."""
-        known = (await self.names.list_all()).get(symbol)
-        session = None if known is None else await self.sessions.find(symbol, known.asset)
-        return find_row_day(at_ms, None) if session is None else session.find_local_date(at_ms)
+    async def find_symbol_day(self, symbol: str, at_ms: int) -> date:
+        """Return the last day whose splits and dividends have come in a symbol's market at an instant.
+
+        Raises DatabaseAwayError.
+        """
+        assets = await self.names.find_assets((symbol,))
+        return find_day_as_of(at_ms, await self.sessions.find(symbol, assets.get(symbol, "")))
 
     async def find_limits(self) -> Found[Mapping[str, Sequence[AccountView]]]:
         """Return, by source, what the accounts of its keys may still ask; and why not, if the bus is away."""
