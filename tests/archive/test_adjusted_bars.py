@@ -22,7 +22,7 @@ from services.board.app import add_errors
 from services.board.market.api import make_market_api
 from services.board.market.archive_reader import ArchiveReader
 from services.board.market.market import Market
-from services.board.market.overview import KnownPrice, make_series_past, make_tile
+from services.board.market.overview import KnownPrice, SymbolMarket, make_series_past, make_tile
 from services.board.market.price_cells import make_cells
 from services.board.market.states import StoredSeries
 from services.board.templates import TEMPLATES
@@ -223,16 +223,16 @@ async def test_an_export_without_a_basis_has_the_bars_as_they_were_given(nvidia,
 async def test_the_change_of_a_tile_is_no_split_and_its_total_has_the_dividend(nvidia, archive_url):
     reader = ArchiveReader(archive_url)
     for symbol in ("NVDA", "YNVDA", "MIXED"):
-        rows = await reader.read_newest([symbol], "1d", 7)
+        rows = await reader.read_newest([symbol], "1d", 7, {symbol: LATER})
         assert [row[2] for row in rows] == REAL[:-8:-1]
-    rows = await reader.read_newest(["NVDA"], "1d", 7)
+    rows = await reader.read_newest(["NVDA"], "1d", 7, {"NVDA": date(2024, 6, 9)})
+    assert [row[2] for row in rows][-1] == CLOSES[date(2024, 6, 7)], "the split is of the next day"
+    rows = await reader.read_newest(["NVDA"], "1d", 7, {"NVDA": LATER})
     kept = 1 - 0.01 / 121.79
     assert [row[5] for row in rows[4:]] == pytest.approx([120.91, 121.79 * kept, 120.888 * kept], rel=1e-10)
-    # 2024-06-07 was the last day before ten shares for one
-    assert [row[6] for row in rows] == [1.0] * 6 + [0.1]
     await reader.close()
     days = rows[-3:-1]  # the day of the dividend, and the one before
-    past = make_series_past([], [], days, None)
+    past = make_series_past([], [], days, None, SymbolMarket(NYSE))
     series = StoredSeries(id="NVDA:bars:1d", symbol="NVDA", kind="bars", timeframe="1d")
     tile = make_tile(series, past, SimpleNamespace(quotes={}, find_chart=lambda *_: None))
     assert tile.price is None

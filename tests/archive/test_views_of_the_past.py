@@ -193,6 +193,18 @@ async def test_a_split_counts_from_its_day_on_where_the_market_is_and_not_at_the
         ]
 
 
+async def test_tiles_and_returns_of_the_past_go_by_the_date_where_the_market_is(client):
+    prices = {}
+    for at in ("03:59", "04:00"):  # midnight in New York
+        found = await ask(client, f"market/stocks?as_of=2024-06-10T{at}:00Z")
+        prices[at] = [tile["price"] for tile in found["symbols"]]
+        ranked = (await ask(client, f"market/rotation?group=stocks&as_of=2024-06-10T{at}:00Z"))["rotation"]
+        assert {one["symbol"]: one["close"] for one in ranked} == dict(zip(NAMES, prices[at], strict=True))
+    closes = [make_close(symbol, 2) for symbol in NAMES]
+    assert prices["03:59"] == closes
+    assert prices["04:00"] == [closes[0] / 10, closes[1] / 10, closes[2]]
+
+
 async def test_many_series_as_of_an_instant_have_the_values_of_then(client, filled):
     first, revised = datetime(2023, 10, 1, tzinfo=UTC), datetime(2023, 11, 3, tzinfo=UTC)
     august = datetime(2023, 8, 1, tzinfo=UTC)
