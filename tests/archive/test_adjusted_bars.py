@@ -3,7 +3,7 @@
 import csv
 import io
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time
 from itertools import pairwise
 from math import log
 from types import SimpleNamespace
@@ -52,6 +52,10 @@ INSERT INTO actions (symbol, ex_day, kind, ratio, amount, withdrawn, source, rep
     ('YNVDA', '2024-06-10', 'split', 10, NULL, false, 'massive', false),
     ('MIXED', '2024-06-10', 'split', 10, NULL, false, 'massive', false)
 """
+
+
+def read_ms(day, at):
+    return round(1000 * datetime.combine(day, at, UTC).timestamp())
 
 
 def bar_row(symbol, day, *, adjusted):
@@ -192,12 +196,30 @@ async def test_correlations_are_computed_again_when_a_split_of_their_days_is_kno
 @pytest.mark.parametrize(("adjust", "wanted"), [(Adjust.SPLITS, REAL), (Adjust.NONE, list(CLOSES.values()))])
 async def test_an_export_has_the_basis_that_is_asked_for(nvidia, tmp_path, adjust, wanted):
     span = datetime(2024, 5, 1, tzinfo=UTC), datetime(2024, 8, 1, tzinfo=UTC)
-    adjusted = await read_adjuster(nvidia, adjust, LATER)
+    adjusted = await read_adjuster(nvidia, adjust, read_ms(LATER, time(12)))
     files = [each async for each in export_table(nvidia, "bars", tmp_path, span, adjusted=adjusted)]
     frame = pl.concat([pl.read_parquet(each.path) for each in files]).sort("symbol", "start")
     for symbol in ("NVDA", "YNVDA", "MIXED"):
         assert frame.filter(pl.col("symbol") == symbol)["close"].to_list() == wanted
     assert frame["adjusted_to"].unique().to_list() == [None if adjust is Adjust.NONE else LATER]
+
+
+@pytest.mark.parametrize(
+    ("asset", "at", "is_divided"),
+    [("stocks", time(3, 59), False), ("stocks", time(4), True), ("crypto", time(0, 1), True)],
+)
+async def test_an_export_is_adjusted_up_to_the_date_where_the_market_is(
+    nvidia, tmp_path, asset, at, is_divided
+):
+    await nvidia.execute("INSERT INTO symbols VALUES ('NVDA', $1, now(), now(), false)", asset)
+    span = datetime(2024, 6, 7, tzinfo=UTC), datetime(2024, 6, 8, tzinfo=UTC)
+    adjusted = await read_adjuster(nvidia, Adjust.SPLITS, read_ms(SPLIT_DAY, at))
+    exported = export_table(nvidia, "bars", tmp_path, span, ["NVDA", "MIXED"], adjusted=adjusted)
+    (frame,) = [pl.read_parquet(each.path) async for each in exported]
+    whole, divided = CLOSES[date(2024, 6, 7)], REAL[5]
+    closes = dict(zip(frame["symbol"], frame["close"], strict=True))
+    # of MIXED the archive knows no class, so its date is that of UTC
+    assert closes == {"NVDA": divided if is_divided else whole, "MIXED": divided}
 
 
 @pytest.mark.parametrize(("day", "known"), [(9, ["2024-05-31"]), (10, ["2024-05-31", "2024-06-10"])])
