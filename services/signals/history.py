@@ -63,6 +63,8 @@ _OPENS_MS: Final = 14 * 3_600_000 + 1_800_000
 """When a day that is made up opens, after midnight in UTC, and how long it is."""
 _OPEN_FOR_MS: Final = 6 * 3_600_000 + 1_800_000
 _MAX_DENOMINATOR: Final = 1_000_000
+_PLAYED: Final = frozenset({ActionKind.SPLIT, ActionKind.DIVIDEND})
+"""The kinds of actions that change an account."""
 _PRICES: Final = ("open", "high", "low", "close")
 _COLUMNS: Final = (
     *("start", *_PRICES, "vwap", "volume"),
@@ -103,6 +105,8 @@ class SymbolHistory:
         session: the code of its session.
         known_ms: when each bar was known: its end, or later if it was corrected.
         days: the trading day of each bar, as an ordinal.
+        unplayed: the spin-offs, mergers and rights, by their ex-day. They change no account: no source says
+            what all of them were worth.
         is_replay: whether some of it was played from a recording.
     """
 
@@ -113,6 +117,7 @@ class SymbolHistory:
     known_ms: Sequence[int]
     days: Sequence[int]
     actions: Sequence[HistoryAction] = ()
+    unplayed: Sequence[CorporateAction] = ()
     is_replay: bool = False
 
     @property
@@ -168,6 +173,8 @@ class BacktestHistory:
                 cells = (bar.start_ms, bar.end_ms, bar.open, bar.high, bar.low, bar.close, bar.volume)
                 found.update(f"{cells} {known_ms} {day}\n".encode())
             found.update("".join(f"{action.account}\n" for action in each.actions).encode())
+            for record in each.unplayed:
+                found.update(f"{record.kind} {record.ex_day} {record.ratio} {record.amount}\n".encode())
         return found.hexdigest()
 
 
@@ -442,7 +449,11 @@ class _SymbolReader:
         return find_row_day(start_ms, None) if day is None else day.date
 
     def finish(self, rows: Iterable[Sequence[Any]]) -> SymbolHistory:
-        actions = [each for row in rows if (each := self._make_action(row)) is not None]
+        records = [
+            CorporateAction(symbol, ActionKind(kind), ex_day, ratio=ratio, amount=amount)
+            for symbol, kind, ex_day, ratio, amount, *_ in rows
+        ]
+        actions = [each for record in records if (each := self._make_action(record)) is not None]
         return SymbolHistory(
             self._symbol,
             self._grid.session.code,
@@ -451,27 +462,28 @@ class _SymbolReader:
             self._known,
             self._days,
             sorted(actions, key=lambda each: each.account.at_ms),
+            tuple(each for each in records if each.kind not in _PLAYED),
             self._is_replay,
         )
 
-    def _make_action(self, row: Sequence[Any]) -> HistoryAction | None:
-        """Return a split or dividend before the open of its ex-day; None for one outside of the calendar."""
-        _, kind, ex_day, ratio, amount, *_ = row
+    def _make_action(self, record: CorporateAction) -> HistoryAction | None:
+        """Return a split or dividend before the open of its ex-day; None for one outside of the calendar.
+
+        None for every other kind, too.
+        """
         session = self._grid.session
         try:
-            day = session.find_date(ex_day) or session.next_day(_midnight_ms(ex_day))
+            day = session.find_date(record.ex_day) or session.next_day(_midnight_ms(record.ex_day))
         except OutsideCalendarError:
             return None
-        if kind == ActionKind.SPLIT:
-            exact = Fraction(ratio).limit_denominator(_MAX_DENOMINATOR)
-            account: AccountAction = ShareSplit(self._symbol, day.open_ms, exact.numerator, exact.denominator)
-            return HistoryAction(
-                account, CorporateAction(self._symbol, ActionKind.SPLIT, ex_day, ratio=ratio)
-            )
-        account = CashDividend(self._symbol, day.open_ms, _to_units(amount, PRICE))
-        return HistoryAction(
-            account, CorporateAction(self._symbol, ActionKind.DIVIDEND, ex_day, amount=amount)
-        )
+        if record.kind is ActionKind.SPLIT and record.ratio is not None:
+            exact = Fraction(record.ratio).limit_denominator(_MAX_DENOMINATOR)
+            split = ShareSplit(self._symbol, day.open_ms, exact.numerator, exact.denominator)
+            return HistoryAction(split, record)
+        if record.kind is ActionKind.DIVIDEND and record.amount is not None:
+            dividend = CashDividend(self._symbol, day.open_ms, _to_units(record.amount, PRICE))
+            return HistoryAction(dividend, record)
+        return None
 
 
 async def _iterate(

@@ -44,6 +44,8 @@ _ADJUSTED: Final = {
 }
 _DAYS_WITHOUT: Final = timedelta(days=10)
 """How long a market may be closed at the beginning or end of what is asked for."""
+_TOLD_ACTIONS: Final = 10
+"""How many actions of a symbol that are not played are named, the first ones."""
 STALE_MS: Final = 7 * DAY_MS
 """A position is stale once its last close is so much older than the newest: no holidays last so long."""
 _TOLD_REFUSALS: Final = frozenset(RefusalReason) - {RefusalReason.EXPIRED, RefusalReason.CANCELLED}
@@ -311,6 +313,12 @@ def _warn_of_history(
         first, last = each.find_days(request.first_day, request.last_day)
         if first - request.first_day > _DAYS_WITHOUT or request.last_day - last > _DAYS_WITHOUT:
             yield f"Bars of {each.symbol} are from {first} to {last} only."
+    for each in histories:
+        if told := _name_unplayed(each, request):
+            yield (
+                f"Not played for {each.symbol}: {told}. Positions stayed as they were, and what the price "
+                "did then counts as gain or loss."
+            )
     stale = ", ".join(each.symbol for each in histories if _is_stale(each, played))
     if stale:
         yield f"Positions in {stale} are valued at an old close: there is no newer bar."
@@ -323,6 +331,14 @@ def _warn_of_history(
     replayed = ", ".join(each.symbol for each in histories if each.is_replay)
     if replayed:
         yield f"Bars of {replayed} were played from a recording."
+
+
+def _name_unplayed(history: SymbolHistory, request: BacktestRequest) -> str:
+    """Return the kind and ex-day of each action of these days that changes no account, as a list in words."""
+    found = [each for each in history.unplayed if request.first_day <= each.ex_day <= request.last_day]
+    named = [f"{each.kind} {each.ex_day}" for each in found[:_TOLD_ACTIONS]]
+    rest = len(found) - len(named)
+    return ", ".join([*named, f"{rest} more"] if rest else named)
 
 
 def _is_stale(history: SymbolHistory, played: Played) -> bool:

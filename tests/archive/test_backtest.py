@@ -37,6 +37,13 @@ INSERT INTO actions (symbol, ex_day, kind, ratio, amount, withdrawn, source, rep
     ('YNVDA', '2024-06-10', 'split', 10, NULL, false, 'massive', false),
     ('YNVDA', '2024-06-11', 'dividend', NULL, 0.01, false, 'massive', false)
 """
+OTHER_ACTIONS = """
+INSERT INTO actions (symbol, ex_day, kind, ratio, amount, new_symbol, withdrawn, source, replay) VALUES
+    ('NVDA', '2024-06-06', 'spin_off', NULL, NULL, 'NEW', false, 'alpaca', false),
+    ('NVDA', '2024-06-07', 'merger', NULL, 1200, NULL, false, 'alpaca', false),
+    ('NVDA', '2024-06-12', 'rights', 0.5, NULL, 'NEW', false, 'alpaca', false),
+    ('NVDA', '2024-07-01', 'merger', NULL, 1200, NULL, false, 'alpaca', false)
+"""
 DAYS = date(2024, 6, 3), date(2024, 6, 12)
 _NO_RULES = TradingRules()
 APP = typer.Typer()
@@ -111,6 +118,18 @@ async def test_a_split_of_ten_for_one_is_no_fall_of_ninety_percent(nvidia, symbo
     assert Decimal(report.totals.final_equity) == 100_000 - 43 * Decimal("1164.37") + 430 * Decimal("125.21")
     assert report.totals.dividends == "4.30"
     assert report.totals.max_drawdown < 0.02
+
+
+async def test_a_spin_off_a_merger_and_rights_pay_nothing_and_are_named(nvidia):
+    before = await read(nvidia, "NVDA")
+    plain = run_backtest(make_request("NVDA"), before)
+    await nvidia.execute(OTHER_ACTIONS)
+    history = await read(nvidia, "NVDA")
+    report = run_backtest(make_request("NVDA"), history)
+    assert (report.totals, report.points) == (plain.totals, plain.points)
+    (told,) = set(report.warnings) - set(plain.warnings)
+    assert "NVDA: spin_off 2024-06-06, merger 2024-06-07, rights 2024-06-12." in told
+    assert history.digest != before.digest, "the report names them"
 
 
 async def test_bars_before_the_first_day_are_seen_and_not_played(nvidia):

@@ -308,6 +308,10 @@ def test_without_a_folder_they_are_kept_while_the_board_runs():
     assert store.read_report(DIGEST) is None
 
 
+def test_a_job_keeps_its_id_when_the_form_of_reports_changes():
+    assert find_job_id(ask(20)) == "ce31da8e8dfed994c3cfd382f273909d"
+
+
 def test_a_job_is_parsed_strictly():
     job = BacktestJob(find_job_id(ask()), ask(), "kim", JobState.FAILED, 5.0, failure=JobFailure.LATE)
     assert parse_job(encode_job(job)) == job
