@@ -276,6 +276,8 @@ class _Decider:
         share = Fraction(percent) / 100
         ledger, lot = self._state.ledger, self._state.instruments[target.symbol].lot
         held = ledger.holding_of(target.symbol)
+        if not share and not held.quantity:
+            return None
         if (mark := held.mark or 0) > 0 and ledger.equity > 0:
             wanted = floor_to_lot(share * ledger.equity / mark, lot)
             if wanted == held.quantity:

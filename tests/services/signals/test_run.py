@@ -191,6 +191,15 @@ def test_a_target_that_is_met_is_no_order(write):
     assert (report.counts.orders, report.counts.refused) == (1, 0)
 
 
+def test_a_lost_account_is_closed_by_its_target_once(write):
+    strategy = write("return {'SPY': -150 if view.at.day == 1 else 0} if view.at.day != 2 else None")
+    account = {"cash": 10_000, "type": "margin", "leverage": 2}
+    report = run(strategy, [100, 100, 200, 200, 200, 200], account=account)
+    assert [(fill.side, fill.qty) for fill in report.fills] == [("sell", "150"), ("buy", "150")]
+    assert (report.counts.orders, report.counts.refused) == (2, 0)
+    assert report.totals.final_equity == "-5000.00"
+
+
 def test_a_bracket_lives_from_its_entry_and_one_exit_ends_the_other(write):
     strategy = write("""
         if view.at.day == 1:
