@@ -29,6 +29,7 @@ from services.signals.engine.orders import (
     Order,
     OrderType,
     PriceBar,
+    ShareSplit,
     Side,
     TimeInForce,
 )
@@ -363,21 +364,22 @@ def _hold(market: _Market, rules: AccountRules, instruments: Mapping[str, Instru
     rules = replace(rules, leverage=_BENCHMARK_LEVERAGE, volume_share=None)
     state = open_account(rules, instruments)
     played = Played(state)
-    opens: dict[str, int] = {}
+    entries: dict[str, PriceBar] = {}
     firsts: dict[str, int] = {}
     for bar in market.bars:
         first_ms = firsts.setdefault(bar.symbol, bar.end_ms)
         if bar.start_ms >= first_ms and bar.volume != 0:
-            opens.setdefault(bar.symbol, bar.open)
+            entries.setdefault(bar.symbol, bar)
 
     def decide(at_ms: int, closing: Sequence[PriceBar]) -> Iterator[EngineEvent]:
         if closing:
             played.note_equity(at_ms)
         for bar in closing:
-            price = opens.get(bar.symbol)
-            if firsts[bar.symbol] == at_ms and price is not None and price > 0:
+            entry = entries.get(bar.symbol)
+            if firsts[bar.symbol] == at_ms and entry is not None and entry.open > 0:
                 lot = instruments[bar.symbol].lot
-                quantity = floor_to_lot(Fraction(rules.cash, len(instruments) * price), lot)
+                price = entry.open * _find_split_ratio(market, bar.symbol, at_ms, entry.start_ms)
+                quantity = floor_to_lot(rules.cash / (len(instruments) * price), lot)
                 order = Order(bar.symbol, bar.symbol, at_ms, Side.BUY, OrderType.MARKET, quantity=quantity)
                 yield OrdersDecided(at_ms, [order])
         for action in market.actions.get(at_ms, ()):
@@ -385,3 +387,14 @@ def _hold(market: _Market, rules: AccountRules, instruments: Mapping[str, Instru
 
     play(state, market.list_instants(), decide, played.fills, played.refusals)
     return played
+
+
+def _find_split_ratio(market: _Market, symbol: str, from_ms: int, to_ms: int) -> Fraction:
+    """Return by how much the splits between two instants, and at them, multiply an order that waits."""
+    ratio = Fraction(1)
+    for at_ms, actions in market.actions.items():
+        if from_ms <= at_ms <= to_ms:
+            for each in actions:
+                if isinstance(each, ShareSplit) and each.symbol == symbol:
+                    ratio *= each.ratio
+    return ratio

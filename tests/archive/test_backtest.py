@@ -174,6 +174,7 @@ async def test_a_split_within_a_week_or_a_month_makes_no_money(flat, timeframe, 
     assert report.totals.dividends == "500.00"  # 4 for each of 125 shares of before the split, or 1 of after
     assert report.totals.final_equity == "100500.00"
     assert report.totals.max_drawdown == 0
+    assert report.buy_and_hold.final_equity == "101000.00"
     assert report.buy_and_hold.max_drawdown == 0
 
 

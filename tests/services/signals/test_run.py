@@ -335,6 +335,21 @@ def test_buy_and_hold_stands_beside_at_the_opens_that_it_could_have_had():
     assert [point.equity for point in report.points] == ["10000.00", "15000.00", "25000.00"]
 
 
+@pytest.mark.parametrize(("new", "old"), [(2, 1), (4, 1), (1, 10)])
+def test_buy_and_hold_over_a_split_before_its_first_open_has_the_same_money(new, old):
+    history = make_daily_history({"SPY": [100, 100 * old / new, 120 * old / new]}, FIRST).symbols["SPY"]
+    bars = list(history.bars)
+    close = bars[1].close
+    bars[1] = replace(bars[1], open=close, high=close, low=close)
+    split = HistoryAction(
+        ShareSplit("SPY", bars[1].start_ms, new, old),
+        CorporateAction("SPY", ActionKind.SPLIT, date(2024, 1, 2), ratio=new / old),
+    )
+    past = BacktestHistory({"SPY": replace(history, bars=bars, actions=(split,))}, "a test")
+    report = run_backtest(make_request(strategy="buy_and_hold"), past)
+    assert [point.buy_and_hold for point in report.points] == ["10000.00", "10000.00", "12000.00"]
+
+
 def test_progress_goes_on_to_the_end():
     seen = []
     history = make_daily_history({"SPY": walk(1)}, FIRST)
