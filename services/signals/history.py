@@ -133,8 +133,8 @@ class SymbolHistory:
 
     @property
     def has_weekends(self) -> bool:
-        """Whether it trades on Saturdays or Sundays, as coins do."""
-        return any(date.fromordinal(day).weekday() >= 5 for day in self.days)
+        """Whether it trades on Saturdays and Sundays, as coins do: a few such days are no such market."""
+        return 4 * sum(1 for day in self.days if date.fromordinal(day).weekday() >= 5) > len(self.days)
 
     def list_basis_days(self) -> list[int]:
         """Return the day on which the prices of each bar are those as traded, as an ordinal.

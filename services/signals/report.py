@@ -169,7 +169,9 @@ class ReportTotals:
         total_return: the last equity over the first one, less one.
         max_drawdown: the greatest loss since the highest close before, as a share of that.
         gross_exposure: the mean of the positions' worth, without signs, over the equity.
-        sharpe: of the returns from close to close, by the account's `periods_per_year`; None without them.
+        sharpe: of the returns from day to day (UTC), week to week or month to month, of shorter bars from
+            close to close, by the account's `periods_per_year`. None without them, and for shorter bars that
+            close at different times.
     """
 
     fees: str

@@ -121,7 +121,7 @@ def complete_request(
     """
     account, periods = request.account, _PERIODS.get(request.timeframe)
     if account.periods_per_year is None and periods is not None:
-        if request.timeframe == "1d" and all(each.has_weekends for each in history.symbols.values()):
+        if request.timeframe == "1d" and any(each.has_weekends for each in history.symbols.values()):
             periods = _ROUND_THE_CLOCK_DAYS
         account = account.model_copy(update={"periods_per_year": Decimal(periods)})
     parameters = strategy.complete(request.parameters)

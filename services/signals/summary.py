@@ -2,12 +2,13 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from datetime import date, timedelta
 from fractions import Fraction
 from typing import Any, Final
 
-from services.market.records import DAY_MS
-from services.signals.backtest import CaseResult, EquityPoint, sum_up
+from services.market.intervals import name_period
+from services.market.records import DAY_MS, PERIODS, Timeframe
+from services.signals.backtest import CaseResult, EquityPoint, find_sharpe, sum_up
 from services.signals.cases import FeeModel, format_time
 from services.signals.engine.engine import EngineState
 from services.signals.engine.orders import Fill, LimitFill, Order, OrderRefusal, PriceBar, RefusalReason, Side
@@ -35,7 +36,7 @@ from services.signals.report import (
     format_decimal,
 )
 from services.signals.strategy import Strategy
-from services.tables.adjusted_bars import Adjust
+from services.tables.adjusted_bars import Adjust, find_utc_day
 
 _ADJUSTED: Final = {
     Adjust.NONE: "The strategy saw prices as traded: a split looks like a jump.",
@@ -128,26 +129,55 @@ def make_report(
         code=strategy.code,
         title=strategy.title,
         source=history.source,
-        totals=_make_totals(request, played),
-        buy_and_hold=_make_totals(request, held),
+        totals=_make_totals(request, played, bars),
+        buy_and_hold=_make_totals(request, held, bars),
         counts=counts,
         points=_make_points(played.equity, held.equity),
         fills=tuple(_make_fill(each, played) for each in played.fills[:MAX_ROWS]),
         refused=tuple(_make_refusal(each, played) for each in played.refusals[:MAX_ROWS]),
         prices=tuple(_make_prices(each.symbol, bars) for each in histories),
         assumptions=tuple(_list_assumptions(request, history, histories)),
-        warnings=tuple(_list_warnings(request, histories, played, counts)),
+        warnings=tuple(_list_warnings(request, histories, played, counts, bars)),
     )
 
 
-def _make_totals(request: BacktestRequest, played: Played) -> ReportTotals:
-    result = CaseResult(played.state, played.fills, played.refusals, played.equity)
+def _make_totals(request: BacktestRequest, played: Played, bars: Sequence[PriceBar]) -> ReportTotals:
+    sums = sum_up(CaseResult(played.state, played.fills, played.refusals, played.equity), None)
+    sums["sharpe"] = None
     periods = request.account.periods_per_year
-    sums = sum_up(result, None if periods is None else float(periods))
+    if periods is not None and _has_common_closes(request, played, bars):
+        points = _pick_period_ends(played.equity, request.timeframe)
+        sums["sharpe"] = find_sharpe([each.equity for each in points], float(periods))
     start = played.state.ledger.start
     names = ReportTotals.__dataclass_fields__
     known = {name: value for name, value in sums.items() if name in names}
     return ReportTotals(**known, total_return=float(Fraction(played.state.ledger.equity, start) - 1))
+
+
+def _pick_period_ends(points: Sequence[EquityPoint], timeframe: Timeframe) -> Sequence[EquityPoint]:
+    """Return the last point of each date in UTC, of each week or of each month; of shorter bars all points.
+
+    Symbols of one day close at several times of it, and a return is over the whole day.
+    """
+    if timeframe != "1d" and timeframe not in PERIODS:
+        return points
+    last: dict[date, EquityPoint] = {}
+    for each in points:
+        day = find_utc_day(each.at_ms - 1)  # what trades at all hours closes at midnight
+        last[name_period(day, timeframe) if timeframe in PERIODS else day] = each
+    return list(last.values())
+
+
+def _has_common_closes(request: BacktestRequest, played: Played, bars: Sequence[PriceBar]) -> bool:
+    """Return whether the closes of a year are the bars of a year, as the Sharpe ratio counts them.
+
+    They are by days, weeks and months, and if one symbol closes whenever any does. A hundredth more closes
+    are bars that it lacks.
+    """
+    if request.timeframe == "1d" or request.timeframe in PERIODS:
+        return True
+    most = max(Counter(bar.symbol for bar in bars).values())
+    return 100 * len(played.equity) <= 101 * most
 
 
 def _make_points(equity: Sequence[EquityPoint], held: Sequence[EquityPoint]) -> tuple[ReportPoint, ...]:
@@ -287,7 +317,11 @@ def _percent(share: Any) -> str:
 
 
 def _list_warnings(
-    request: BacktestRequest, histories: Sequence[SymbolHistory], played: Played, counts: ReportCounts
+    request: BacktestRequest,
+    histories: Sequence[SymbolHistory],
+    played: Played,
+    counts: ReportCounts,
+    bars: Sequence[PriceBar],
 ) -> Iterator[str]:
     if not counts.fills:
         yield "Nothing was traded."
@@ -302,6 +336,8 @@ def _list_warnings(
     for name, total in (("fills", counts.fills), ("refusals", counts.refused)):
         if total > MAX_ROWS:
             yield f"Of {total:,} {name} the first {MAX_ROWS:,} are listed."
+    if request.account.periods_per_year is not None and not _has_common_closes(request, played, bars):
+        yield "No Sharpe ratio: the bars of these symbols close at different times."
     if len(played.equity) > MAX_POINTS:
         yield f"Of {len(played.equity):,} closes evenly spaced ones are shown, at most {MAX_POINTS:,}."
 
