@@ -16,6 +16,7 @@ from services.signals.engine.engine import (
     ActionsTaken,
     EngineEvent,
     EngineState,
+    Instant,
     OrdersCancelled,
     OrdersDecided,
     SessionsEnd,
@@ -162,7 +163,7 @@ class _Market:
                     actions.setdefault(action.account.at_ms, []).append(action.account)
         return cls(histories, bars, sorted({bar.end_ms for bar in bars}), actions)
 
-    def list_instants(self) -> Iterable[Any]:
+    def list_instants(self) -> Iterable[Instant]:
         return list_instants(self.bars, self.actions)
 
 
@@ -189,10 +190,17 @@ class _Decider:
 
     def play(self) -> Played:
         played = self._played
-        play(self._state, self._market.list_instants(), self._decide, played.fills, played.refusals)
+        play(self._state, self._iter_instants(), self._decide, played.fills, played.refusals)
         played.count_fills()
         self._state.ledger.check_totals()
         return played
+
+    def _iter_instants(self) -> Iterator[Instant]:
+        """Yield the instants of the market, and the ends of sessions between them at which orders expire."""
+        for instant in self._market.list_instants():
+            while self._expiries and (due_ms := min(self._expiries)) < instant[0]:
+                yield due_ms, (), ()
+            yield instant
 
     def _decide(self, at_ms: int, closing: Sequence[PriceBar]) -> Iterator[EngineEvent]:
         self._played.count_fills()

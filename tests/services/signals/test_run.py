@@ -220,6 +220,26 @@ def test_day_orders_end_with_their_session(write):
     assert [each.reason for each in report.refused] == ["expired"]
 
 
+def test_a_day_order_expires_within_a_long_bar(write):
+    """Bars are weeks of all hours: the day of an order that is decided on a Monday ends on Tuesday."""
+    week = make_daily_history({"SPY": [10, 10, 10]}, FIRST).symbols["SPY"]
+    bars = [
+        replace(bar, start_ms=monday_ms + 7 * place * DAY_MS, end_ms=monday_ms + 7 * (place + 1) * DAY_MS)
+        for monday_ms in ((FIRST - date(1970, 1, 1)).days * DAY_MS,)
+        for place, bar in enumerate(week.bars)
+    ]
+    bars[1] = replace(bars[1], low=bars[1].low // 2)
+    past = BacktestHistory({"SPY": replace(week, bars=bars, known_ms=[bar.end_ms for bar in bars])}, "a test")
+    strategy = write("""
+        if len(view.closes('SPY', 9)) == 1:
+            yield OrderRequest('SPY', 'buy', 1, 'limit', 8, tif='DAY')
+            yield OrderRequest('SPY', 'buy', 2, 'limit', 8, tif='GTC')
+    """)
+    report = run_backtest(make_request(timeframe="1w"), past, strategy=strategy)
+    assert [fill.qty for fill in report.fills] == ["2"]
+    assert [(each.reason, each.at) for each in report.refused] == [("expired", "2024-01-09T00:00:00Z")]
+
+
 def test_trades_are_counted_over_a_turn_around(write):
     strategy = write("return {'SPY': {1: 50, 2: -50, 3: 0}.get(view.at.day)} if view.at.day < 4 else None")
     report = run(strategy, [10, 12, 11, 10], account={"cash": 10_000, "type": "margin", "leverage": 2})
