@@ -44,6 +44,9 @@ class RequestHandler:
         self._dispatcher, self._pool, self._buses, self._clock = dispatcher, pool, buses, clock
         # by bus, the entries whose deletion was asked for: a bus that is slow, or full, still has them
         self._deleted: dict[str, set[bytes]] = {}
+        # by bus that could not be read, the messages that were sent meanwhile: it has copies of these
+        self._sent_unread: dict[str, dict[str, None]] = {}
+        self._unread: list[str] = []
 
     async def run(self, inbox: Inbox) -> None:
         while True:
@@ -119,6 +122,8 @@ class RequestHandler:
             for bus, entries in each.entries.items():
                 self._deleted[bus].update(entries)
                 self._dispatcher.delete_dead_letters(bus, entries)
+            for bus in self._unread:
+                self._sent_unread.setdefault(bus, {})[each.message.id] = None
             self._send(request, each.message, channels)
         return None
 
@@ -150,23 +155,31 @@ class RequestHandler:
     async def _read_dead_letters(self) -> dict[str, DeadMessage]:
         found: dict[str, DeadMessage] = {}
         replies = await asyncio.gather(*map(_read_entries, self._buses))
+        self._unread = []
         for bus, entries in zip(self._buses, replies, strict=True):
+            if entries is None:
+                self._unread.append(bus.name)
+                continue
             deleted = self._deleted.setdefault(bus.name, set())
-            if entries:
-                deleted.intersection_update(ident for ident, _ in entries)
+            deleted.intersection_update(ident for ident, _ in entries)
+            sent = self._sent_unread.pop(bus.name, {})
             for ident, fields in entries:
                 if ident in deleted:
                     continue
                 message = parse_message((fields or {}).get(b"message", b""))
-                if message is not None:
+                if message is not None and message.id in sent:
+                    deleted.add(ident)
+                    self._dispatcher.delete_dead_letters(bus.name, [ident])
+                elif message is not None:
                     each = found.setdefault(message.id, DeadMessage(message))
                     each.channels[fields.get(b"channel", b"").decode("utf-8", "replace")] = None
                     each.entries.setdefault(bus.name, []).append(ident)
         return found
 
 
-async def _read_entries(bus: Bus) -> list[tuple[bytes, Any]]:
-    found: list[tuple[bytes, Any]] = []
+async def _read_entries(bus: Bus) -> list[tuple[bytes, Any]] | None:
+    """Return the dead letters of a bus, the oldest first; None if it can't be read."""
+    found: list[tuple[bytes, Any]] | None = None
     with contextlib.suppress(BusError):
         found = await bus.ask(bus.client.xrange(NOTIFIER_DEAD, count=2 * DEAD_LENGTH), READ_WITHIN_SEC)
     return found

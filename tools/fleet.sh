@@ -87,8 +87,33 @@ up() {
     say "Building the image: seconds, the first time a minute or two."
     docker compose build --quiet
     begun=$(date +%s)
-    docker compose --progress "$(progress)" up --detach "$@" && wait_until_well "$@" || why_not
+    docker compose --progress "$(progress)" up --detach "$@" && restart_outdated "$@" && wait_until_well "$@" || why_not
     summary $(($(date +%s) - begun))
+}
+
+# Compose makes a container anew if its description changed, but not if a file did that is mounted: it would go on with what
+# it read at its start. So restart such a container, one after the other; not if some were named to be started.
+restart_outdated() {
+    [ $# -eq 0 ] || return 0
+    for svc in $(outdated); do
+        say "$svc is restarted: a file in deploy/ changed that it reads at its start."
+        quietly restart "$svc" && quietly up --detach --no-deps --wait "$svc" || return
+    done
+}
+
+# the services that run, and began before a file of theirs in deploy/ was written; the board reads its brand at any time
+outdated() {
+    of_mount='{{$.State.StartedAt}} {{index $.Config.Labels "com.docker.compose.service"}} {{.Source}}{{println}}'
+    # shellcheck disable=SC2046 - ids of containers are words
+    docker inspect --format "{{range .Mounts}}{{if eq .Type \"bind\"}}$of_mount{{end}}{{end}}" \
+        $(docker compose ps --quiet --status running) 2>/dev/null |
+        while read -r started svc path; do
+            case $path in
+            */deploy/brand) ;;
+            "$PWD"/deploy/* | "$(pwd -P)"/deploy/*)
+                [ -z "$(find "$path" -type f -newermt "$started" 2>/dev/null)" ] || say "$svc" ;;
+            esac
+        done | sort -u
 }
 
 # The gate of compose.market.yaml ends once it is open, which --wait takes for a failure of what nobody depends on;

@@ -150,6 +150,7 @@ class OutageAlerts:
                 try:
                     await self._publish_batch()
                 except BusError as error:
+                    self._closed = None  # it may come back without what the last check wrote
                     kinds = {self.rule.states: "hash", self.rule.stream: "stream"}
                     await replace_unusable(error, self._get_bus(), kinds)
                     raise

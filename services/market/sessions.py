@@ -41,6 +41,8 @@ _NEW_YORK: Final = ZoneInfo("America/New_York")
 """The zone of forex' days, and the one in which many sources name the dates of any exchange."""
 _LONDON: Final = ZoneInfo("Europe/London")
 """The zone in which Yahoo names the days of currencies."""
+_CHICAGO: Final = ZoneInfo("America/Chicago")
+"""The zone in which massive names the days of indices: Cboe is there."""
 _FOREX_ROLL: Final = time(17)
 _FOREX_HOLIDAYS: Final = frozenset({(12, 25), (1, 1)})
 """The months and days on which no bank trades currencies; on other holidays some country does."""
@@ -51,6 +53,8 @@ _FUTURES_PAUSE_MS: Final = 60 * MINUTE_MS
 """How long before the end of the library's day of futures, which has no pause, trading ends."""
 _VOLATILITY_MS: Final = 15 * MINUTE_MS
 """How long after the close of New York indices of volatility are computed."""
+_NAMING_ZONES: Final[Mapping[str, tzinfo]] = {US_FUTURES: _LONDON, US_VOLATILITY: _CHICAGO}
+"""The third zone by whose midnights sources name days, where that is not New York."""
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_ORDINAL: Final = _EPOCH.toordinal()
 DEFAULT_SESSIONS: Final[Mapping[str, str]] = {
@@ -269,7 +273,7 @@ def make_exchange_session(code: str, found: ExchangeDays) -> Session:
     zone, days = found
     if code == US_VOLATILITY:
         days = days._replace(closes=array("q", (close + _VOLATILITY_MS for close in days.closes)))
-    return _Calendar(code, days, UTC, ZoneInfo(zone), _LONDON if code == US_FUTURES else _NEW_YORK)
+    return _Calendar(code, days, UTC, ZoneInfo(zone), _NAMING_ZONES.get(code, _NEW_YORK))
 
 
 def _tabulate(days: Iterable[TradingDay]) -> DayTable:

@@ -68,8 +68,8 @@ class LogHealth:
     """What the leader knows of its log; times are epoch seconds.
 
     Attributes:
-        awaiting_since: the time of the last cosignature, or since when there was none; None if the newest
-            checkpoint is cosigned, or no witness is named.
+        awaiting_since: since when there may be something that is not cosigned; None if all is, or no witness
+            is named.
         last_attempt: why the witness was not reached the last time, in a few words; empty if it was.
         refusal: the refusal of the last checkpoint; None if the witness took it, or was not reached.
         no_quorum_since: the time of the first tick since which no symbol that was asked about had a quorum;
@@ -140,10 +140,8 @@ def read_health(
     if status is None:
         unknown |= {SignalCheck.COSIGNATURE, SignalCheck.WITNESS}
         return LogHealth(no_quorum_since=quorum.missing_since, unknown=frozenset(unknown))
-    since = status.cosigned_at or status.begun_at
+    since = find_cosigned_until(status)
     is_cosigned, limit_sec = status.reason is WitnessReason.COSIGNED, find_unwitnessed_sec(checkpoint_sec)
-    if is_cosigned and status.cosigned_size == status.size:
-        since = max(since, status.signed_at)  # nothing came since, so there was nothing to cosign
     is_fresh = is_cosigned and _age_of(since, now) < limit_sec
     is_refused = status.reason in REFUSALS
     if not is_cosigned and not is_refused:
@@ -158,6 +156,12 @@ def read_health(
         no_quorum_since=quorum.missing_since,
         unknown=frozenset(unknown),
     )
+
+
+def find_cosigned_until(status: SignerStatus) -> float:
+    """Return until when nothing waited for a cosignature, in epoch seconds; the start if there was none."""
+    # while no entry comes there is nothing to cosign, however old the last cosignature is
+    return max(status.cosigned_at or status.begun_at, status.whole_at)
 
 
 def find_unwitnessed_sec(checkpoint_sec: float) -> float:

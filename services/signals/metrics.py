@@ -20,6 +20,10 @@ _HELP: Final = {
     "bars_total{outcome}": "Entries of checked bars, by what became of them.",
     "voter_errors_total{voter}": "Errors that a voter of bars raised.",
     "quorum_missing_seconds": "For how long no symbol has had a quorum.",
+    "cosignature_missing_seconds": "How long ago all that was signed was cosigned.",
+    "tick_timestamp_seconds": "When this process decided a tick last; 0 before the first.",
+    "cycle_interval_seconds": "How often a tick is due, by the truth.",
+    "checkpoint_interval_seconds": "How often a checkpoint is due, by the truth.",
 }
 _METRICS: Final = MetricTable("marketswarm_signals_", _HELP)
 
@@ -41,6 +45,10 @@ class SignalsMetrics:
         self.bars_total: Counter[str] = Counter()
         self.voter_errors_total: Counter[str] = Counter()
         self.quorum_missing_seconds = 0.0
+        self.cosignature_missing_seconds: float | None = None
+        self.tick_timestamp_seconds = 0.0
+        self.cycle_interval_seconds: float | None = None
+        self.checkpoint_interval_seconds: float | None = None
         self._tick = 0
         self._cycle_sec = 0.0
 

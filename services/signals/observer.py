@@ -17,7 +17,13 @@ from marketswarm.agent import Agent
 from marketswarm.bus.outage import Outage
 from marketswarm.keys import SIGNALS_SHADOW, SIGNALS_WITNESS
 from marketswarm.metrics import Family, MetricTable
-from services.signals.alerts import QuorumClock, SignalAlerts, evaluate_checks, read_health
+from services.signals.alerts import (
+    QuorumClock,
+    SignalAlerts,
+    evaluate_checks,
+    find_cosigned_until,
+    read_health,
+)
 from services.signals.cycle.decide import GivenVotes, TickDecision
 from services.signals.cycle.market import MarketBars
 from services.signals.cycle.states import TickPlan
@@ -75,7 +81,7 @@ class SignalObserver:
         self, decision: TickDecision, market: MarketBars, plan: TickPlan, votes: GivenVotes
     ) -> None:
         """Note a tick that is committed, and decide it in the shadow, which an error of its own ends."""
-        at = decision.at_ms / 1000
+        at, self._metrics.tick_timestamp_seconds = decision.at_ms / 1000, self._now()
         if decision.counts.get(PlaceOutcome.CLOSED, 0) == len(decision.places.symbols):
             self.quorum.end()
         else:
@@ -103,6 +109,9 @@ class SignalObserver:
     async def report(self) -> None:
         """Evaluate the checks and write the reports on the bus, if this process leads."""
         has_witness, is_leading = self._has_witness(), bool(self._metrics.leading)
+        settings = self._settings_now().settings
+        self._metrics.cycle_interval_seconds = settings.cycle_sec
+        self._metrics.checkpoint_interval_seconds = settings.checkpoint_sec
         self._alerts.follow(has_witness=has_witness)
         if is_leading is not self._is_leading:
             self._is_leading = is_leading
@@ -112,8 +121,10 @@ class SignalObserver:
         now = self._now()
         self._metrics.quorum_missing_seconds = self.quorum.missing_sec(now)
         status = self.status if has_witness else None
-        checkpoint_sec = self._settings_now().settings.checkpoint_sec
-        health = read_health(status, self.quorum, now, checkpoint_sec)
+        self._metrics.cosignature_missing_seconds = (
+            None if status is None else max(0.0, now - find_cosigned_until(status))
+        )
+        health = read_health(status, self.quorum, now, settings.checkpoint_sec)
         self._alerts.report(evaluate_checks(health, now), now)
         reports = {SIGNALS_WITNESS: describe_witness(has_witness=has_witness, status=status)}
         if self.shadow is not None and not self.shadow.has_failed:
@@ -123,7 +134,7 @@ class SignalObserver:
     def _begin_term(self) -> None:
         """Forget what was known of an earlier term: another process may have led since."""
         self.quorum, self.shadow, self.status = QuorumClock(), None, None
-        self._metrics.quorum_missing_seconds = 0.0
+        self._metrics.quorum_missing_seconds, self._metrics.cosignature_missing_seconds = 0.0, None
         self._alerts.begin_term()
 
     async def _write_reports(self, reports: Mapping[str, bytes]) -> None:

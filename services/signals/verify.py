@@ -167,7 +167,7 @@ def verify(lines: Any, checker: Checker, now: float, max_age: float) -> str:
     need(0 <= first <= int(size) - len(entries), "entries: more than the log had")
     found = hash_run(0, int(size), first, entries, beside := iter([unpack(each) for each in head["hashes"]]))
     need(found == unpack(root) and not list(beside), "entries: not the ones that were signed")
-    need(latest >= checker.at[:19], "cosigned before its last entry")
+    need(latest >= checker.at[:19], "cosigned before its last entry: a clock was wrong", UNAVAILABLE)
     need(checker.stored > 0, f"no entry here has a place of {checker.symbol}", UNAVAILABLE)
     need(-CLOCK_SEC <= now - at <= max_age, f"the cosignature is {now - at:.0f} seconds old", UNAVAILABLE)
     return f"{len(entries)} entries of {checker.symbol} in {checker.origin}, cosigned {now - at:.0f} s ago"

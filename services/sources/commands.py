@@ -60,7 +60,7 @@ from services.sources.access.trial import (
 )
 from services.sources.access.tried import read_tried, write_tried
 from services.sources.cascade.state import SeriesStatus
-from services.sources.catalog.files import CatalogError, load_catalog, load_source, shipped_catalog
+from services.sources.catalog.files import CatalogError, load_catalog, load_source
 from services.sources.catalog.request import ApiKey
 from services.sources.catalog.source import PAIR, Auth, AuthPlace, MarketSource
 from services.sources.settings import (
@@ -450,16 +450,21 @@ def _list_by_symbol(config: SourcesSettings) -> list[dict[str, Any]]:
 
 
 def _add_served(text: str, new: NewSymbol) -> str:
-    """Return the text with one more symbol; raise EditError if no source that it gets has its series."""
+    """Return the text with one more symbol; raise EditError if no source that it gets has its series.
+
+    A source whose file is missing here, or wrong, may have it: the check of the truth says which file it is.
+    """
     added = symbol_edit.add_symbol(text, new)
     if new.sources:
         return added
-    catalog = shipped_catalog()
+    catalog, problems = load_catalog(symbol_edit.find_catalog(text))
     for each in symbol_edit.list_models(text, new):
         entry = SeriesEntry.model_validate(each)
         timeframe = entry.timeframe if entry.kind is RecordKind.BARS else ""
         question = (entry.kind, entry.asset, new.symbol, timeframe)
         known = [catalog[name] for name in entry.sources if name in catalog]
+        if problems and len(known) < len(entry.sources):
+            continue
         if not any(any(source.find_endpoints(*question)) for source in known):
             serving = [each for each in catalog.values() if any(each.find_endpoints(*question))]
             serving.sort(key=lambda source: source.auth.is_key_needed)

@@ -84,6 +84,11 @@ def list_models(text: str, new: NewSymbol) -> list[dict[str, Any]]:
     return [entry for entry in entries if _is_model(entry, model)]
 
 
+def find_catalog(text: str) -> str | None:
+    """Return the folder with source files of one's own that a truth names."""
+    return _read_settings(text).get("catalog")
+
+
 def _is_model(entry: dict[str, Any], model: str) -> bool:
     """Return True for a series of a symbol that others get as well; one kept by source costs its limits."""
     return model in _list_symbols([entry]) and not entry.get("separate")
@@ -151,5 +156,8 @@ def _read_entries(text: str) -> list[dict[str, Any]]:
 
 
 def _read_disabled(text: str) -> list[str]:
-    settings = json.loads(text)["services"].get(_SECTION[-1], {}).get("settings") or {}
-    return list(settings.get("disabled") or ())
+    return list(_read_settings(text).get("disabled") or ())
+
+
+def _read_settings(text: str) -> dict[str, Any]:
+    return json.loads(text)["services"].get(_SECTION[-1], {}).get("settings") or {}

@@ -28,6 +28,8 @@ WORD_LIMIT: Final = 100
 MAX_COUNT_DIGITS: Final = 15
 MAX_PRICE: Final = 1e18
 HISTORY_SEC: Final = 3600.0
+_AS_OF_NOW: Final = frozenset({b"ws", b"replay"})
+"""What massive calls the ways of its stream and of its recordings. Other bars may come long after."""
 
 
 class UnusableError(Exception):
@@ -47,11 +49,12 @@ def observe_bar(fields: Fields) -> tuple[Bar, bytes]:
 
 
 def is_history(bar: Bar, source: bytes | None, wall: float) -> bool:
-    """Return True if a bar was fetched by REST and began over HISTORY_SEC before `wall` (epoch seconds).
+    """Return True if a bar began over HISTORY_SEC before `wall` (epoch seconds), and no stream brought it.
 
-    A recording is of another time, and is treated as if it were now.
+    Such a bar is of a first load, or a correction. A recording of massive is of another time, and is treated
+    as if it were now.
     """
-    return source == b"rest" and bar.start_ms / 1000 < wall - HISTORY_SEC
+    return source not in _AS_OF_NOW and bar.start_ms / 1000 < wall - HISTORY_SEC
 
 
 def parse_probe(fields: Fields) -> tuple[str, bytes]:

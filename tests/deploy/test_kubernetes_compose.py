@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from marketswarm.fleet.postgres import SETTINGS
-from support.compose_files import DOCUMENTS, FLEETS, TRUTHS, Service, get_target
+from support.compose_files import DOCUMENTS, FLEETS, TRUTHS, Service, filled_in, get_target, size
 from support.rig.kubernetes import COMPONENT, ROOT, SHIPPED, Workload, of_kind, workloads
 
 AGENT, BUS, DATABASE = "agent", "bus", "database"
@@ -31,18 +31,6 @@ ONLY_IN_COMPOSE = {
     "BOARD_BRAND_FOLDER": "a logo is a ConfigMap of your own, and a patch that mounts it",
     "BOARD_TLS_PORT": "the board of a cluster is published to no other machine",
 }
-UNITS = {"k": 10, "m": 20, "g": 30, "Ki": 10, "Mi": 20, "Gi": 30}
-
-
-def filled_in(text: str) -> str:
-    """What compose makes of a text when nothing is set."""
-    plain = re.sub(r"\$\{[A-Z_]+(?::?-([^}]*)|:?\+[^}]*)?\}", lambda found: found[1] or "", text)
-    return plain.replace("$$", "$")
-
-
-def size(text: str) -> int:
-    number, unit = re.fullmatch(r"(\d+)([A-Za-z]*)", text).groups()  # type: ignore[union-attr]
-    return int(number) << UNITS[unit]
 
 
 def of_compose(service: Service) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Who may talk to whom by the policies and the rules of Kubernetes: all pairs, and the world outside."""
 
+from support.pages import section
 from support.rig.kubernetes import COMPONENT, Peer, may, of_kind, workloads
 
 MAIL = {25, 465, 587}
@@ -13,6 +14,7 @@ OUTSIDE = {
     "sources": {443},
     "gate": {443},
     "signals": {443},
+    "medic": {443},
 }
 USERS_OF_THE_DATABASE = {"archive", "board", "signals"}
 # the world, in both kinds of address
@@ -68,6 +70,14 @@ def test_only_who_has_business_outside_gets_there_and_no_pod_gets_beside(overlay
                 open_ = {port for port in TRIED if may(policies, source, Peer(address=address), port)}
                 assert open_ == OUTSIDE.get(name, set()), (overlay, name, address)
             assert not any(may(policies, source, Peer(address=each), 443) for each in INSIDE), (overlay, name)
+
+
+def test_the_page_names_who_has_business_outside_and_who_asks_the_database():
+    said = section("docs/security.md", "Ports").partition("Outgoing connections:")[2]
+    assert [name for name in (OUTSIDE.keys() - {"gate"}) | USERS_OF_THE_DATABASE if name not in said] == []
+    (databases,) = (line for line in said.splitlines() if "PostgreSQL" in line)
+    others = {"sources", "bars", "medic"}
+    assert {name for name in others | USERS_OF_THE_DATABASE if name in databases} == USERS_OF_THE_DATABASE
 
 
 def test_every_program_may_ask_for_names_and_a_server_need_not(overlays):

@@ -9,7 +9,9 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from bootstrap.access import SERVER_FILE, publish_certificate
+from support.compose_files import SERVICES, filled_in, size
 from support.fixtures import opened
+from support.pages import section, table
 from support.rig import HOST, Process, free_port
 from support.rig.process import descendants
 from support.waiting import until
@@ -22,13 +24,13 @@ pytestmark = [pytest.mark.live, pytest.mark.needs("redis-server", "redis-cli")]
 class Bus(Process):
     """A server of the shipped configuration, started as in its container."""
 
-    def __init__(self, folder: Path):
+    def __init__(self, folder: Path, name: str = "system-redis"):
         super().__init__()
         self.folder, self.port = folder, free_port()
-        (folder / "acl/system-redis").mkdir(parents=True)
-        self.users, self.log = folder / "acl/system-redis/users.acl", folder / "log"
-        text = (ROOT / "deploy/redis/system-redis.conf").read_text(encoding="utf-8")
-        text = text.replace("/etc/redis/users/system-redis/users.acl", str(self.users))
+        (folder / "acl" / name).mkdir(parents=True)
+        self.users, self.log = folder / "acl" / name / "users.acl", folder / "log"
+        text = (ROOT / f"deploy/redis/{name}.conf").read_text(encoding="utf-8")
+        text = text.replace(f"/etc/redis/users/{name}/users.acl", str(self.users))
         text = text.replace("dir /data", f"dir {folder}")
         text = text.replace("include /etc/redis/limits.conf", f"include {ROOT}/deploy/redis/limits.conf")
         (folder / "redis.conf").write_text(f"{text}\nport {self.port}\nbind {HOST}\n", encoding="utf-8")
@@ -73,8 +75,7 @@ def test_what_transactions_and_scripts_wrote_is_there_after_a_crash(bus):
     with bus.client(username="writer", password="writing") as client:  # noqa: S106 - as above
         assert sorted(client.keys()) == ["by a", "in one", "plain", "script", "transaction"]
         assert client.info("server")["redis_mode"] == "standalone"
-        limits = client.config_get("*m*")
-        assert (limits["maxmemory"], limits["maxmemory-clients"]) == (str(512 << 20), str(256 << 20))
+        limits = client.config_get("client-output-*")
         assert "pubsub 134217728 67108864 60" in limits["client-output-buffer-limit"]
     with bus.client() as nobody, pytest.raises(redis.exceptions.NoPermissionError):
         nobody.keys()
@@ -84,6 +85,27 @@ def test_what_transactions_and_scripts_wrote_is_there_after_a_crash(bus):
     until(bus.answers)
     after = bus.log.read_text(encoding="utf-8").count("DB loaded from append only file")
     assert (loads, after) == (2, 3), "nothing to fold: it is loaded once"
+
+
+@pytest.mark.parametrize(("name", "keeps"), [("system-redis", 512 << 20), ("market-redis", 1 << 30)])
+def test_each_keeps_half_of_what_its_container_may_take_and_its_clients_half_of_that(tmp_path, name, keeps):
+    limit = size(filled_in(SERVICES[name]["mem_limit"]))
+    with Bus(tmp_path, name) as bus:
+        bus.users.write_text("user default on nopass +@all\n", encoding="utf-8")
+        bus.start()
+        until(bus.answers)
+        with bus.client() as client:
+            said = client.config_get("maxmemory*")
+    assert (said["maxmemory"], said["maxmemory-policy"]) == (str(keeps), "noeviction")
+    assert int(said["maxmemory-clients"]) * 2 == keeps
+    assert keeps * 2 == limit
+
+
+def test_what_the_market_of_500_stocks_takes_by_the_page_fits_market_redis():
+    rows = [row for row in table("docs/services/sources.md", "Memory") if len(row) == 2]
+    megabytes = [int(needs.removesuffix(" MB")) for _, needs in rows]
+    assert f"These are {sum(megabytes)} MB" in section("docs/services/sources.md", "Memory")
+    assert sum(megabytes) * 10**6 < size(filled_in(SERVICES["market-redis"]["mem_limit"])) / 2
 
 
 def test_an_append_only_file_that_can_not_be_read_ends_it_with_words(bus):

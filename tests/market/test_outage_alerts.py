@@ -299,6 +299,27 @@ async def test_an_outage_after_the_clock_was_set_back_is_told_once(server, monke
     assert told(server) == [MISS]
 
 
+async def test_a_bus_that_forgets_what_a_check_wrote_has_the_outage_missed_anew_all_the_same(
+    server, monkeypatch
+):
+    monkeypatch.setattr(module, "CHECK_EVERY_SEC", 0.05)
+    async with running(server, "a") as [one]:
+        one.see("shop", "refused", "refused")
+        await one.settled()
+        stored = server.cmd("HGET", MASSIVE_ROSTER, "shop")
+        closed = ClosedOutages(b"1-1", round(1000 * log_of(server)[0]["ts"])).encode()
+        server.cmd("HSET", HEALER_RELAYED, closed_field(MASSIVE_ALERTS), closed)
+        await auntil(lambda: known(server)["told"] == "", what="a check")
+        server.cmd("HSET", MASSIVE_ROSTER, "shop", stored)
+        server.freeze()
+        await auntil(lambda: one.alerts.outage.error, what="a failure of the bus")
+        server.thaw()
+        await auntil(lambda: known(server)["told"] == "", what="a check after it")
+        one.see("shop", "refused")
+        await one.settled()
+    assert told(server) == [MISS, MISS]
+
+
 async def test_an_outage_that_the_healer_closed_meanwhile_ends_without_an_ok(server):
     async with running(server, "a") as [one]:
         one.see("shop", "refused", "refused")

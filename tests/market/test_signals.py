@@ -40,7 +40,8 @@ EVERYTHING = """
 select tick, symbol, place, outcome, side, encode(hash, 'hex'), content from signals order by tick, place
 """
 REFUSAL = """
-create function refuse() returns trigger language plpgsql as $$ begin raise exception 'not now'; end $$
+create function refuse() returns trigger language plpgsql as
+$$ begin raise exception 'not now' using errcode = '55000'; end $$
 """
 LOCK = "lock table signal_log in exclusive mode"
 WAITING = """

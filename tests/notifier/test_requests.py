@@ -109,6 +109,21 @@ def test_a_dead_letter_goes_over_all_channels_where_its_own_is_not_open():
     assert desk.resend() == ([], [("m1", ("one", "two"))])
 
 
+def test_a_bus_that_can_not_be_read_at_first_has_no_dead_letter_sent_twice():
+    slow, other = DeadBus("system-redis", *idents(0, 150)), DeadBus("market-redis", *idents(0, 150))
+    slow.is_away = True
+    desk = Desk(slow, other)
+    assert [ident for ident, _ in desk.resend()[1]] == idents(0, 100)
+    slow.is_away = False
+    assert [ident for ident, _ in desk.resend()[1]] == idents(100, 150)
+    assert desk.resend()[1] == []
+    assert slow.entries == []
+    for bus in (slow, other):
+        bus.entries = DeadBus("", *idents(0, 151)).entries[150:]
+        bus.entries += [(b"1762433459000-0", DeadBus("", "m7").entries[0][1])]  # refused once more
+    assert [ident for ident, _ in desk.resend()[1]] == ["m150", "m7"]
+
+
 def test_a_bus_that_deletes_nothing_for_now_has_no_dead_letter_sent_twice():
     stuck, other = DeadBus("system-redis", *idents(0, 150)), DeadBus("market-redis", *idents(0, 150))
     stuck.is_stuck = True

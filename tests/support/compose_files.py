@@ -1,6 +1,7 @@
 """What the compose files describe: compose.yaml, and compose.market.yaml and compose.healing.yaml over it."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import yaml
 Service = dict[str, Any]
 
 ROOT = Path(__file__).parents[2]
+UNITS = {"k": 10, "m": 20, "g": 30, "Ki": 10, "Mi": 20, "Gi": 30}
 FILES = ("compose.yaml", "compose.market.yaml")
 TEXT, MARKET_TEXT = ((ROOT / file).read_text(encoding="utf-8") for file in FILES)
 HEALING_TEXT = (ROOT / "compose.healing.yaml").read_text(encoding="utf-8")
@@ -60,3 +62,15 @@ DOCUMENTS: dict[str, Any] = {
     "market": json.loads((ROOT / "examples/market.json").read_bytes()),
 }
 TRUTHS: dict[str, dict[str, Any]] = {fleet: truth["services"] for fleet, truth in DOCUMENTS.items()}
+
+
+def filled_in(text: str) -> str:
+    """What compose makes of a text when nothing is set."""
+    plain = re.sub(r"\$\{[A-Z_]+(?::?-([^}]*)|:?\+[^}]*)?\}", lambda found: found[1] or "", text)
+    return plain.replace("$$", "$")
+
+
+def size(text: str) -> int:
+    """Return the bytes of a size of Compose (`512m`) or of Kubernetes (`512Mi`)."""
+    number, unit = re.fullmatch(r"(\d+)([A-Za-z]*)", text).groups()  # type: ignore[union-attr]
+    return int(number) << UNITS[unit]

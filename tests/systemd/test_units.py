@@ -16,6 +16,7 @@ from marketswarm.exit import Code
 from marketswarm.settings import CommonSettings
 from marketswarm.truth import parse_truth
 from services.sources.settings import GateSettings
+from support.compose_files import MARKET as FLEET_OF_THE_MARKET
 from support.pages import ROOT, table
 from support.rig import Proc
 
@@ -161,12 +162,32 @@ def test_the_gate_asks_as_sources_does_for_as_long_as_its_settings_say():
     assert float(only(GATE, "TimeoutStartSec")) > GateSettings().timeout_sec
 
 
-def test_who_reads_the_market_starts_after_the_gate_and_is_not_kept_down_by_it():
+def test_who_reads_the_market_waits_for_the_gate_as_in_containers_and_with_bars_not_at_all():
+    """Started after a gate that runs with each restart of the target, they would be silent until it ends."""
     gated = {svc for svc, section in MARKET.items() if "sources" in section.get("depends_on", [])}
     drop_ins = {path.parent.name: path for path in UNITS.glob("*/gate.conf")}
     assert set(drop_ins) == {f"marketswarm@{svc}.service.d" for svc in gated}
     for path in drop_ins.values():
-        assert said(str(path.relative_to(UNITS))) == [("After", GATE)]
+        agent = only(TEMPLATE, "ExecStart")
+        waits = f"{agent.split()[0]} -m services.sources.await_gate {agent}"
+        assert said(str(path.relative_to(UNITS))) == [
+            ("ExecStart", ""),
+            ("ExecStart", waits),
+            ("TimeoutStartSec", "infinity"),
+        ]
+    units = [str(path.relative_to(UNITS)) for path in UNITS.rglob("*.*") if path.is_file()]
+    assert not [unit for unit in units if GATE in of(unit, "After")]
+
+
+def test_who_computes_starts_no_more_threads_than_in_containers():
+    """With a thread for each of 60 processors, TasksMax would be used up."""
+    names = ("OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS")
+    composed = {name: each.get("environment", {}) for name, each in FLEET_OF_THE_MARKET.items()}
+    limited = {name: {key: each[key] for key in names} for name, each in composed.items() if names[1] in each}
+    assert set(limited) == {"sources", "gate", "bars", "archive", "signals", "board"}
+    for name, limits in limited.items():
+        given = environment(GATE, name) if name == "gate" else environment(TEMPLATE, name)
+        assert given.items() >= limits.items(), name
 
 
 def test_archive_alone_may_write_to_a_folder_and_makes_its_backups_there():

@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ case "$*" in
     printf 'networks:\\n  front:\\n    name: f\\n  marketswarm-bus:\\n'
     printf '    name: some-bus\\nvolumes:\\n    name: no\\n' ;;
 *"network inspect"*) [ -e "$0.network" ] ;;
+"inspect --format "*) cat "$0.mounts" 2>/dev/null ;;
 *" port system-redis 6390"*) cat "$0.published" 2>/dev/null || echo 127.0.0.1:32768 ;;
 *" port "*) echo 127.0.0.1:7379 ;;
 *"redis-cli ping"*) cat "$0.pong" 2>/dev/null || echo PONG ;;
@@ -138,6 +141,38 @@ def test_a_network_that_is_missing_is_made_and_what_came_up_is_summed_up(place):
     again = place.run("up").stdout
     assert "Nobody is notified: set WEBHOOK_URL" in again
     assert "is made" not in again
+
+
+def test_a_server_whose_configuration_was_written_after_its_start_is_restarted_one_after_the_other(place):
+    early, late = "2026-11-20T10:00:00.123456789Z", "2026-11-20T12:00:00.123456789Z"
+    written = datetime(2026, 11, 20, 11, tzinfo=UTC).timestamp()
+    for name in ("redis/limits.conf", "redis/start.sh", "prometheus/rules.yml", "brand/README.md"):
+        path = place.root / "deploy" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        os.utime(path, (written, written - 10_000 * (path.name == "start.sh")))
+    (place.root / "truth.json").touch()
+    mounts = [
+        (early, "system-redis", "deploy/redis/start.sh"),
+        (early, "system-redis", "deploy/redis/limits.conf"),
+        (late, "market-redis", "deploy/redis/limits.conf"),
+        (early, "grafana", "deploy/redis/start.sh"),
+        (early, "prometheus", "deploy/prometheus"),
+        (early, "board", "deploy/brand"),
+        (early, "operator", "truth.json"),
+    ]
+    lines = [f"{started} {svc} {place.root / path}\n" for started, svc, path in mounts]
+    place.answers(network="", mounts="".join(lines))
+    said = place.run("up")
+    assert said.returncode == 0
+    assert re.findall(r"^(\S+) is restarted: ", said.stdout, re.MULTILINE) == ["prometheus", "system-redis"]
+    done = [line for line in place.asked() if " restart " in line or "--no-deps" in line]
+    assert done == [
+        f"compose --progress quiet {what} {svc}"
+        for svc in ("prometheus", "system-redis")
+        for what in ("restart", "up --detach --no-deps --wait")
+    ]
+    assert "is restarted" not in place.run("up", "board").stdout
 
 
 def test_a_fleet_that_is_published_is_summed_up_with_the_line_for_the_other_machine(place):

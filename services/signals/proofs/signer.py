@@ -120,6 +120,7 @@ class SignerStatus:
         problem: why no checkpoint is signed; None if they are.
         size: how many entries the newest checkpoint covers, which was signed at `signed_at`.
         cosigned_size: how many entries are cosigned, the last of them at `cosigned_at` by the witness.
+        whole_at: when all that was committed was signed and cosigned the last time.
         reason: how the last attempt at the witness ended; None before the first one, and without a witness.
         warning: what the witness did that it must not do, noted at `warned_at`.
         words: more about `problem` or `reason`, for people.
@@ -131,6 +132,7 @@ class SignerStatus:
     signed_at: float = 0
     cosigned_size: int = 0
     cosigned_at: float = 0
+    whole_at: float = 0
     reason: WitnessReason | None = None
     warning: WitnessWarning | None = None
     warned_at: float = 0
@@ -203,6 +205,8 @@ class CheckpointSigner:
             self.status = replace(self.status, problem=SigningProblem.DATABASE_AWAY, words=str(error))
         if settings.witness is None:
             self.status = replace(self.status, reason=None)
+        if self.status.reason is WitnessReason.COSIGNED and self.status.problem is None:
+            self.status = replace(self.status, whole_at=self._now())
         self._log_change(before)
         self._report(self.status)
         is_cosigned = self.status.reason in (None, WitnessReason.COSIGNED)

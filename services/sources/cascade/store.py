@@ -76,7 +76,7 @@ CLAIM_SEC: Final = 10.0
 BUCKET_RECORDS: Final = 256
 """About how many records of a series are remembered together."""
 MAX_BUCKET_BYTES: Final = 65_536
-REMEMBERED_SEC: Final = 45 * 86_400
+REMEMBERED_SEC: Final = 59 * 86_400
 """How long the published records are remembered of a series that is not loaded any more.
 
 It is less than bars keeps the state of a symbol, so that the whole history is published again to a bars that

@@ -288,7 +288,7 @@ def _read_rows(
         values: dict[str, Any] = {}
         name = ""
         try:
-            for name, value in _find_fields(endpoint, paths, row).items():
+            for name, value in _find_fields(endpoint, paths, question, row).items():
                 values[name] = _read_field(endpoint, paths, name, value, row)
             made = _MAKERS[endpoint.kind](endpoint, question, values)
         except NotThereError:
@@ -316,11 +316,13 @@ def _read_rows(
 # -- fields
 
 
-def _find_fields(endpoint: Endpoint, paths: _Paths, row: Any) -> dict[str, Any]:
+def _find_fields(endpoint: Endpoint, paths: _Paths, question: Question, row: Any) -> dict[str, Any]:
     """Return what stands for each field in a row. Raise MisfitError if it has none of them."""
+    has_volume = question.asset not in endpoint.without_volume
     found = {
         name: row.get(name) if endpoint.layout == "columns" else paths.search(rule.path, row)
         for name, rule in endpoint.fields.items()
+        if has_volume or name != "volume"
     }
     if all(value is None for value in found.values()):
         raise MisfitError("the row has no field")

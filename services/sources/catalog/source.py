@@ -290,6 +290,8 @@ class Endpoint(FilePart):
     volume: VolumeKind | None = None
     """Of bars: whose trades their volume counts. Default: `venue` of coins, else `consolidated`; of forex
     and indices always `none`."""
+    without_volume: tuple[AssetClass, ...] = ()
+    """Of bars and quotes: the classes whose volume is left out, as it counts money and not units."""
     days: Literal["session", "utc"] = "session"
     """Whether its days of currencies are those of the session, from 17:00 to 17:00 in New York, or of UTC."""
     delay_sec: Annotated[float, Field(ge=0, le=86_400)] | None = None
@@ -335,7 +337,8 @@ class Endpoint(FilePart):
 
     def find_volume(self, asset: AssetClass) -> VolumeKind:
         """Return whose trades the volume of its bars of a class counts."""
-        if "volume" not in self.fields or asset in (AssetClass.FOREX, AssetClass.VOLATILITY):
+        is_left_out = asset in (AssetClass.FOREX, AssetClass.VOLATILITY, *self.without_volume)
+        if "volume" not in self.fields or is_left_out:
             return VolumeKind.NONE
         usual = VolumeKind.VENUE if asset is AssetClass.CRYPTO else VolumeKind.CONSOLIDATED
         return self.volume or usual
@@ -367,6 +370,8 @@ class Endpoint(FilePart):
             raise ValueError("timeframes: bars need them, and nothing else has any")
         if unknown := {name for names in self.without.values() for name in names} - self.timeframes.keys():
             raise ValueError(f"without: {', '.join(sorted(unknown))}: not of its timeframes")
+        if self.without_volume and "volume" not in self.fields:
+            raise ValueError("without_volume: it has none to leave out")
         if unknown := self.timeframes.keys() - TIMEFRAME_SEC.keys():
             raise ValueError(f"timeframes: {', '.join(sorted(unknown))}: not of {', '.join(TIMEFRAME_SEC)}")
         return self

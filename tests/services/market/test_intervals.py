@@ -94,6 +94,16 @@ def test_intervals_of_new_york(at, timeframe, opens, closes):
         ("24x5", "2026-07-01T21:00", "2026-07-01T21:00"),
         ("24x5", "2026-07-02T04:00", "2026-07-01T21:00"),  # midnight of New York
         ("24x5", "2026-07-01T23:00", "2026-07-01T21:00"),  # midnight of London
+        (
+            "us_volatility",
+            "2023-03-09T06:00",
+            "2023-03-09T14:30",
+        ),  # midnight of Chicago, of massive
+        ("us_volatility", "2026-07-01T05:00", "2026-07-01T13:30"),  # in summer
+        ("us_volatility", "2026-07-01T04:00", "2026-07-01T13:30"),  # midnight of New York
+        ("us_volatility", "2026-11-25T05:00", "2026-11-25T14:30"),
+        ("us_volatility", "2026-11-26T06:00", None),  # Thanksgiving
+        ("XNYS", "2026-11-25T06:00", None),
         ("24x7", "2026-11-22T16:00", None),  # midnight of Singapore
         ("24x7", "2026-11-22T05:00", None),
     ],

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import orjson
@@ -140,16 +141,15 @@ def test_what_is_signed_seldom_is_missed_after_three_checkpoints():
 
 
 def test_while_no_entry_comes_there_is_nothing_to_cosign():
-    signed = {"size": 9, "cosigned_size": 9, "cosigned_at": NOW - 3000, "reason": WitnessReason.COSIGNED}
-    assert find_checks(SignerStatus(NOW - 9000, signed_at=NOW - 60, **signed)) == {
-        COSIGNATURE: False,
-        WITNESS: False,
-    }
-    # nothing was signed either, so nobody knows
-    assert find_checks(SignerStatus(NOW - 9000, signed_at=NOW - 301, **signed))[COSIGNATURE]
-    # a witness that is named anew has cosigned nothing yet, of whatever size the last one was
-    other = signed | {"reason": WitnessReason.AWAY}
-    assert find_checks(SignerStatus(NOW - 9000, signed_at=NOW - 60, **other)) == {COSIGNATURE: True}
+    signed = {"size": 9, "cosigned_at": NOW - 3000, "reason": WitnessReason.COSIGNED}
+    status = SignerStatus(NOW - 9000, whole_at=NOW - 299, **signed)
+    assert find_checks(status) == {COSIGNATURE: False, WITNESS: False}
+    # nobody has looked since, so nobody knows
+    assert find_checks(status, NOW + 1) == {COSIGNATURE: True, WITNESS: False}
+    # the first entry after a while is not cosigned at once: that is no outage of that while
+    away = replace(status, size=10, reason=WitnessReason.AWAY)
+    assert find_checks(away) == {}
+    assert find_checks(away, NOW + 1) == {COSIGNATURE: True}
 
 
 def test_without_a_witness_the_quorum_alone_is_known():

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from dataclasses import replace
 from types import SimpleNamespace
 
 import orjson
@@ -133,6 +134,36 @@ async def test_what_the_signer_says_of_the_witness_becomes_an_alert_and_ages():
     scene.witness = False
     await scene.report()
     assert (await scene.list_told())[1:] == [("signals_unwatched", "signals/cosignature")]
+
+
+async def test_what_waits_for_a_cosignature_and_the_last_tick_are_metrics_beside_how_often_they_are_due():
+    scene = Scene()
+    scene.observer.note_signing(SignerStatus(NOW - 900, size=9, cosigned_size=9, cosigned_at=NOW - 900))
+    await scene.report()
+    scene.tick(with_quorum=3)
+    metrics = {family.name: [value for _, value in family.values] for family in scene.metrics.collect()}
+    assert metrics["marketswarm_signals_cosignature_missing_seconds"] == []  # the term began with the report
+    assert metrics["marketswarm_signals_tick_timestamp_seconds"] == [NOW]
+    assert metrics["marketswarm_signals_cycle_interval_seconds"] == [5]
+    assert metrics["marketswarm_signals_checkpoint_interval_seconds"] == [60]
+    idle = SignerStatus(NOW - 9000, cosigned_at=NOW - 900, whole_at=NOW, reason=WitnessReason.COSIGNED)
+    for status, missing_sec in ((idle, 60), (replace(idle, whole_at=0), 960)):
+        scene.observer.note_signing(status)
+        scene.now = NOW + 60
+        await scene.report()
+        assert scene.metrics.cosignature_missing_seconds == missing_sec
+    scene.witness = False
+    await scene.report()
+    assert scene.metrics.cosignature_missing_seconds is None
+
+
+async def test_a_process_that_stands_by_has_decided_no_tick_and_says_how_often_they_are_due():
+    scene = Scene()
+    scene.metrics.leading = 0
+    await scene.report()
+    metrics = {family.name: [value for _, value in family.values] for family in scene.metrics.collect()}
+    assert metrics["marketswarm_signals_tick_timestamp_seconds"] == [0]
+    assert metrics["marketswarm_signals_cycle_interval_seconds"] == [5]
 
 
 async def test_what_there_is_not_has_no_age():

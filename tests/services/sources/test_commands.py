@@ -18,6 +18,22 @@ from support.rig.shell import Shell
 
 pytestmark = pytest.mark.live
 NOW = 1000.0
+MINE = """\
+name = "mine"
+title = "A source of mine"
+docs = ["https://example.org/api"]
+base_url = "https://api.example.org"
+
+[serves.rates]
+kind = "observations"
+assets = ["economic"]
+path = "/rates/{symbol}"
+
+[serves.rates.fields]
+start = { path = "day", format = "%d.%m.%Y" }
+value = { path = "rate" }
+"""
+"""A source of one's own, as a file."""
 
 
 def kraken(request):
@@ -97,24 +113,7 @@ def test_a_key_is_sent_to_no_address_in_plain_text(shell, url, why):
 
 
 def test_a_file_of_ones_own_is_tried_as_those_of_the_catalogue(shell, site, tmp_path):
-    (tmp_path / "mine.toml").write_text(
-        """\
-name = "mine"
-title = "A source of mine"
-docs = ["https://example.org/api"]
-base_url = "https://api.example.org"
-
-[serves.rates]
-kind = "observations"
-assets = ["economic"]
-path = "/rates/{symbol}"
-
-[serves.rates.fields]
-start = { path = "day", format = "%d.%m.%Y" }
-value = { path = "rate" }
-""",
-        encoding="utf-8",
-    )
+    (tmp_path / "mine.toml").write_text(MINE, encoding="utf-8")
     site.choose, site.always = None, Answer(200, {}, b'[{"day": "20.11.2026", "rate": "1.25"}]')
     ended = shell("source", "try", "mine.toml", "EU.RATE", *base(site))
     assert ended.returncode == 0, ended.stdout + ended.stderr
@@ -197,6 +196,22 @@ def test_a_symbol_that_no_source_of_its_model_serves_is_refused_with_sources_tha
     refused = shell("symbol", "add", symbol, "--like", "GDP", "--yes")
     assert refused.returncode == 2
     assert f"binance_us: not known to have bars of 1m of {symbol}" in refused.stderr
+
+
+def test_a_symbol_whose_source_has_a_file_of_ones_own_is_added(shell, tmp_path):
+    entry = {"symbol": "EU.RATE", "asset": "economic", "kind": "observations", "from": ["mine"]}
+    sources = {"endpoints": [entry], "settings": {"catalog": "mine"}}
+    (tmp_path / "truth.json").write_text(json.dumps({"services": {"sources": sources}}))
+    (tmp_path / "mine").mkdir()
+    only = '[symbols.economic]\nonly = true\nnames = { "EU.RATE" = "R", "EU.OTHER" = "O" }\n'
+    (tmp_path / "mine" / "mine.toml").write_text(f"{MINE}\n{only}", encoding="utf-8")
+    refused = shell("symbol", "add", "EU.NONE", "--like", "EU.RATE", "--yes")
+    assert (refused.returncode, refused.stderr.count("mine: not known to have observations")) == (2, 1)
+    added = shell("symbol", "add", "EU.OTHER", "--like", "EU.RATE", "--yes")
+    assert added.returncode == 0, added.stderr
+    (tmp_path / "mine").rename(tmp_path / "elsewhere")  # it may be on the machine of the service alone
+    added = shell("symbol", "add", "EU.NONE", "--like", "EU.RATE", "--yes")
+    assert added.returncode == 0, added.stderr
 
 
 async def test_several_sources_are_tried_at_a_time_with_a_report_of_each(site):

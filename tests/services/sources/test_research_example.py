@@ -105,6 +105,15 @@ def test_no_cascade_of_days_of_stocks_mixes_adjusted_and_raw_bars(series):
             assert set(each.sources) <= SPLIT_ADJUSTED, each.id
 
 
+def test_no_cascade_of_days_of_currencies_mixes_those_of_the_session_and_those_of_utc(series):
+    days = [each for each in series if each.asset is AssetClass.FOREX and each.timeframe == "1d"]
+    assert days
+    for each in days:
+        asked = (RecordKind.BARS, each.asset, each.symbol, each.timeframe)
+        ends = {rules.days for name in each.sources for rules in CATALOG[name].find_endpoints(*asked)}
+        assert len(ends) == 1, each.id
+
+
 def test_bars_takes_all_of_its_symbols_that_have_bars(parsed, series):
     bars = service_config.require_config(BarsSettings, "bars", parsed.truth.services["bars"])
     assert set(bars.complete(parsed.truth).find_groups()) == {

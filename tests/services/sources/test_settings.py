@@ -131,7 +131,7 @@ def test_a_source_that_does_not_serve_a_series_is_a_warning():
             "from[1]: yahoo has prices adjusted for splits, and massive raw prices: one series",
         ),
         (
-            {"from": ["tiingo", "alpaca", "stooq"], "timeframe": "1d"},
+            {"from": ["tiingo", "massive", "stooq"], "timeframe": "1d"},
             "from[2]: stooq has prices adjusted for splits and dividends, and tiingo raw prices",
         ),
         (

@@ -143,8 +143,18 @@ def test_what_becomes_of_an_entry_is_for_its_stream_to_say():
     assert (probe.kind, probe.subject) == ("probe", "site")
 
 
-def test_a_bar_from_the_past_comes_to_nothing():
-    assert made(StreamKind.BARS, NEW_BAR | {b"source": b"rest", b"start": b"1795000000000"}).kind == "none"
+@pytest.mark.parametrize("source", [b"rest", b"kraken", b"yahoo", b"binance"])
+def test_a_bar_from_the_past_comes_to_nothing_whatever_its_source_is(source):
+    """A first load brings days of minutes, and each hour corrections of old ones."""
+    bar, hour_ago = NEW_BAR | {b"source": source}, b"%d" % (1000 * NOW - 3_600_000)
+    assert made(StreamKind.BARS, bar | {b"start": b"1795000000000"}).kind == "none"
+    assert made(StreamKind.BARS, bar).kind == "bar"
+    assert made(StreamKind.BARS, bar | {b"start": hour_ago}).kind == "bar"
+
+
+@pytest.mark.parametrize("source", [b"ws", b"replay"])
+def test_a_bar_of_a_stream_or_a_recording_of_massive_counts_as_of_now(source):
+    assert made(StreamKind.BARS, NEW_BAR | {b"source": source, b"start": b"1795000000000"}).kind == "bar"
 
 
 def test_a_bar_that_is_no_minute_or_was_recorded_comes_to_nothing():

@@ -332,7 +332,7 @@ def test_an_old_view_is_told_by_its_age(log, witness):
 def test_entries_dated_after_their_cosignature_are_found(log, witness):
     log.add_tick(at_ms=BEGIN_MS + 86_400_000)
     lines = make_file(log, witness, end=22)
-    assert check(lines, log, witness) == "refuted: cosigned before its last entry"
+    assert check(lines, log, witness) == "unavailable: cosigned before its last entry: a clock was wrong"
 
 
 def test_a_tick_left_out_by_the_log_itself_is_found(log, witness):

@@ -52,7 +52,7 @@ async def test_a_checkpoint_is_not_signed_before_its_minute_and_not_twice_over_o
     await rig.step()
     await rig.step(sec=10)
     assert list(rig.log.notes) == [8]
-    await rig.step(more=0)
+    assert (await rig.step(more=0)).whole_at == rig.clock.now
     assert list(rig.log.notes) == [8, 11]
     status = await rig.step(more=0)
     assert (list(rig.log.notes), status.reason) == ([8, 11], WitnessReason.COSIGNED)
@@ -80,6 +80,7 @@ async def test_a_witness_that_is_away_is_asked_again_and_the_age_grows(rig):
     status = await rig.step()
     assert (status.reason, status.words, status.cosigned_size) == (WitnessReason.AWAY, "refused", 8)
     assert status.describe(rig.clock.now) == "not cosigned: away (refused)"
+    assert status.whole_at == rig.clock.now - 60
     status = await rig.step(sec=300)
     assert rig.clock.now - status.cosigned_at == 360
     assert list(rig.log.notes) == [8, 11, 14]  # it is signed all the same

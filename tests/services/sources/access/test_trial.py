@@ -49,7 +49,7 @@ def test_each_source_can_be_tried():
 def test_a_symbol_and_a_timeframe_choose_what_is_asked():
     asked = [*make_questions(CATALOG["yahoo"], "EUR/USD", "1d", NOW)]
     assert [(name, question.asset, question.timeframe) for name, question in asked] == [
-        ("day_bars", AssetClass.FOREX, "1d"),
+        ("forex_day_bars", AssetClass.FOREX, "1d"),
         ("quote", AssetClass.FOREX, ""),
     ]
     assert asked[0][1].end - asked[0][1].start == timedelta(days=100)

@@ -25,6 +25,7 @@ from services.sources.cascade.series import (
     place_bars,
     sort_out,
 )
+from services.sources.catalog.files import shipped_catalog
 from services.sources.settings import SourcesSettings
 
 STOCKS = AssetClass.STOCKS
@@ -345,6 +346,27 @@ def test_a_day_is_over_when_its_source_has_all_of_it(session, how, is_over_at):
     if session != "24x7":
         until = fresh_until(series, trading, before, 0, end)
         assert until == ms(is_over_at) + round(1000 * series.max_age_sec)
+
+
+@pytest.mark.parametrize(
+    ("london_midnight", "next_london_midnight", "is_over_at"),
+    [
+        ("2026-11-25T00:00", "2026-11-26T00:00", "2026-11-26T00:00"),
+        ("2026-06-30T23:00", "2026-07-01T23:00", "2026-07-02T00:00"),
+        ("2026-03-16T00:00", "2026-03-17T00:00", "2026-03-17T00:00"),  # summer time in New York alone
+    ],
+)
+def test_a_day_of_a_currency_from_yahoo_ends_with_london_and_not_with_the_session(
+    london_midnight, next_london_midnight, is_over_at
+):
+    """Before that Yahoo still writes its close, high and low."""
+    pair = replace(DAYS, symbol="EUR/USD", asset=AssetClass.FOREX, session="24x5")
+    [rules] = shipped_catalog()["yahoo"].find_endpoints(RecordKind.BARS, pair.asset, pair.symbol, "1d")
+    end, trading = find_day_end(pair, is_utc=rules.days == "utc"), get_session(pair.session)
+    day = bar(ms(london_midnight))
+    assert place_bars(pair, trading, [day]) == ([day], 0)
+    assert keep_finished(pair, trading, [day], ms(next_london_midnight) - 1, end) == []
+    assert keep_finished(pair, trading, [day], ms(is_over_at), end) == [day]
 
 
 def walk(*steps):

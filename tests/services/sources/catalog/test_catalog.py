@@ -2,11 +2,19 @@
 
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.market.records import SOURCE_TIMEFRAMES, TIMEFRAME_SEC, Adjustment, AssetClass, RecordKind
+from services.market.records import (
+    SOURCE_TIMEFRAMES,
+    TIMEFRAME_SEC,
+    Adjustment,
+    AssetClass,
+    RecordKind,
+    VolumeKind,
+)
 from services.sources.access.client import DAY_SEC, WAITED_FOR_SEC
 from services.sources.cascade.series import OVERLAP_BARS, REVISED_DAYS
 from services.sources.catalog.answer import AnswerStatus
@@ -14,7 +22,7 @@ from services.sources.catalog.files import FOLDER, CatalogError, load_source, sh
 from services.sources.catalog.mapping import REFUSAL_SIGNS, SIGN_OUTCOMES, read_page, read_refusal
 from services.sources.catalog.request import ApiKey, Question, make_request, split_question
 from services.sources.catalog.source import AuthPlace
-from services.sources.settings import ACTION_DAYS, HISTORY_DAYS, OBSERVATION_DAYS, QUOTE_DAYS
+from services.sources.settings import ACTION_DAYS, DAYS_AN_ACTION, HISTORY_DAYS, OBSERVATION_DAYS, QUOTE_DAYS
 from support.catalog_samples import SAMPLES, assert_all, read_limited, read_samples
 
 CATALOG = shipped_catalog()
@@ -140,7 +148,7 @@ def test_a_file_says_how_its_limit_looks_or_why_nothing_tells_it(name):
 def test_a_time_before_the_first_bar_of_yahoo_is_empty_and_other_bad_requests_are_refused():
     said = "Data doesn't exist for startDate = 1565740800, endDate = 1596067200"
     bars = [sample for sample in read_samples("yahoo") if sample.rules.kind is RecordKind.BARS]
-    assert len(bars) == 4
+    assert len(bars) == 5
     for sample in bars:
         for text, outcome in ((said, AnswerStatus.EMPTY), ("Invalid input", AnswerStatus.REFUSED)):
             error = {"code": "Bad Request", "description": text}
@@ -201,6 +209,54 @@ def test_a_first_load_and_the_hourly_refresh_fit_the_limits_of_each_source():
         if timeframe in ("", *SOURCE_TIMEFRAMES)
     )
     assert_all(cases, first_load_by_the_defaults_fits_the_limits, refresh_of_each_hour_fits_the_limits)
+
+
+PAGE_ROWS = {
+    ("alpaca", "actions"): 1000,
+    ("alpaca", "bars"): 10_000,
+    ("alpaca", "crypto_bars"): 10_000,
+    ("alpaca", "option_bars"): 10_000,
+    ("deribit", "volatility_bars"): 1000,
+    ("intrinio", "daily_bars"): 100,
+    ("intrinio", "minute_bars"): 100,
+    ("massive", "bars"): 50_000,
+    ("massive", "day_bars"): 50_000,
+    ("massive", "dividends"): 5000,
+    ("massive", "splits"): 5000,
+    ("massive", "yields"): 50_000,
+    ("nasdaq_data_link", "table"): 10_000,
+}
+"""How many rows a page of each endpoint with pages has."""
+OF_MINUTES = ("massive", "bars")
+"""Its rows are the minutes of which its bars are made."""
+LONGEST_DAYS = 40_000
+"""The longest history that the truth may ask for."""
+
+
+def longest_part_fits_the_pages(case):
+    where, rules, timeframe = case
+    start = NOW - timedelta(days=LONGEST_DAYS)
+    question = Question("X", rules.assets[0], rules.kind, start, NOW, timeframe)
+    longest_sec = max(
+        (part.end - part.start).total_seconds() for part in split_question(rules, question, NOW)
+    )
+    usual_sec = DAY_SEC * (DAYS_AN_ACTION if rules.kind is RecordKind.ACTIONS else 1)
+    row_sec = TIMEFRAME_SEC.get("1m" if where == OF_MINUTES else timeframe, usual_sec)
+    rows = longest_sec // row_sec + 1  # both ends may count
+    assert -(-rows // PAGE_ROWS[where]) <= rules.paging.max_pages, rows
+
+
+def test_the_longest_part_of_a_question_fits_the_pages_that_are_read():
+    """Otherwise all of them are read and thrown away, each time, as a failure of the source."""
+    cases = [
+        ((name, endpoint), rules, timeframe)
+        for name, source in CATALOG.items()
+        for endpoint, rules in source.serves.items()
+        for timeframe in rules.timeframes or ("",)
+        if rules.paging is not None
+    ]
+    assert {where for where, *_ in cases} == set(PAGE_ROWS)
+    assert_all(((f"{case[0]} {case[2]}", case) for case in cases), longest_part_fits_the_pages)
 
 
 def test_a_file_whose_observations_have_a_zone_is_refused(tmp_path):
@@ -334,6 +390,72 @@ def test_actions_are_asked_for_a_few_times_a_day_at_most():
     }
     assert {name for name, _ in found} == {"alpaca", "eodhd", "massive", "tiingo", "yahoo"}
     assert all(interval_sec >= 6 * HOUR_SEC for _, interval_sec in found)
+
+
+def test_volumes_of_coins_that_are_in_dollars_are_left_out_and_those_of_others_are_not():
+    """By a day's volume of 31 billion at a price of 91,000: there are 20 million bitcoin."""
+    served = {
+        (name, endpoint): rules.find_volume(AssetClass.CRYPTO)
+        for name in ("yahoo", "eodhd", "fmp")
+        for endpoint, rules in CATALOG[name].serves.items()
+        if AssetClass.CRYPTO in rules.assets and rules.kind is RecordKind.BARS
+    }
+    assert len(served) == 7
+    assert set(served.values()) == {VolumeKind.NONE}
+    for name, symbol in (("yahoo", "quote"), ("eodhd", "quote"), ("fmp", "quote")):
+        assert AssetClass.CRYPTO in CATALOG[name].serves[symbol].without_volume
+    assert CATALOG["yahoo"].serves["day_bars"].find_volume(AssetClass.STOCKS) is VolumeKind.CONSOLIDATED
+
+
+def test_a_volume_that_is_left_out_is_so_for_its_classes_alone():
+    [sample] = [each for each in read_samples("yahoo") if each.endpoint == "quote"]
+    assert read_page(sample.source, sample.rules, sample.question, sample.body).records[0].volume > 0
+    coin = replace(sample.question, symbol="BTC/USD", asset=AssetClass.CRYPTO)
+    page = read_page(sample.source, sample.rules, coin, sample.body)
+    assert (page.outcome, page.records[0].volume) == (AnswerStatus.OK, None)
+
+
+def test_a_file_that_leaves_out_a_volume_that_it_does_not_have_is_refused(tmp_path):
+    path = tmp_path / "yahoo.toml"
+    text = (FOLDER / path.name).read_text(encoding="utf-8")
+    line = 'volume = { path = "regularMarketVolume" }\n'
+    assert line in text
+    path.write_text(text.replace(line, ""), encoding="utf-8")
+    with pytest.raises(CatalogError, match="without_volume: it has none"):
+        load_source(path)
+
+
+def test_the_time_of_a_quote_is_no_date():
+    """The price of a day was not known when it began, and at one time only the first of them counts."""
+    dates = [
+        (name, endpoint)
+        for name, source in CATALOG.items()
+        for endpoint, rules in source.serves.items()
+        if rules.kind is RecordKind.QUOTES and "at" in rules.fields
+        if not rules.fields["at"].format.startswith(("epoch", "iso"))
+        and "%H" not in rules.fields["at"].format
+    ]
+    assert dates == []
+
+
+def test_no_day_of_a_stock_is_that_of_one_exchange_alone():
+    """As a bar of a whole interval it would replace the day that is built of the minutes of all exchanges."""
+    asked = [
+        (name, endpoint)
+        for name, source in CATALOG.items()
+        for endpoint, rules in source.serves.items()
+        if rules.kind is RecordKind.BARS and {"1d", "1w", "1mo"} & rules.timeframes.keys()
+        if AssetClass.STOCKS in rules.assets and rules.find_volume(AssetClass.STOCKS) is VolumeKind.VENUE
+    ]
+    assert asked == []
+
+
+def test_all_bars_of_cryptocompare_are_of_many_exchanges():
+    timeframes = ("1m", "5m", "15m", "30m", "1h", "4h", "1d")
+    kinds = [
+        CATALOG["cryptocompare"].find_volume_kind(AssetClass.CRYPTO, "BTC/USD", each) for each in timeframes
+    ]
+    assert kinds == [VolumeKind.CONSOLIDATED] * len(timeframes)
 
 
 def test_a_request_for_bars_of_stocks_asks_for_raw_prices_where_it_can():
