@@ -234,9 +234,8 @@ async def _export_all(
         end = until.replace(tzinfo=UTC) if until else last + timedelta(milliseconds=1)
         adjusted = None
         if adjust is not None:
-            # the end of a day is the midnight after it
-            day = (datetime.now(UTC) if as_of is None else as_of - timedelta(milliseconds=1)).date()
-            adjusted = await read_adjuster(connection, adjust, day, symbols, as_of=as_of)
+            at_ms = round(1000 * (time.time() if as_of is None else as_of.timestamp()))
+            adjusted = await read_adjuster(connection, adjust, at_ms, symbols, as_of=as_of)
         span = first, end
         written = export_table(
             connection, table, folder, span, symbols, by=by, as_of=as_of, adjusted=adjusted

@@ -12,9 +12,10 @@ import orjson
 
 from marketswarm.postgres.transaction import transaction
 from services.archive.partitions import next_month
-from services.market.adjust import Adjuster, PriceBasis
+from services.market.adjust import Adjuster
 from services.market.records import TIMEFRAME_SEC
-from services.tables.adjusted_bars import SHARE_SQL, Adjust, adjust_rows, make_adjusters
+from services.market.sessions import Session, UnknownSessionError, find_default_session, get_session
+from services.tables.adjusted_bars import SHARE_SQL, Adjust, adjust_rows, find_day_as_of, make_adjusters
 from services.tables.row_times import ROW_TIMES
 from services.tables.rows import find_polars_type
 from services.tables.tables import TABLES, VALUE_NAMES
@@ -26,6 +27,7 @@ SYMBOL_TABLES: Final = (
     *("bars", "quotes", "observations", "observation_vintages", "actions", "indicators", "features"),
 )
 """The tables that can be exported."""
+_ASSETS: Final = "SELECT symbol, asset FROM symbols WHERE $1::text[] IS NULL OR symbol = ANY($1)"
 ROWS_AT_ONCE: Final = 5000
 _ROWS_IN_GROUP: Final = 5000
 """The rows of one row group; while the parts of a file are joined, a few of them are in memory."""
@@ -47,16 +49,23 @@ _KNOWN: Final = {
     "quotes": "at",
     "observations": "known_at",
     "observation_vintages": "known_at",
-    "actions": "ex_day",
+    "actions": "(ex_day + interval '1 ms') AT TIME ZONE 'UTC'",
 }
-"""By table, since when a row is known; one that does not say so since a whole interval after its start."""
+"""By table, since when a row is known; one that does not say so since a whole interval after its start.
+
+An action is known from its day on, and a midnight is the end of the day before it.
+"""
 
 
 class RowsAdjuster:
-    """Put rows of bars of many symbols on the basis of a day, by the actions that a database has."""
+    """Put rows of bars on the basis of a day in the market of each symbol, by the actions of a database.
 
-    def __init__(self, adjusters: Mapping[str, Adjuster], wanted: PriceBasis) -> None:
-        self._adjusters, self._wanted = adjusters, wanted
+    A symbol without a day in `days` has that of UTC, which is the one of the empty name.
+    """
+
+    def __init__(self, adjusters: Mapping[str, Adjuster], adjust: Adjust, days: Mapping[str, date]) -> None:
+        self._adjusters = adjusters
+        self._bases = {symbol: adjust.make_basis(day) for symbol, day in days.items()}
 
     def adjust(self, rows: Sequence[Any]) -> list[dict[str, Any]]:
         """Return the rows of asyncpg in their order, each by the names of its columns."""
@@ -67,18 +76,35 @@ class RowsAdjuster:
         found: dict[int, dict[str, Any]] = {}
         for symbol, places in by_symbol.items():
             cells = [tuple(rows[place].values()) for place in places]
-            changed = adjust_rows(cells, columns, self._adjusters.get(symbol), self._wanted)
+            wanted = self._bases.get(symbol, self._bases[""])
+            changed = adjust_rows(cells, columns, self._adjusters.get(symbol), wanted)
             for place, row in zip(places, changed, strict=True):
                 found[place] = dict(zip(columns, row, strict=True))
         return [found[place] for place in range(len(rows))]
 
 
 async def read_adjuster(
-    connection: Any, adjust: Adjust, day: date, symbols: Sequence[str] = (), *, as_of: datetime | None = None
+    connection: Any, adjust: Adjust, at_ms: int, symbols: Sequence[str] = (), *, as_of: datetime | None = None
 ) -> RowsAdjuster:
-    """Return what adjusts the bars of these symbols, or of all, as of a day; by what was known `as_of`."""
-    rows = await connection.fetch(SHARE_SQL, list(symbols) or None, None, as_of)
-    return RowsAdjuster(make_adjusters(tuple(row) for row in rows), adjust.make_basis(day))
+    """Return what adjusts the bars of these symbols, or of all, by what was known `as_of`.
+
+    They are adjusted up to the date of `at_ms` (epoch milliseconds) where the market of their asset class is;
+    which exchange the truth names for a symbol, a database does not know.
+    """
+    wanted = list(symbols) or None
+    rows = await connection.fetch(SHARE_SQL, wanted, None, as_of)
+    days = {"": find_day_as_of(at_ms, None)}
+    for symbol, asset in await connection.fetch(_ASSETS, wanted):
+        days[symbol] = find_day_as_of(at_ms, _find_session(find_default_session(asset, symbol)))
+    return RowsAdjuster(make_adjusters(tuple(row) for row in rows), adjust, days)
+
+
+def _find_session(code: str | None) -> Session | None:
+    """Return the session of a code; None without its calendar, which comes with the extra `market`."""
+    try:
+        return None if code is None else get_session(code)
+    except (ImportError, UnknownSessionError):
+        return None
 
 
 class ExportError(Exception):

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from services.market.adjust import AS_TRADED, Adjuster, Factors, GivenClose, PriceBasis
 from services.market.intervals import end_period
-from services.market.records import PERIODS, ActionKind, Adjustment, CorporateAction
+from services.market.records import DAY_MS, PERIODS, ActionKind, Adjustment, CorporateAction
+from services.market.sessions import Session
 from services.tables.rows import Cells
 
 # Bars that were written before bars named their day have none, nor do those that are shorter than a day. A
@@ -89,9 +90,22 @@ def find_row_day(start: int | datetime, day: date | str | None, timeframe: str =
     return end_period(named, timeframe) if timeframe in PERIODS else named
 
 
-def find_utc_day(at_ms: int) -> date:
-    """Return the date in UTC of a time in epoch milliseconds."""
+def find_market_date(at_ms: int, session: Session | None) -> date:
+    """Return the date where the market is, at a time in epoch milliseconds; in UTC without a session."""
+    if session is not None:
+        return session.find_local_date(at_ms)
     return (_EPOCH + timedelta(milliseconds=at_ms)).date()
+
+
+def find_day_as_of(at_ms: int, session: Session | None) -> date:
+    """Return the last day whose splits and dividends have come at an instant in epoch milliseconds.
+
+    That is the date where the market is. But a midnight in UTC is the end of the day before it in every
+    market: so an `as_of` arrives that is a date, and nobody who names one means the day after it in Tokyo.
+    """
+    if at_ms % DAY_MS == 0:
+        return find_market_date(at_ms - 1, None)
+    return find_market_date(at_ms, session)
 
 
 def adjust_closes(closes: Sequence[GivenClose], adjuster: Adjuster | None, wanted: PriceBasis) -> list[float]:

@@ -3,7 +3,7 @@
 import csv
 import io
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time
 from itertools import pairwise
 from math import log
 from types import SimpleNamespace
@@ -22,7 +22,7 @@ from services.board.app import add_errors
 from services.board.market.api import make_market_api
 from services.board.market.archive_reader import ArchiveReader
 from services.board.market.market import Market
-from services.board.market.overview import KnownPrice, make_series_past, make_tile
+from services.board.market.overview import KnownPrice, SymbolMarket, make_series_past, make_tile
 from services.board.market.price_cells import make_cells
 from services.board.market.states import StoredSeries
 from services.board.templates import TEMPLATES
@@ -52,6 +52,10 @@ INSERT INTO actions (symbol, ex_day, kind, ratio, amount, withdrawn, source, rep
     ('YNVDA', '2024-06-10', 'split', 10, NULL, false, 'massive', false),
     ('MIXED', '2024-06-10', 'split', 10, NULL, false, 'massive', false)
 """
+
+
+def read_ms(day, at):
+    return round(1000 * datetime.combine(day, at, UTC).timestamp())
 
 
 def bar_row(symbol, day, *, adjusted):
@@ -192,12 +196,41 @@ async def test_correlations_are_computed_again_when_a_split_of_their_days_is_kno
 @pytest.mark.parametrize(("adjust", "wanted"), [(Adjust.SPLITS, REAL), (Adjust.NONE, list(CLOSES.values()))])
 async def test_an_export_has_the_basis_that_is_asked_for(nvidia, tmp_path, adjust, wanted):
     span = datetime(2024, 5, 1, tzinfo=UTC), datetime(2024, 8, 1, tzinfo=UTC)
-    adjusted = await read_adjuster(nvidia, adjust, LATER)
+    adjusted = await read_adjuster(nvidia, adjust, read_ms(LATER, time(12)))
     files = [each async for each in export_table(nvidia, "bars", tmp_path, span, adjusted=adjusted)]
     frame = pl.concat([pl.read_parquet(each.path) for each in files]).sort("symbol", "start")
     for symbol in ("NVDA", "YNVDA", "MIXED"):
         assert frame.filter(pl.col("symbol") == symbol)["close"].to_list() == wanted
     assert frame["adjusted_to"].unique().to_list() == [None if adjust is Adjust.NONE else LATER]
+
+
+@pytest.mark.parametrize(
+    ("asset", "at", "is_divided"),
+    [("stocks", time(3, 59), False), ("stocks", time(4), True), ("crypto", time(0, 1), True)],
+)
+async def test_an_export_is_adjusted_up_to_the_date_where_the_market_is(
+    nvidia, tmp_path, asset, at, is_divided
+):
+    await nvidia.execute("INSERT INTO symbols VALUES ('NVDA', $1, now(), now(), false)", asset)
+    span = datetime(2024, 6, 7, tzinfo=UTC), datetime(2024, 6, 8, tzinfo=UTC)
+    adjusted = await read_adjuster(nvidia, Adjust.SPLITS, read_ms(SPLIT_DAY, at))
+    exported = export_table(nvidia, "bars", tmp_path, span, ["NVDA", "MIXED"], adjusted=adjusted)
+    (frame,) = [pl.read_parquet(each.path) async for each in exported]
+    whole, divided = CLOSES[date(2024, 6, 7)], REAL[5]
+    closes = dict(zip(frame["symbol"], frame["close"], strict=True))
+    # of MIXED the archive knows no class, so its date is that of UTC
+    assert closes == {"NVDA": divided if is_divided else whole, "MIXED": divided}
+
+
+@pytest.mark.parametrize(("day", "known"), [(9, ["2024-05-31"]), (10, ["2024-05-31", "2024-06-10"])])
+async def test_an_export_as_of_the_end_of_a_day_has_no_action_of_the_next_one(nvidia, tmp_path, day, known):
+    span = datetime(2024, 5, 1, tzinfo=UTC), datetime(2024, 8, 1, tzinfo=UTC)
+    as_of = datetime(2024, 6, day + 1, tzinfo=UTC)
+    await nvidia.execute("SET TIME ZONE 'Asia/Tokyo'")
+    await nvidia.execute("DELETE FROM actions WHERE withdrawn")
+    exported = export_table(nvidia, "actions", tmp_path, span, ["NVDA"], as_of=as_of)
+    frame = pl.concat([pl.read_parquet(each.path) async for each in exported])
+    assert [str(day) for day in frame.sort("ex_day")["ex_day"]] == known
 
 
 async def test_an_export_without_a_basis_has_the_bars_as_they_were_given(nvidia, tmp_path):
@@ -212,16 +245,16 @@ async def test_an_export_without_a_basis_has_the_bars_as_they_were_given(nvidia,
 async def test_the_change_of_a_tile_is_no_split_and_its_total_has_the_dividend(nvidia, archive_url):
     reader = ArchiveReader(archive_url)
     for symbol in ("NVDA", "YNVDA", "MIXED"):
-        rows = await reader.read_newest([symbol], "1d", 7)
+        rows = await reader.read_newest([symbol], "1d", 7, {symbol: LATER})
         assert [row[2] for row in rows] == REAL[:-8:-1]
-    rows = await reader.read_newest(["NVDA"], "1d", 7)
+    rows = await reader.read_newest(["NVDA"], "1d", 7, {"NVDA": date(2024, 6, 9)})
+    assert [row[2] for row in rows][-1] == CLOSES[date(2024, 6, 7)], "the split is of the next day"
+    rows = await reader.read_newest(["NVDA"], "1d", 7, {"NVDA": LATER})
     kept = 1 - 0.01 / 121.79
     assert [row[5] for row in rows[4:]] == pytest.approx([120.91, 121.79 * kept, 120.888 * kept], rel=1e-10)
-    # 2024-06-07 was the last day before ten shares for one
-    assert [row[6] for row in rows] == [1.0] * 6 + [0.1]
     await reader.close()
     days = rows[-3:-1]  # the day of the dividend, and the one before
-    past = make_series_past([], [], days, None)
+    past = make_series_past([], [], days, None, SymbolMarket(NYSE))
     series = StoredSeries(id="NVDA:bars:1d", symbol="NVDA", kind="bars", timeframe="1d")
     tile = make_tile(series, past, SimpleNamespace(quotes={}, find_chart=lambda *_: None))
     assert tile.price is None

@@ -100,6 +100,24 @@ def test_a_person_exports_a_file_for_each_day(run, archive_url, tmp_path):
     assert run("export", "bars", "--to", "files", "--by", "hour").returncode != 0
 
 
+@pytest.mark.parametrize(("as_of", "close"), [("2026-10-25", 400.0), ("2026-10-26", 100.0)])
+def test_an_export_as_of_a_day_is_adjusted_up_to_that_day(run, archive_url, tmp_path, as_of, close):
+    names = "symbol, timeframe, start, open, high, low, close, final, rev, source, replay"
+    bar = "('AAPL', '1d', '2026-10-23T13:30Z', 400, 400, 400, 400, true, 0, 'x', true)"
+    query(archive_url, f"INSERT INTO bars ({names}) VALUES {bar}")  # noqa: S608 - our own
+    query(archive_url, "INSERT INTO symbols VALUES ('AAPL', 'stocks', now(), now(), true)")
+    query(
+        archive_url,
+        "INSERT INTO actions (symbol, ex_day, kind, ratio, withdrawn, source, replay) "
+        "VALUES ('AAPL', '2026-10-26', 'split', 4, false, 'x', false)",
+    )
+    done = run("export", "bars", "--to", "files", "--adjust", "splits", "--as-of", as_of)
+    assert "1 rows of bars in 1 files" in done.stdout, done.stderr
+    frame = pl.read_parquet(tmp_path / "files/bars-2026-10.parquet")
+    assert frame["close"].to_list() == [close]
+    assert frame["adjusted_to"].to_list() == [date.fromisoformat(as_of)]
+
+
 def test_an_export_to_a_place_that_can_not_be_written_is_an_error_with_its_path(run, archive_url, tmp_path):
     query(
         archive_url,

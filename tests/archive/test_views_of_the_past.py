@@ -166,6 +166,45 @@ async def test_as_of_a_day_many_symbols_have_what_was_known_on_the_basis_of_that
     assert {bar["day"] for bar in early["bars"]} == {"2024-06-05", "2024-06-06"}
 
 
+@pytest.mark.parametrize(
+    ("asset", "as_of", "has_split"),
+    [
+        ("stocks", "2024-06-09", False),
+        ("stocks", "2024-06-10", True),
+        ("stocks", "2024-06-10T03:59:00Z", False),  # in New York it is the evening before
+        ("stocks", "2024-06-10T04:00:00Z", True),
+        ("crypto", "2024-06-09", False),
+        ("crypto", "2024-06-09T23:59:00Z", False),
+        ("crypto", "2024-06-10T00:00:01Z", True),
+    ],
+)
+async def test_a_split_counts_from_its_day_on_where_the_market_is_and_not_at_the_end_of_the_day_before(
+    client, filled, asset, as_of, has_split
+):
+    await filled.execute("UPDATE symbols SET asset = $1 WHERE symbol = 'AAA'", asset)
+    actions = (await ask(client, f"actions/AAA?as_of={as_of}"))["actions"]
+    assert [each["ex_day"] for each in actions] == ["2024-06-10"] * has_split
+    for path in ("bars/AAA?timeframe=1d", "bars?symbols=AAA&timeframe=1d"):
+        bars = (await ask(client, f"{path}&as_of={as_of}&adjust=splits"))["bars"]
+        assert {each["adjusted_to"] for each in bars} == {"2024-06-10" if has_split else "2024-06-09"}
+        closes = [make_close("AAA", number) for number in range(3)]
+        assert [each["close"] for each in bars[:3]] == [
+            close / 10 if has_split else close for close in closes
+        ]
+
+
+async def test_tiles_and_returns_of_the_past_go_by_the_date_where_the_market_is(client):
+    prices = {}
+    for at in ("03:59", "04:00"):  # midnight in New York
+        found = await ask(client, f"market/stocks?as_of=2024-06-10T{at}:00Z")
+        prices[at] = [tile["price"] for tile in found["symbols"]]
+        ranked = (await ask(client, f"market/rotation?group=stocks&as_of=2024-06-10T{at}:00Z"))["rotation"]
+        assert {one["symbol"]: one["close"] for one in ranked} == dict(zip(NAMES, prices[at], strict=True))
+    closes = [make_close(symbol, 2) for symbol in NAMES]
+    assert prices["03:59"] == closes
+    assert prices["04:00"] == [closes[0] / 10, closes[1] / 10, closes[2]]
+
+
 async def test_many_series_as_of_an_instant_have_the_values_of_then(client, filled):
     first, revised = datetime(2023, 10, 1, tzinfo=UTC), datetime(2023, 11, 3, tzinfo=UTC)
     august = datetime(2023, 8, 1, tzinfo=UTC)

@@ -488,7 +488,9 @@ def _add_symbols(api: APIRouter, market: Market) -> None:
         No price is adjusted for a `spin_off`, a `merger` or `rights`.
         """
         name = require_symbol(symbol)
-        rows = await market.archive.read_actions(name, params)
+        as_of_ms = params.as_of_ms
+        last_day = None if as_of_ms is None else await market.find_symbol_day(name, as_of_ms)
+        rows = await market.archive.read_actions(name, params, last_day)
         await market.names.require_symbols(() if rows else (name,))
         about = {"symbol": name, "cursor": find_action_cursor(rows, params)}
         table = AnswerTable("actions", ACTION_COLUMNS, rows, about)

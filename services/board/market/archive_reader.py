@@ -10,7 +10,7 @@ with the reason, and only `watch` asks the database, until it answers again, so 
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
@@ -26,13 +26,12 @@ from services.board.market.many_rows import (
 )
 from services.board.market.query import TableQuery, parse_quote_cursor
 from services.board.market.query_times import find_kind, make_query_histogram
-from services.market.adjust import AS_TRADED, Adjuster, GivenClose
+from services.market.adjust import Adjuster, GivenClose
 from services.tables.adjusted_bars import (
     SHARE_SQL,
     Adjust,
     adjust_closes,
     find_row_day,
-    find_utc_day,
     make_adjusters,
     make_basis,
 )
@@ -90,7 +89,7 @@ _ACTIONS: Final = f"""
 select {ACTION_TABLE.list_selected(ACTION_CELLS)} from actions where symbol = $1 and not withdrawn
 and ($2::bigint is null or ex_day >= to_timestamp($2::bigint / 1000.0))
 and ($3::bigint is null or ex_day < to_timestamp($3::bigint / 1000.0))
-and ($5::bigint is null or ex_day <= to_timestamp($5::bigint / 1000.0))
+and ($5::date is null or ex_day <= $5)
 order by ex_day desc fetch first $4 rows with ties"""  # noqa: S608 - our own names
 _LATEST_QUOTES: Final = f"""
 select {_QUOTE_LIST} from (
@@ -393,13 +392,14 @@ class ArchiveReader:
         bounds = query.from_ms, query.to_ms, at_ms, source, query.limit, query.as_of_ms
         return (await self.fetch(_QUOTES, symbol, *bounds))[::-1]
 
-    async def read_actions(self, symbol: str, query: TableQuery) -> list[Cells]:
+    async def read_actions(self, symbol: str, query: TableQuery, last_day: date | None = None) -> list[Cells]:
         """Return the actions of a symbol that were not withdrawn, the oldest first, with ACTION_CELLS.
 
         They are those of the newest days of a query, all of each day, so they may be more than its limit.
-        An action is known from its day on: as of an instant, no later one is returned.
+        An action is known from its day on: none with an ex-day after `last_day` is returned (None: announced
+        ones, too).
         """
-        bounds = query.from_ms, query.before_ms, query.limit, query.as_of_ms
+        bounds = query.from_ms, query.before_ms, query.limit, last_day
         rows = await self.fetch(_ACTIONS, symbol, *bounds)
         return sorted(rows)
 
@@ -475,34 +475,36 @@ class ArchiveReader:
         return [row[0] for row in await self.fetch(_CORRELATED, None, limit, as_of_ms)]
 
     async def read_newest(
-        self, symbols: Sequence[str], timeframe: str | None, points: int, as_of_ms: int | None = None
+        self,
+        symbols: Sequence[str],
+        timeframe: str | None,
+        points: int,
+        days: Mapping[str, date],
+        as_of_ms: int | None = None,
     ) -> list[Cells]:
         """Return symbol, start, close, source and replay of the newest bars of each symbol, newest first.
 
-        The close is adjusted for splits up to today; a sixth cell is the close adjusted for dividends, too,
-        and a seventh what a price as it was traded on that day is multiplied by for the splits since.
-        Without a timeframe, those of observations, with their value for the closes. As of an instant, all of
-        it is as it was known then.
+        The close is adjusted for splits up to the day of its symbol in `days`; a sixth cell is the close
+        adjusted for dividends, too. Without a timeframe, those of observations, with their value for the
+        closes; they need no day. As of an instant, all of it is as it was known then.
         """
         past = () if as_of_ms is None else (as_of_ms,)
         if timeframe is None:
             sql = _NEWEST_OBSERVATIONS if as_of_ms is None else _PAST_OBSERVATIONS
             found = await self.fetch(sql, list(symbols), points, *past)
-            return [(*row, row[2], 1.0) for row in found]
+            return [(*row, row[2]) for row in found]
         condition = "and timeframe = $3"
         if as_of_ms is not None:
             condition += f" and {format_known(timeframe, 'to_timestamp($4::bigint / 1000.0)')}"
         found = await self.fetch(
             _NEWEST_BARS.replace("{condition}", condition), list(symbols), points, timeframe, *past
         )
-        return await self._adjust_newest(found, timeframe, as_of_ms)
+        return await self._adjust_newest(found, timeframe, days, as_of_ms)
 
     async def _adjust_newest(
-        self, found: Sequence[Cells], timeframe: str, as_of_ms: int | None
+        self, found: Sequence[Cells], timeframe: str, days: Mapping[str, date], as_of_ms: int | None
     ) -> list[Cells]:
         """Return rows of _NEWEST_BARS as `read_newest` does."""
-        # the end of a day of the past is the midnight after it
-        today = find_row_day(_now_ms(), None) if as_of_ms is None else find_utc_day(as_of_ms - 1)
         by_symbol: dict[str, list[GivenClose]] = {}
         for symbol, start, close, _source, _replay, day, *basis in found:
             given = GivenClose(find_row_day(start, day, timeframe), close, make_basis(*basis))
@@ -511,19 +513,17 @@ class ArchiveReader:
             return []
         since = min(each.day for closes in by_symbol.values() for each in closes)
         adjusters = await self.read_adjusters(list(by_symbol), since, as_of_ms)
-        splits, whole = Adjust.SPLITS.make_basis(today), Adjust.ALL.make_basis(today)
-        adjusted: dict[str, Iterator[tuple[float, float, float]]] = {}
+        adjusted: dict[str, Iterator[tuple[float, float]]] = {}
         for symbol, closes in by_symbol.items():
-            traded = [GivenClose(each.day, 1.0, AS_TRADED) for each in closes]
-            three = (
-                adjust_closes(some, adjusters.get(symbol), basis)
-                for some, basis in ((closes, splits), (closes, whole), (traded, splits))
+            both = (
+                adjust_closes(closes, adjusters.get(symbol), adjust.make_basis(days[symbol]))
+                for adjust in (Adjust.SPLITS, Adjust.ALL)
             )
-            adjusted[symbol] = iter(zip(*three, strict=True))
+            adjusted[symbol] = iter(zip(*both, strict=True))
         rows: list[Cells] = []
         for row in found:
-            close, *others = next(adjusted[row[0]])
-            rows.append((*row[:2], close, *row[3:5], *others))
+            close, whole = next(adjusted[row[0]])
+            rows.append((*row[:2], close, *row[3:5], whole))
         return rows
 
     async def count_minutes(
@@ -584,10 +584,6 @@ class ArchiveReader:
         if self._pool is None or self.problem is not None:
             raise DatabaseAwayError(self.problem or NOT_SET)
         return self._pool
-
-
-def _now_ms() -> int:
-    return round(1000 * time.time())
 
 
 def _make_moment(at_ms: int | None) -> datetime | None:

@@ -33,7 +33,7 @@ class _Basis(NamedTuple):
 
 
 class ManyAdjuster:
-    """Puts bars of one timeframe on the basis `adjust`, as of the date where each market is at `at_ms`.
+    """Puts bars of one timeframe on the basis `adjust`, as of the day in each market at `at_ms`.
 
     With `is_past` only the closes count that were known then.
     """
@@ -83,7 +83,7 @@ class ManyAdjuster:
         return found
 
     async def _find_day(self, symbol: str) -> date:
-        return await self._market.find_local_day(symbol, self._at_ms)
+        return await self._market.find_symbol_day(symbol, self._at_ms)
 
 
 def _adjust_parts(frame: "pl.DataFrame", bases: dict[str, _Basis], timeframe: str) -> "pl.DataFrame":

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from typing import Any, Final, TypeVar
@@ -58,7 +58,7 @@ from services.board.settings import BoardEnvironment, MarketView
 from services.market.adjust import Adjuster
 from services.market.records import TIMEFRAME_SEC
 from services.market.sessions import Session
-from services.tables.adjusted_bars import find_row_day
+from services.tables.adjusted_bars import find_day_as_of
 from services.tables.rows import Cells
 
 SNAPSHOT_BARS: Final = 5  # of a chart, in a snapshot of `/ws`: the API has the others
@@ -73,6 +73,7 @@ MAX_PAST: Final = 64
 MAX_PASTS: Final = 8  # how many instants of the past have their symbols in memory, up to 20,000 each
 CLOSES_SEC: Final = 60.0  # how long the closes of a year are kept in memory
 SHOWN_SEC: Final = 3600.0  # how long it is kept of what a tile was made; each page of the tile renews it
+CALENDARS_SEC: Final = 2.0  # how long an answer waits for calendars that are not computed yet
 LOOK_SEC: Final = 5.0  # how long a symbol that is not on the stream is not looked for again
 MAX_LOOKS: Final = 10_000
 QUOTED_SEC: Final = 60.0
@@ -248,7 +249,7 @@ class Market:
         about: dict[str, Any] = {}
         if adjuster is not None and asked.adjust is not None:
             at_ms = round(1000 * time.time()) if asked.query.as_of_ms is None else asked.query.as_of_ms
-            day = find_row_day(at_ms, None) if session is None else session.find_local_date(at_ms)
+            day = find_day_as_of(at_ms, session)
             found, about = adjust_chart(asked, found, adjuster, asked.adjust, day)
         table = make_bars(asked.chart, found, asked.query, session, fill=asked.fill)
         table = replace(table, about={**table.about, **about})
@@ -269,11 +270,32 @@ class Market:
             self.answers.keep(question, answer, version, min(kept_sec, found.keep_until - time.time()))
         return answer
 
-    async def find_local_day(self, symbol: str, at_ms: int) -> date:
-        """Return the date where the market of a symbol is at a time. Raises DatabaseAwayError."""
-        known = (await self.names.list_all()).get(symbol)
-        session = None if known is None else await self.sessions.find(symbol, known.asset)
-        return find_row_day(at_ms, None) if session is None else session.find_local_date(at_ms)
+    async def find_symbol_day(self, symbol: str, at_ms: int) -> date:
+        """Return the last day whose splits and dividends have come in a symbol's market at an instant.
+
+        Raises DatabaseAwayError.
+        """
+        assets = await self.names.find_assets((symbol,))
+        return find_day_as_of(at_ms, await self.sessions.find(symbol, assets.get(symbol, "")))
+
+    async def find_sessions(self, symbols: Collection[str]) -> dict[str, Session | None]:
+        """Return the session of each symbol; None for one that has none, or whose calendar takes long.
+
+        Such a calendar is there for the next who asks. Raises DatabaseAwayError.
+        """
+        assets = await self.names.find_assets(symbols)
+        wanted = {symbol: assets.get(symbol, "") for symbol in symbols}
+        found, _ = await self.sessions.find_soon(wanted, CALENDARS_SEC)
+        return {symbol: found.get(symbol) for symbol in wanted}
+
+    async def find_days(self, symbols: Collection[str], as_of_ms: int | None) -> dict[str, date]:
+        """Return by symbol the last day whose splits and dividends have come, now or as of an instant.
+
+        Raises DatabaseAwayError.
+        """
+        at_ms = round(1000 * time.time()) if as_of_ms is None else as_of_ms
+        found = await self.find_sessions(symbols)
+        return {symbol: find_day_as_of(at_ms, session) for symbol, session in found.items()}
 
     async def find_limits(self) -> Found[Mapping[str, Sequence[AccountView]]]:
         """Return, by source, what the accounts of its keys may still ask; and why not, if the bus is away."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from services.board.market.feed import MarketStates
-from services.board.market.market import Market
+from services.board.market.market import CALENDARS_SEC, Market
 from services.board.market.overview import list_groups
 from services.board.market.past import PastMarket
 from services.board.market.pictures import format_day
@@ -35,7 +35,6 @@ from services.market.records import MINUTE_MS
 ALL: Final = "all"
 """The name of the row that counts all symbols."""
 SECTORS: Final = "sectors"
-CALENDARS_SEC: Final = 2.0  # how long an answer waits for calendars that are not computed yet
 MAX_MEASURED: Final = 500  # the most symbols of a group that are measured, the first ones by name
 
 
@@ -72,7 +71,8 @@ async def read_closes(market: Market, symbols: Sequence[str], as_of_ms: int | No
 
     async def read() -> Closes:
         found: dict[str, list[DailyClose]] = {symbol: [] for symbol in wanted}
-        rows = await market.archive.read_newest(wanted, "1d", CLOSES, as_of_ms)
+        days = await market.find_days(wanted, as_of_ms)
+        rows = await market.archive.read_newest(wanted, "1d", CLOSES, days, as_of_ms)
         for symbol, start, close, _, replay, *_ in rows:
             found[symbol].append(DailyClose(format_day(start), close, replay))
         return {symbol: some[::-1] for symbol, some in found.items()}
@@ -105,7 +105,7 @@ async def _read_values(market: Market, names: Iterable[str], as_of_ms: int | Non
     found: dict[str, list[SeriesValue]] = {}
 
     async def read() -> Values:
-        rows = await market.archive.read_newest(wanted, None, VALUES, as_of_ms)
+        rows = await market.archive.read_newest(wanted, None, VALUES, {}, as_of_ms)
         for name, start, value, source, replay, *_ in rows:
             found.setdefault(name, []).append(SeriesValue(start, value, source, replay))
         return {name: some[::-1] for name, some in found.items()}

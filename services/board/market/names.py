@@ -100,6 +100,13 @@ class NameDirectory:
             found[name] = replace(one, first_seen=first, last_seen=last, replay=replay)
         return found
 
+    async def find_assets(self, symbols: Collection[str]) -> dict[str, str]:
+        """Return the asset class of each symbol that is known. Raises DatabaseAwayError."""
+        found = self.list_named()
+        if any(symbol not in found for symbol in symbols):
+            found = {**await self.archived.find("", self._read_archived), **found}
+        return {symbol: found[symbol].asset for symbol in symbols if symbol in found}
+
     async def search(self, query: str, limit: int) -> tuple[list[KnownName], str | None]:
         """Return the names that a query may mean, the best first, and why those of the archive may lack."""
         known, away = await try_archive(self.list_all(), None)

@@ -4,8 +4,10 @@ A number is never without where it came from and when: a tile has the source and
 says since when its change counts. What is not known is null.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from typing import Final
 
 from marketswarm.truth import suggest_name
@@ -14,11 +16,19 @@ from services.board.market.feed import MarketStates
 from services.board.market.live import LiveMarket
 from services.board.market.market import Market
 from services.board.market.past import PastMarket
-from services.board.market.pictures import EVENING_MS
 from services.board.market.query import QueryError
 from services.board.market.states import ACTIONS, OBSERVATIONS, StoredSeries, list_group, pick_series
+from services.market.adjust import AS_TRADED, Adjuster, GivenClose
 from services.market.decimals import find_percent, find_precision, round_price, subtract_prices
-from services.market.records import DAY_MS, Adjustment
+from services.market.sessions import OutsideCalendarError, Session
+from services.tables.adjusted_bars import (
+    Adjust,
+    adjust_closes,
+    find_day_as_of,
+    find_market_date,
+    find_row_day,
+    make_basis,
+)
 from services.tables.rows import Cells, QuoteRow
 
 GROUPS: Final = ("indices", "commodities", "forex", "crypto", "treasuries", "volatility", "sectors")
@@ -74,7 +84,7 @@ class TileView:
 class KnownPrice:
     """A price that a tile may show: its time, where it came from, and whether it is the close of a day.
 
-    `is_traded` says that it is as it was traded at its time, and not adjusted for a split since.
+    `given` is the same price with its day and its basis, if it was not put on that of the closes yet.
     """
 
     at: int = 0
@@ -82,15 +92,41 @@ class KnownPrice:
     source: str | None = None
     replay: bool = False
     is_daily: bool = False
-    is_traded: bool = False
+    given: GivenClose | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SymbolMarket:
+    """Hold when a symbol trades (None: not known), and its splits up to a day, the date where its market is.
+
+    `splits` need not have those before its last stored day.
+    """
+
+    session: Session | None = None
+    day: date = date.min
+    splits: Adjuster | None = None
+
+    def adjust(self, given: GivenClose) -> float:
+        """Return a price adjusted for the splits after its own day, as the closes of a tile are."""
+        return adjust_closes((given,), self.splits, Adjust.SPLITS.make_basis(self.day))[0]
+
+    def find_trading_date(self, at_ms: int) -> date:
+        """Return the date of the trading day that holds a time; while the market is closed, its own date.
+
+        A trading day of currencies and futures begins on the evening before.
+        """
+        try:
+            day = None if self.session is None else self.session.find_day(at_ms)
+        except OutsideCalendarError:
+            day = None
+        return find_market_date(at_ms, self.session) if day is None else day.date
 
 
 @dataclass(frozen=True, slots=True)
 class SeriesPast:
     """Hold the past of a symbol: points, its newest price, its last two days, and its latest stored quote.
 
-    Prices are adjusted for splits, those of `total` for dividends, too: these are the same days as `daily`. A
-    price that was traded up to the last of these days is multiplied by `later_splits`.
+    Prices are adjusted for splits, those of `total` for dividends, too: these are the same days as `daily`.
     """
 
     points: tuple[Point, ...] = ()
@@ -98,29 +134,48 @@ class SeriesPast:
     daily: tuple[Point, ...] = ()
     quote: QuoteRow | None = None
     total: tuple[Point, ...] = ()
-    later_splits: float = 1.0
+    market: SymbolMarket = SymbolMarket()
 
 
 async def _read_past(
-    archive: ArchiveReader, series: Sequence[StoredSeries], as_of_ms: int | None
+    market: Market, series: Sequence[StoredSeries], as_of_ms: int | None
 ) -> Mapping[str, SeriesPast]:
     priced = [one for one in series if one.kind != OBSERVATIONS]
-    sparks = await _read_each(archive, series, _find_spark_timeframe, POINTS, as_of_ms)
-    newest = await _read_each(archive, priced, _find_timeframe, 1, as_of_ms)
-    days = await _read_each(archive, priced, lambda _one: "1d", 2, as_of_ms)
-    quotes = await _read_quotes(archive, priced, as_of_ms)
+    symbols = sorted({one.symbol for one in priced})
+    sessions = await market.find_sessions(symbols)
+    at_ms = round(1000 * time.time()) if as_of_ms is None else as_of_ms
+    today = {symbol: find_day_as_of(at_ms, session) for symbol, session in sessions.items()}
+    archive = market.archive
+    async with archive.limit_answer():
+        sparks = await _read_each(archive, series, _find_spark_timeframe, POINTS, today, as_of_ms=as_of_ms)
+        newest = await _read_each(archive, priced, _find_timeframe, 1, today, as_of_ms=as_of_ms)
+        days = await _read_each(archive, priced, lambda _one: "1d", 2, today, as_of_ms=as_of_ms)
+        quotes = await _read_quotes(archive, symbols, as_of_ms)
+        splits = await _read_splits(archive, symbols, days.values(), as_of_ms)
+    markets = {one: SymbolMarket(sessions[one], today[one], splits[one]) for one in symbols}
     return {
         one.id: make_series_past(
-            sparks[one.id], newest.get(one.id, []), days.get(one.id, []), quotes.get(one.symbol)
+            sparks[one.id],
+            newest.get(one.id, []),
+            days.get(one.id, []),
+            quotes.get(one.symbol),
+            markets.get(one.symbol, SymbolMarket()),
         )
         for one in series
     }
 
 
+async def _read_splits(
+    archive: ArchiveReader, symbols: Sequence[str], days: Iterable[Sequence[Cells]], as_of_ms: int | None
+) -> Mapping[str, Adjuster]:
+    """Return what adjusts prices that are newer than the last stored day of each symbol."""
+    last = [find_row_day(rows[0][1], None) for rows in days if rows]
+    return await archive.read_adjusters(symbols, min(last, default=None), as_of_ms) if symbols else {}
+
+
 async def _read_quotes(
-    archive: ArchiveReader, series: Sequence[StoredSeries], as_of_ms: int | None
+    archive: ArchiveReader, symbols: Sequence[str], as_of_ms: int | None
 ) -> dict[str, QuoteRow]:
-    symbols = sorted({one.symbol for one in series})
     rows = await archive.read_latest_quotes(symbols, as_of_ms) if symbols else []
     return {one.symbol: one for one in (QuoteRow(*row) for row in rows)}
 
@@ -130,15 +185,20 @@ async def _read_each(
     series: Sequence[StoredSeries],
     find_timeframe: Callable[[StoredSeries], str | None],
     points: int,
+    today: Mapping[str, date],
+    *,
     as_of_ms: int | None,
 ) -> dict[str, list[Cells]]:
-    """Return the newest bars of the timeframe of each series, or for None observations, by its id."""
+    """Return the newest bars of the timeframe of each series, or for None observations, by its id.
+
+    Bars are adjusted up to the day of their symbol in `today`.
+    """
     wanted: dict[str | None, set[str]] = {}
     for one in series:
         wanted.setdefault(find_timeframe(one), set()).add(one.symbol)
     found: dict[tuple[str | None, str], list[Cells]] = {}
     for timeframe, symbols in wanted.items():
-        for row in await archive.read_newest(sorted(symbols), timeframe, points, as_of_ms):
+        for row in await archive.read_newest(sorted(symbols), timeframe, points, today, as_of_ms):
             found.setdefault((timeframe, row[0]), []).append(row)
     return {one.id: found.get((find_timeframe(one), one.symbol), []) for one in series}
 
@@ -154,7 +214,11 @@ def _find_spark_timeframe(one: StoredSeries) -> str | None:
 
 
 def make_series_past(
-    sparks: Sequence[Cells], newest: Sequence[Cells], days: Sequence[Cells], quote: QuoteRow | None
+    sparks: Sequence[Cells],
+    newest: Sequence[Cells],
+    days: Sequence[Cells],
+    quote: QuoteRow | None,
+    market: SymbolMarket,
 ) -> SeriesPast:
     """Return the past of a symbol from rows as `ArchiveReader.read_newest` returns them."""
     last = max((*sparks[:1], *newest[:1]), key=lambda row: row[1], default=None)
@@ -164,7 +228,7 @@ def make_series_past(
         tuple((row[1], row[2]) for row in reversed(days)),
         quote,
         tuple((row[1], row[5]) for row in reversed(days)),
-        days[0][6] if days else 1.0,
+        market,
     )
 
 
@@ -185,8 +249,7 @@ async def make_tiles(
     as_of_ms = None if seen is None else seen.at_ms
 
     async def read() -> Mapping[str, SeriesPast]:
-        async with market.archive.limit_answer():
-            return await _read_past(market.archive, series, as_of_ms)
+        return await _read_past(market, series, as_of_ms)
 
     key = as_of_ms, tuple((one.id, one.symbol, one.timeframe) for one in series)
     past, away = await try_archive(market.past.find(key, read), {})
@@ -210,7 +273,8 @@ def make_tile(one: StoredSeries, known: SeriesPast | None, live: LiveMarket) -> 
     """Return the tile of a series: the newest of its quote, its bars in the stream, and its past."""
     past = known or SeriesPast()
     last = max(_find_prices(one, past, live), key=lambda each: each.at, default=KnownPrice())
-    last = _adjust_price(last, past)
+    if last.given is not None:
+        last = replace(last, price=past.market.adjust(last.given))
     compared, point = _find_compared(one, past, last.at) if last.price is not None else (None, None)
     decimals = _find_decimals(past, last.price)
     price = None if last.price is None else round_price(last.price, decimals)
@@ -238,23 +302,6 @@ def make_tile(one: StoredSeries, known: SeriesPast | None, live: LiveMarket) -> 
     )
 
 
-def _adjust_price(last: KnownPrice, past: SeriesPast) -> KnownPrice:
-    """Return a price adjusted for the splits since its day, which its last day's bar knows of.
-
-    On the morning of a split, before anything was traded, the last price is that of the day before.
-    """
-    days = [at for at, _ in past.daily]
-    is_older = bool(days) and _find_date(days[-1]) >= last.at // DAY_MS
-    if last.price is None or not last.is_traded or not is_older or past.later_splits == 1.0:
-        return last
-    return replace(last, price=last.price * past.later_splits, is_traded=False)
-
-
-def _find_date(open_ms: int) -> int:
-    """Return the day of a bar of a day, in days since 1970: one of currencies begins the evening before."""
-    return (open_ms + EVENING_MS) // DAY_MS
-
-
 def _find_decimals(past: SeriesPast, price: float | None) -> int:
     """Return in how many decimals a symbol is quoted, by its last prices."""
     known = [value for _, value in (*past.points[-PRICES:], *past.daily)]
@@ -276,16 +323,15 @@ def _find_prices(one: StoredSeries, past: SeriesPast, live: LiveMarket) -> list[
     if one.kind == OBSERVATIONS:
         return found
     quotes = filter(None, (past.quote, live.quotes.get(one.symbol)))
-    found += [
-        KnownPrice(quote.at, quote.price, quote.source, quote.replay, is_traded=True) for quote in quotes
-    ]
+    for quote in quotes:
+        given = GivenClose(find_market_date(quote.at, past.market.session), quote.price, AS_TRADED)
+        found.append(KnownPrice(quote.at, quote.price, quote.source, quote.replay, given=given))
     for timeframe in dict.fromkeys(("1m", _find_timeframe(one))):
         chart = live.find_chart(one.symbol, timeframe)
         if chart is not None and (bar := chart.newest) is not None:
-            is_traded = bar.adjustment == Adjustment.RAW
-            found.append(
-                KnownPrice(bar.start, bar.close, bar.source, bar.replay, timeframe == "1d", is_traded)
-            )
+            day = find_row_day(bar.start, bar.day, timeframe)
+            given = GivenClose(day, bar.close, make_basis(bar.adjustment, bar.adjusted_to))
+            found.append(KnownPrice(bar.start, bar.close, bar.source, bar.replay, timeframe == "1d", given))
     return found
 
 
@@ -295,7 +341,7 @@ def _find_compared(one: StoredSeries, past: SeriesPast, at_ms: int) -> tuple[str
         return ("previous value", past.points[-2]) if len(past.points) > 1 else (None, None)
     # the last bar is that of the price's own day, or, before a day begins to trade, the one before
     before = [point for point in past.daily if point[0] <= at_ms]
-    if before and _find_date(before[-1][0]) >= at_ms // DAY_MS:
+    if before and find_row_day(before[-1][0], None) >= past.market.find_trading_date(at_ms):
         before.pop()
     if before:
         return "previous close", before[-1]

@@ -1,4 +1,5 @@
 import re
+from datetime import UTC, date, datetime
 
 import pytest
 from hypothesis import given
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 from services.board.fleet.words import NONE
 from services.board.market.feed import MarketStates
 from services.board.market.live import LiveMarket
-from services.board.market.overview import KnownPrice, SeriesPast, list_groups, make_tile
+from services.board.market.overview import KnownPrice, SeriesPast, SymbolMarket, list_groups, make_tile
 from services.board.market.pictures import (
     HEIGHT,
     WIDTH,
@@ -23,7 +24,10 @@ from services.board.market.pictures import (
     trace_sparkline,
 )
 from services.board.market.states import StoredSeries
-from services.tables.rows import QuoteRow
+from services.market.adjust import Adjuster
+from services.market.records import ActionKind, CorporateAction
+from services.market.sessions import get_session
+from services.tables.rows import BarRow, QuoteRow
 
 MINUS = "\N{MINUS SIGN}"
 POINTS = st.lists(st.tuples(st.integers(0, 10**12), st.floats(-1e9, 1e9)), max_size=40).map(sorted)
@@ -154,9 +158,44 @@ def test_the_last_price_before_a_split_is_adjusted_as_the_closes_are(price_at, p
     daily = tuple((10 * DAY + round(begin * hour), close) for begin, close in [(-10.5, 91.0), (13.5, 92.22)])
     live = LiveMarket()
     live.take_quote(make_quote(10 * DAY + round(price_at * hour))._replace(price=price))
-    tile = make_tile(make_series(), SeriesPast(daily=daily, later_splits=1 / 7), live)
+    ex_day = date(1970, 1, 12)
+    split = CorporateAction("EUR/USD", ActionKind.SPLIT, ex_day, ratio=7.0)
+    market = SymbolMarket(get_session("XNYS"), ex_day, Adjuster([split]))
+    tile = make_tile(make_series(), SeriesPast(daily=daily, market=market), live)
     assert tile.price == pytest.approx(shown, abs=0.005)
     assert tile.change == pytest.approx(shown - compared, abs=0.011)
+
+
+@pytest.mark.parametrize(
+    ("given", "price"),
+    [
+        ({"timeframe": "1d", "day": "2024-06-13"}, 100.0),  # raw, of the day before the split
+        ({"timeframe": "1d", "day": "2024-06-14"}, 400.0),
+        ({"timeframe": "1w", "day": "2024-06-10"}, 400.0),  # as traded on its last date
+        ({"timeframe": "1d", "adjustment": "splits", "adjusted_to": "2024-06-13"}, 100.0),
+        ({"timeframe": "1d", "adjustment": "splits", "adjusted_to": "2024-06-14"}, 400.0),
+    ],
+)
+def test_a_bar_of_the_stream_is_adjusted_by_its_day_and_its_basis(given, price):
+    start = round(1000 * datetime(2024, 6, 13, 13, 30, tzinfo=UTC).timestamp())
+    numbers = (*(400.0,) * 4, *(None,) * 3)
+    row = BarRow("EUR/USD", given["timeframe"], start, *numbers, True, 0, 1, "x", start, None, False)
+    live = LiveMarket()
+    live.take_bar(row._replace(**given), 1.0)
+    split = CorporateAction("EUR/USD", ActionKind.SPLIT, date(2024, 6, 14), ratio=4.0)
+    market = SymbolMarket(get_session("XNYS"), date(2024, 6, 14), Adjuster([split]))
+    one = make_series(kind="bars", timeframe=given["timeframe"])
+    assert make_tile(one, SeriesPast(market=market), live).price == price
+
+
+def test_an_evening_of_currencies_is_compared_with_the_day_that_ended_then():
+    hour = DAY // 24
+    daily = ((9 * DAY - 3 * hour, 1.0), (10 * DAY - 3 * hour, 1.1))  # the eleventh has no bar yet
+    live = LiveMarket()
+    live.take_quote(make_quote(11 * DAY - 2 * hour))
+    market = SymbolMarket(get_session("24x5"), date(1970, 1, 11))
+    tile = make_tile(make_series(), SeriesPast(daily=daily, market=market), live)
+    assert tile.compared_at == 10 * DAY - 3 * hour
 
 
 def test_an_age_of_days_is_a_date():
