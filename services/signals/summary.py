@@ -6,6 +6,7 @@ from datetime import date, timedelta
 from fractions import Fraction
 from typing import Any, Final
 
+from services.market.actions import find_day
 from services.market.intervals import name_period
 from services.market.records import DAY_MS, PERIODS, Timeframe
 from services.signals.backtest import CaseResult, EquityPoint, find_sharpe, sum_up
@@ -36,7 +37,7 @@ from services.signals.report import (
     format_decimal,
 )
 from services.signals.strategy import Strategy
-from services.tables.adjusted_bars import Adjust, find_utc_day
+from services.tables.adjusted_bars import Adjust
 
 _ADJUSTED: Final = {
     Adjust.NONE: "The strategy saw prices as traded: a split looks like a jump.",
@@ -163,7 +164,7 @@ def _pick_period_ends(points: Sequence[EquityPoint], timeframe: Timeframe) -> Se
         return points
     last: dict[date, EquityPoint] = {}
     for each in points:
-        day = find_utc_day(each.at_ms - 1)  # what trades at all hours closes at midnight
+        day = find_day(each.at_ms - 1)  # what trades at all hours closes at midnight
         last[name_period(day, timeframe) if timeframe in PERIODS else day] = each
     return list(last.values())
 
