@@ -23,11 +23,12 @@ from marketswarm.truth import suggest_name
 from services.market.adjust import AS_TRADED, Adjuster, GivenClose
 from services.market.decimals import find_precision
 from services.market.fields import SYMBOL
-from services.market.intervals import Grid
-from services.market.records import ActionKind, AssetClass, CorporateAction, Timeframe
+from services.market.intervals import Grid, list_period_dates, name_period
+from services.market.records import PERIODS, ActionKind, AssetClass, CorporateAction, Timeframe
 from services.market.sessions import (
     OutsideCalendarError,
     Session,
+    TradingDay,
     UnknownSessionError,
     find_default_session,
     get_session,
@@ -43,7 +44,14 @@ from services.signals.engine.orders import (
     ShareSplit,
 )
 from services.signals.engine.units import PRICE, QUANTITY
-from services.tables.adjusted_bars import SHARE_SQL, adjust_rows, find_row_day, make_adjusters
+from services.tables.adjusted_bars import (
+    SHARE_SQL,
+    Adjust,
+    adjust_closes,
+    adjust_rows,
+    find_row_day,
+    make_adjusters,
+)
 
 WARMUP_BARS: Final = 500
 """How many bars before the first day a strategy sees, if they are there."""
@@ -59,10 +67,13 @@ _ACTIONS: Final = TypeAdapter(
     list[Annotated[SplitModel | DividendModel, Field(discriminator="kind")]],
 )
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_DAY: Final = timedelta(days=1)
 _OPENS_MS: Final = 14 * 3_600_000 + 1_800_000
 """When a day that is made up opens, after midnight in UTC, and how long it is."""
 _OPEN_FOR_MS: Final = 6 * 3_600_000 + 1_800_000
 _MAX_DENOMINATOR: Final = 1_000_000
+_PLAYED: Final = frozenset({ActionKind.SPLIT, ActionKind.DIVIDEND})
+"""The kinds of actions that change an account."""
 _PRICES: Final = ("open", "high", "low", "close")
 _COLUMNS: Final = (
     *("start", *_PRICES, "vwap", "volume"),
@@ -103,7 +114,10 @@ class SymbolHistory:
         session: the code of its session.
         known_ms: when each bar was known: its end, or later if it was corrected.
         days: the trading day of each bar, as an ordinal.
+        unplayed: the spin-offs, mergers and rights, by their ex-day. They change no account: no source says
+            what all of them were worth.
         is_replay: whether some of it was played from a recording.
+        timeframe: that of the bars; those of a file are taken for no weeks or months.
     """
 
     symbol: str
@@ -113,25 +127,44 @@ class SymbolHistory:
     known_ms: Sequence[int]
     days: Sequence[int]
     actions: Sequence[HistoryAction] = ()
+    unplayed: Sequence[CorporateAction] = ()
     is_replay: bool = False
+    timeframe: Timeframe = "1d"
 
     @property
     def has_weekends(self) -> bool:
-        """Whether it trades on Saturdays or Sundays, as coins do."""
-        return any(date.fromordinal(day).weekday() >= 5 for day in self.days)
+        """Whether it trades on Saturdays and Sundays, as coins do: a few such days are no such market."""
+        return 4 * sum(1 for day in self.days if date.fromordinal(day).weekday() >= 5) > len(self.days)
+
+    def list_basis_days(self) -> list[int]:
+        """Return the day on which the prices of each bar are those as traded, as an ordinal.
+
+        That is its trading day; of a week or month its last date, so it holds the splits of all its days.
+        """
+        if self.timeframe not in PERIODS:
+            return list(self.days)
+        return [find_row_day(0, date.fromordinal(day), self.timeframe).toordinal() for day in self.days]
 
     def list_given_closes(self) -> list[GivenClose]:
-        """Return the last close before each dividend."""
-        places = {
-            bisect_left(self.days, each.record.ex_day.toordinal()) - 1
-            for each in self.actions
-            if each.record.kind is ActionKind.DIVIDEND
-        }
-        return [
-            GivenClose(date.fromordinal(self.days[place]), self.bars[place].close / PRICE)
-            for place in sorted(places)
-            if place >= 0
-        ]
+        """Return the last close before each dividend.
+
+        That of the week or month before stands for the close of the day before, on the basis of that day.
+        """
+        days = self.list_basis_days()
+        splits = Adjuster(each.record for each in self.actions if each.record.kind is ActionKind.SPLIT)
+        found: set[GivenClose] = set()
+        for each in self.actions:
+            ex_day = each.record.ex_day
+            place = bisect_left(days, ex_day.toordinal()) - 1
+            if each.record.kind is not ActionKind.DIVIDEND or place < 0:
+                continue
+            given = GivenClose(date.fromordinal(days[place]), self.bars[place].close / PRICE)
+            if self.timeframe in PERIODS and given.day == name_period(ex_day, self.timeframe) - _DAY:
+                before = ex_day - _DAY
+                (close,) = adjust_closes([given], splits, Adjust.SPLITS.make_basis(before))
+                given = GivenClose(before, close)
+            found.add(given)
+        return sorted(found)
 
     def find_days(self, first_day: date, last_day: date) -> tuple[date, date]:
         """Return the first and the last trading day with a bar, of those from one day to another."""
@@ -168,6 +201,8 @@ class BacktestHistory:
                 cells = (bar.start_ms, bar.end_ms, bar.open, bar.high, bar.low, bar.close, bar.volume)
                 found.update(f"{cells} {known_ms} {day}\n".encode())
             found.update("".join(f"{action.account}\n" for action in each.actions).encode())
+            for record in each.unplayed:
+                found.update(f"{record.kind} {record.ex_day} {record.ratio} {record.amount}\n".encode())
         return found.hexdigest()
 
 
@@ -442,7 +477,13 @@ class _SymbolReader:
         return find_row_day(start_ms, None) if day is None else day.date
 
     def finish(self, rows: Iterable[Sequence[Any]]) -> SymbolHistory:
-        actions = [each for row in rows if (each := self._make_action(row)) is not None]
+        records = [
+            CorporateAction(symbol, ActionKind(kind), ex_day, ratio=ratio, amount=amount)
+            for symbol, kind, ex_day, ratio, amount, *_ in rows
+        ]
+        actions = self._lower_dividends(
+            [each for record in records if (each := self._make_action(record)) is not None]
+        )
         return SymbolHistory(
             self._symbol,
             self._grid.session.code,
@@ -451,27 +492,59 @@ class _SymbolReader:
             self._known,
             self._days,
             sorted(actions, key=lambda each: each.account.at_ms),
+            tuple(each for each in records if each.kind not in _PLAYED),
             self._is_replay,
+            self._timeframe,
         )
 
-    def _make_action(self, row: Sequence[Any]) -> HistoryAction | None:
-        """Return a split or dividend before the open of its ex-day; None for one outside of the calendar."""
-        _, kind, ex_day, ratio, amount, *_ = row
+    def _make_action(self, record: CorporateAction) -> HistoryAction | None:
+        """Return a split or dividend before the open of its ex-day; None for one outside of the calendar.
+
+        A split is before the week or month of its ex-day, as its prices are those after it. None for every
+        other kind, too.
+        """
         session = self._grid.session
         try:
-            day = session.find_date(ex_day) or session.next_day(_midnight_ms(ex_day))
+            day = session.find_date(record.ex_day) or session.next_day(_midnight_ms(record.ex_day))
         except OutsideCalendarError:
             return None
-        if kind == ActionKind.SPLIT:
-            exact = Fraction(ratio).limit_denominator(_MAX_DENOMINATOR)
-            account: AccountAction = ShareSplit(self._symbol, day.open_ms, exact.numerator, exact.denominator)
-            return HistoryAction(
-                account, CorporateAction(self._symbol, ActionKind.SPLIT, ex_day, ratio=ratio)
-            )
-        account = CashDividend(self._symbol, day.open_ms, _to_units(amount, PRICE))
-        return HistoryAction(
-            account, CorporateAction(self._symbol, ActionKind.DIVIDEND, ex_day, amount=amount)
-        )
+        if record.kind is ActionKind.SPLIT and record.ratio is not None:
+            exact = Fraction(record.ratio).limit_denominator(_MAX_DENOMINATOR)
+            at_ms = self._open_period(record.ex_day, day).open_ms
+            split = ShareSplit(self._symbol, at_ms, exact.numerator, exact.denominator)
+            return HistoryAction(split, record)
+        if record.kind is ActionKind.DIVIDEND and record.amount is not None:
+            dividend = CashDividend(self._symbol, day.open_ms, _to_units(record.amount, PRICE))
+            return HistoryAction(dividend, record)
+        return None
+
+    def _open_period(self, ex_day: date, day: TradingDay) -> TradingDay:
+        """Return the first trading day of the week or month of a date; `day` for bars that are shorter."""
+        if self._timeframe not in PERIODS:
+            return day
+        dates, _ = list_period_dates(ex_day, self._timeframe)
+        found = (self._grid.session.find_date(each) for each in dates)
+        return next((each for each in found if each is not None), day)
+
+    def _lower_dividends(self, actions: Sequence[HistoryAction]) -> list[HistoryAction]:
+        """Divide dividends, which are for a share of their day, by the splits that now come before them."""
+        splits: dict[date, list[tuple[CorporateAction, ShareSplit]]] = {}
+        if self._timeframe in PERIODS:
+            for each in actions:
+                if isinstance(each.account, ShareSplit):
+                    period = name_period(each.record.ex_day, self._timeframe)
+                    splits.setdefault(period, []).append((each.record, each.account))
+        found: list[HistoryAction] = []
+        for each in actions:
+            account, ex_day = each.account, each.record.ex_day
+            if isinstance(account, CashDividend) and splits:
+                exact = Fraction(account.per_share)
+                for record, split in splits.get(name_period(ex_day, self._timeframe), ()):
+                    if record.ex_day >= ex_day and split.at_ms < account.at_ms:
+                        exact /= split.ratio
+                account = replace(account, per_share=round(exact))
+            found.append(HistoryAction(account, each.record))
+        return found
 
 
 async def _iterate(

@@ -32,8 +32,11 @@ from services.signals.cases import AccountModel, FeeModel, NotNegative
 from services.signals.engine.orders import AccountRules
 from services.tables.adjusted_bars import Adjust
 
-FORM: Final = 1
-"""The version of the form of a report, which is in its digest."""
+FORM: Final = 2
+"""The version of a report's form and of the rules by which it is played, which is in its digest.
+
+A report of an earlier one is played anew when it is asked for again.
+"""
 MAX_REQUEST_BYTES: Final = 64 * 1024
 MAX_REPORT_BYTES: Final = 64 * 1024 * 1024
 MAX_SYMBOLS: Final = 100
@@ -147,13 +150,13 @@ class BacktestRequest(BaseModel):
         document: dict[str, Any] = _make_plain(self.model_dump(by_alias=True))
         return document
 
-    def digest(self, data: str, code: str) -> str:
+    def digest(self, data: str, code: str, form: int = FORM) -> str:
         """Return the SHA-256 of the request's canonical JSON, with the digests of the bars and of the code.
 
         `code` is that of the strategy. Parameters count as they are, so give the request with all of them,
         as `Strategy.complete` returns it.
         """
-        document = {"form": FORM, "request": self.to_document(), "data": data, "code": code}
+        document = {"form": form, "request": self.to_document(), "data": data, "code": code}
         return hashlib.sha256(encode_canonical(document)).hexdigest()
 
 
@@ -166,7 +169,9 @@ class ReportTotals:
         total_return: the last equity over the first one, less one.
         max_drawdown: the greatest loss since the highest close before, as a share of that.
         gross_exposure: the mean of the positions' worth, without signs, over the equity.
-        sharpe: of the returns from close to close, by the account's `periods_per_year`; None without them.
+        sharpe: of the returns from day to day (UTC), week to week or month to month, of shorter bars from
+            close to close, by the account's `periods_per_year`. None without them, and for shorter bars that
+            close at different times.
     """
 
     fees: str

@@ -16,6 +16,7 @@ from services.signals.engine.engine import (
     ActionsTaken,
     EngineEvent,
     EngineState,
+    Instant,
     OrdersCancelled,
     OrdersDecided,
     SessionsEnd,
@@ -29,6 +30,7 @@ from services.signals.engine.orders import (
     Order,
     OrderType,
     PriceBar,
+    ShareSplit,
     Side,
     TimeInForce,
 )
@@ -120,7 +122,7 @@ def complete_request(
     """
     account, periods = request.account, _PERIODS.get(request.timeframe)
     if account.periods_per_year is None and periods is not None:
-        if request.timeframe == "1d" and all(each.has_weekends for each in history.symbols.values()):
+        if request.timeframe == "1d" and any(each.has_weekends for each in history.symbols.values()):
             periods = _ROUND_THE_CLOCK_DAYS
         account = account.model_copy(update={"periods_per_year": Decimal(periods)})
     parameters = strategy.complete(request.parameters)
@@ -161,7 +163,7 @@ class _Market:
                     actions.setdefault(action.account.at_ms, []).append(action.account)
         return cls(histories, bars, sorted({bar.end_ms for bar in bars}), actions)
 
-    def list_instants(self) -> Iterable[Any]:
+    def list_instants(self) -> Iterable[Instant]:
         return list_instants(self.bars, self.actions)
 
 
@@ -188,10 +190,17 @@ class _Decider:
 
     def play(self) -> Played:
         played = self._played
-        play(self._state, self._market.list_instants(), self._decide, played.fills, played.refusals)
+        play(self._state, self._iter_instants(), self._decide, played.fills, played.refusals)
         played.count_fills()
         self._state.ledger.check_totals()
         return played
+
+    def _iter_instants(self) -> Iterator[Instant]:
+        """Yield the instants of the market, and the ends of sessions between them at which orders expire."""
+        for instant in self._market.list_instants():
+            while self._expiries and (due_ms := min(self._expiries)) < instant[0]:
+                yield due_ms, (), ()
+            yield instant
 
     def _decide(self, at_ms: int, closing: Sequence[PriceBar]) -> Iterator[EngineEvent]:
         self._played.count_fills()
@@ -276,6 +285,8 @@ class _Decider:
         share = Fraction(percent) / 100
         ledger, lot = self._state.ledger, self._state.instruments[target.symbol].lot
         held = ledger.holding_of(target.symbol)
+        if not share and not held.quantity:
+            return None
         if (mark := held.mark or 0) > 0 and ledger.equity > 0:
             wanted = floor_to_lot(share * ledger.equity / mark, lot)
             if wanted == held.quantity:
@@ -361,21 +372,22 @@ def _hold(market: _Market, rules: AccountRules, instruments: Mapping[str, Instru
     rules = replace(rules, leverage=_BENCHMARK_LEVERAGE, volume_share=None)
     state = open_account(rules, instruments)
     played = Played(state)
-    opens: dict[str, int] = {}
+    entries: dict[str, PriceBar] = {}
     firsts: dict[str, int] = {}
     for bar in market.bars:
         first_ms = firsts.setdefault(bar.symbol, bar.end_ms)
         if bar.start_ms >= first_ms and bar.volume != 0:
-            opens.setdefault(bar.symbol, bar.open)
+            entries.setdefault(bar.symbol, bar)
 
     def decide(at_ms: int, closing: Sequence[PriceBar]) -> Iterator[EngineEvent]:
         if closing:
             played.note_equity(at_ms)
         for bar in closing:
-            price = opens.get(bar.symbol)
-            if firsts[bar.symbol] == at_ms and price is not None and price > 0:
+            entry = entries.get(bar.symbol)
+            if firsts[bar.symbol] == at_ms and entry is not None and entry.open > 0:
                 lot = instruments[bar.symbol].lot
-                quantity = floor_to_lot(Fraction(rules.cash, len(instruments) * price), lot)
+                price = entry.open * _find_split_ratio(market, bar.symbol, at_ms, entry.start_ms)
+                quantity = floor_to_lot(rules.cash / (len(instruments) * price), lot)
                 order = Order(bar.symbol, bar.symbol, at_ms, Side.BUY, OrderType.MARKET, quantity=quantity)
                 yield OrdersDecided(at_ms, [order])
         for action in market.actions.get(at_ms, ()):
@@ -383,3 +395,14 @@ def _hold(market: _Market, rules: AccountRules, instruments: Mapping[str, Instru
 
     play(state, market.list_instants(), decide, played.fills, played.refusals)
     return played
+
+
+def _find_split_ratio(market: _Market, symbol: str, from_ms: int, to_ms: int) -> Fraction:
+    """Return by how much the splits between two instants, and at them, multiply an order that waits."""
+    ratio = Fraction(1)
+    for at_ms, actions in market.actions.items():
+        if from_ms <= at_ms <= to_ms:
+            for each in actions:
+                if isinstance(each, ShareSplit) and each.symbol == symbol:
+                    ratio *= each.ratio
+    return ratio

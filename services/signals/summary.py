@@ -2,12 +2,14 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from datetime import timedelta
+from datetime import date, timedelta
 from fractions import Fraction
 from typing import Any, Final
 
-from services.market.records import DAY_MS
-from services.signals.backtest import CaseResult, EquityPoint, sum_up
+from services.market.actions import find_day
+from services.market.intervals import name_period
+from services.market.records import DAY_MS, PERIODS, Timeframe
+from services.signals.backtest import CaseResult, EquityPoint, find_sharpe, sum_up
 from services.signals.cases import FeeModel, format_time
 from services.signals.engine.engine import EngineState
 from services.signals.engine.orders import Fill, LimitFill, Order, OrderRefusal, PriceBar, RefusalReason, Side
@@ -44,6 +46,8 @@ _ADJUSTED: Final = {
 }
 _DAYS_WITHOUT: Final = timedelta(days=10)
 """How long a market may be closed at the beginning or end of what is asked for."""
+_TOLD_ACTIONS: Final = 10
+"""How many actions of a symbol that are not played are named, the first ones."""
 STALE_MS: Final = 7 * DAY_MS
 """A position is stale once its last close is so much older than the newest: no holidays last so long."""
 _TOLD_REFUSALS: Final = frozenset(RefusalReason) - {RefusalReason.EXPIRED, RefusalReason.CANCELLED}
@@ -126,26 +130,55 @@ def make_report(
         code=strategy.code,
         title=strategy.title,
         source=history.source,
-        totals=_make_totals(request, played),
-        buy_and_hold=_make_totals(request, held),
+        totals=_make_totals(request, played, bars),
+        buy_and_hold=_make_totals(request, held, bars),
         counts=counts,
         points=_make_points(played.equity, held.equity),
         fills=tuple(_make_fill(each, played) for each in played.fills[:MAX_ROWS]),
         refused=tuple(_make_refusal(each, played) for each in played.refusals[:MAX_ROWS]),
         prices=tuple(_make_prices(each.symbol, bars) for each in histories),
         assumptions=tuple(_list_assumptions(request, history, histories)),
-        warnings=tuple(_list_warnings(request, histories, played, counts)),
+        warnings=tuple(_list_warnings(request, histories, played, counts, bars)),
     )
 
 
-def _make_totals(request: BacktestRequest, played: Played) -> ReportTotals:
-    result = CaseResult(played.state, played.fills, played.refusals, played.equity)
+def _make_totals(request: BacktestRequest, played: Played, bars: Sequence[PriceBar]) -> ReportTotals:
+    sums = sum_up(CaseResult(played.state, played.fills, played.refusals, played.equity), None)
+    sums["sharpe"] = None
     periods = request.account.periods_per_year
-    sums = sum_up(result, None if periods is None else float(periods))
+    if periods is not None and _has_common_closes(request, played, bars):
+        points = _pick_period_ends(played.equity, request.timeframe)
+        sums["sharpe"] = find_sharpe([each.equity for each in points], float(periods))
     start = played.state.ledger.start
     names = ReportTotals.__dataclass_fields__
     known = {name: value for name, value in sums.items() if name in names}
     return ReportTotals(**known, total_return=float(Fraction(played.state.ledger.equity, start) - 1))
+
+
+def _pick_period_ends(points: Sequence[EquityPoint], timeframe: Timeframe) -> Sequence[EquityPoint]:
+    """Return the last point of each date in UTC, of each week or of each month; of shorter bars all points.
+
+    Symbols of one day close at several times of it, and a return is over the whole day.
+    """
+    if timeframe != "1d" and timeframe not in PERIODS:
+        return points
+    last: dict[date, EquityPoint] = {}
+    for each in points:
+        day = find_day(each.at_ms - 1)  # what trades at all hours closes at midnight
+        last[name_period(day, timeframe) if timeframe in PERIODS else day] = each
+    return list(last.values())
+
+
+def _has_common_closes(request: BacktestRequest, played: Played, bars: Sequence[PriceBar]) -> bool:
+    """Return whether the closes of a year are the bars of a year, as the Sharpe ratio counts them.
+
+    They are by days, weeks and months, and if one symbol closes whenever any does. A hundredth more closes
+    are bars that it lacks.
+    """
+    if request.timeframe == "1d" or request.timeframe in PERIODS:
+        return True
+    most = max(Counter(bar.symbol for bar in bars).values())
+    return 100 * len(played.equity) <= 101 * most
 
 
 def _make_points(equity: Sequence[EquityPoint], held: Sequence[EquityPoint]) -> tuple[ReportPoint, ...]:
@@ -285,7 +318,11 @@ def _percent(share: Any) -> str:
 
 
 def _list_warnings(
-    request: BacktestRequest, histories: Sequence[SymbolHistory], played: Played, counts: ReportCounts
+    request: BacktestRequest,
+    histories: Sequence[SymbolHistory],
+    played: Played,
+    counts: ReportCounts,
+    bars: Sequence[PriceBar],
 ) -> Iterator[str]:
     if not counts.fills:
         yield "Nothing was traded."
@@ -300,6 +337,8 @@ def _list_warnings(
     for name, total in (("fills", counts.fills), ("refusals", counts.refused)):
         if total > MAX_ROWS:
             yield f"Of {total:,} {name} the first {MAX_ROWS:,} are listed."
+    if request.account.periods_per_year is not None and not _has_common_closes(request, played, bars):
+        yield "No Sharpe ratio: the bars of these symbols close at different times."
     if len(played.equity) > MAX_POINTS:
         yield f"Of {len(played.equity):,} closes evenly spaced ones are shown, at most {MAX_POINTS:,}."
 
@@ -311,6 +350,12 @@ def _warn_of_history(
         first, last = each.find_days(request.first_day, request.last_day)
         if first - request.first_day > _DAYS_WITHOUT or request.last_day - last > _DAYS_WITHOUT:
             yield f"Bars of {each.symbol} are from {first} to {last} only."
+    for each in histories:
+        if told := _name_unplayed(each, request):
+            yield (
+                f"Not played for {each.symbol}: {told}. Positions stayed as they were, and what the price "
+                "did then counts as gain or loss."
+            )
     stale = ", ".join(each.symbol for each in histories if _is_stale(each, played))
     if stale:
         yield f"Positions in {stale} are valued at an old close: there is no newer bar."
@@ -323,6 +368,14 @@ def _warn_of_history(
     replayed = ", ".join(each.symbol for each in histories if each.is_replay)
     if replayed:
         yield f"Bars of {replayed} were played from a recording."
+
+
+def _name_unplayed(history: SymbolHistory, request: BacktestRequest) -> str:
+    """Return the kind and ex-day of each action of these days that changes no account, as a list in words."""
+    found = [each for each in history.unplayed if request.first_day <= each.ex_day <= request.last_day]
+    named = [f"{each.kind} {each.ex_day}" for each in found[:_TOLD_ACTIONS]]
+    rest = len(found) - len(named)
+    return ", ".join([*named, f"{rest} more"] if rest else named)
 
 
 def _is_stale(history: SymbolHistory, played: Played) -> bool:

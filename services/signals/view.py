@@ -55,14 +55,14 @@ class SymbolPast:
     __slots__ = (
         "_action_ms",
         "_adjust",
-        "_adjuster",
         "_closed",
+        "_closes",
         "_columns",
         "_days",
-        "_ex_days",
         "_known",
         "_late",
         "_raw",
+        "_records",
         "_taken",
     )
 
@@ -79,11 +79,11 @@ class SymbolPast:
         self._closed: list[int] = (find_last_known(ends, instants) + 1).tolist()
         self._known: Times = np.array(history.known_ms, dtype=np.int64)
         self._late = int(np.count_nonzero(self._known > ends))
-        self._days: Times = np.array(history.days, dtype=np.int64)
+        self._days: Times = np.array(history.list_basis_days(), dtype=np.int64)
         actions = () if adjust is Adjust.NONE else history.actions
         self._action_ms = [each.account.at_ms for each in actions]
-        self._ex_days = [each.record.ex_day for each in actions]
-        self._adjuster = Adjuster((each.record for each in actions), history.list_given_closes())
+        self._records = [each.record for each in actions]
+        self._closes = history.list_given_closes()
         self._adjust, self._taken = adjust, 0
 
     def show(self, name: str, count: int, place: int, at_ms: int) -> Numbers:
@@ -101,20 +101,25 @@ class SymbolPast:
         return found[max(0, len(found) - count) :]
 
     def _rebase(self, taken: int) -> None:
-        """Put the columns on the basis of the day of the last action that took place."""
+        """Put the columns on the basis of the day of the last action, by those that took place.
+
+        They are not always in the order of their days: a split is before the whole week or month of its day.
+        """
         self._taken = taken
         self._columns = dict(self._raw)
-        if not taken or self._adjuster.is_empty:
+        records = self._records[:taken]
+        adjuster = Adjuster(records, self._closes)
+        if adjuster.is_empty:
             return
-        wanted = self._adjust.make_basis(max(self._ex_days[:taken]))
-        ordinals = sorted({day.toordinal() for day in self._ex_days[:taken]})
+        wanted = self._adjust.make_basis(max(each.ex_day for each in records))
+        ordinals = sorted({each.ex_day.toordinal() for each in records})
         borders = [0, *np.searchsorted(self._days, ordinals).tolist()]
         changed = {name: self._raw[name].copy() for name in (*_PRICES, "volume")}
         for first, end in pairwise(borders):
             if first == end:
                 continue
             day = wanted.day.fromordinal(int(self._days[first]))
-            factors = self._adjuster.find_factors(day, AS_TRADED, wanted)
+            factors = adjuster.find_factors(day, AS_TRADED, wanted)
             for name in _PRICES:
                 changed[name][first:end] *= factors.multiplier / factors.divisor * factors.kept
             changed["volume"][first:end] *= factors.divisor / factors.multiplier

@@ -12,11 +12,15 @@ from marketswarm.cli.options import expand_groups
 from marketswarm.exit import Exit
 from services.archive.database import Database
 from services.archive.writer import TypedEntry, Writer
+from services.market.intervals import Grid, end_period
+from services.market.records import DAY_MS
 from services.market.sessions import get_session
 from services.signals import commands
 from services.signals.history import HistoryError, TradingRules, read_archive
+from services.signals.lookahead import find_lookahead
 from services.signals.report import BacktestReport, BacktestRequest
 from services.signals.run import run_backtest
+from services.signals.strategy import load_file
 from services.tables.rows import BarRow, SymbolRow
 from services.tables.tables import BAR_TABLE
 
@@ -36,6 +40,13 @@ INSERT INTO actions (symbol, ex_day, kind, ratio, amount, withdrawn, source, rep
     ('NVDA', '2099-01-05', 'split', 4, NULL, false, 'massive', false),
     ('YNVDA', '2024-06-10', 'split', 10, NULL, false, 'massive', false),
     ('YNVDA', '2024-06-11', 'dividend', NULL, 0.01, false, 'massive', false)
+"""
+OTHER_ACTIONS = """
+INSERT INTO actions (symbol, ex_day, kind, ratio, amount, new_symbol, withdrawn, source, replay) VALUES
+    ('NVDA', '2024-06-06', 'spin_off', NULL, NULL, 'NEW', false, 'alpaca', false),
+    ('NVDA', '2024-06-07', 'merger', NULL, 1200, NULL, false, 'alpaca', false),
+    ('NVDA', '2024-06-12', 'rights', 0.5, NULL, 'NEW', false, 'alpaca', false),
+    ('NVDA', '2024-07-01', 'merger', NULL, 1200, NULL, false, 'alpaca', false)
 """
 DAYS = date(2024, 6, 3), date(2024, 6, 12)
 _NO_RULES = TradingRules()
@@ -111,6 +122,113 @@ async def test_a_split_of_ten_for_one_is_no_fall_of_ninety_percent(nvidia, symbo
     assert Decimal(report.totals.final_equity) == 100_000 - 43 * Decimal("1164.37") + 430 * Decimal("125.21")
     assert report.totals.dividends == "4.30"
     assert report.totals.max_drawdown < 0.02
+
+
+# a flat share that is split four for one on a Wednesday in August: bars of months and weeks are as traded on
+# their last date, so those of its month and its week hold the split throughout
+FLAT_ACTIONS = """
+INSERT INTO actions (symbol, ex_day, kind, ratio, amount, withdrawn, source, replay) VALUES
+    ('FLAT', '2020-08-26', 'split', 4, NULL, false, 'massive', false),
+    ('FLAT', '2020-08-25', 'dividend', NULL, 4, false, 'massive', false)
+"""
+FLAT_SPAN = {"from": "2020-05-01", "to": "2020-12-31", "account": {"cash": 100_000}}
+
+
+def flat_rows(timeframe):
+    starts = {
+        "1mo": [date(2020, month, 1) for month in range(5, 12)],
+        "1w": [date(2020, 5, 4) + timedelta(7 * week) for week in range(26)],
+    }[timeframe]
+    for day in starts:
+        interval = Grid(NYSE).find(
+            next(NYSE.iter_days(at_ms(day), at_ms(day) + 8 * DAY_MS)).open_ms, timeframe
+        )
+        close = 100.0 if end_period(day, timeframe) >= date(2020, 8, 26) else 400.0
+        row = bar_row("NVDA", date(2024, 6, 12), adjusted=False, timeframe=timeframe)
+        yield row._replace(
+            symbol="FLAT", start=interval.open_ms, day=day.isoformat(), open=close, high=close, low=close,
+            close=close, vwap=close,
+        )  # fmt: skip
+
+
+def at_ms(day):
+    return (day - date(1970, 1, 1)).days * DAY_MS
+
+
+@pytest.fixture
+async def flat(database, connection):
+    rows = [*flat_rows("1mo"), *flat_rows("1w")]
+    assert await Writer(database).write([entry(row) for row in rows]) == []
+    await connection.execute(FLAT_ACTIONS)
+    return connection
+
+
+@pytest.mark.parametrize(
+    ("timeframe", "first"),  # long before, and so that the order fills at the open of the bar with the split
+    [("1w", "2020-05-01"), ("1w", "2020-08-17"), ("1mo", "2020-05-01"), ("1mo", "2020-07-01")],
+)
+async def test_a_split_within_a_week_or_a_month_makes_no_money(flat, timeframe, first):
+    history = await read(flat, "FLAT", days=(date(2020, 5, 1), date(2020, 10, 31)), timeframe=timeframe)
+    span = {**FLAT_SPAN, "from": first}
+    report = run_backtest(make_request("FLAT", timeframe=timeframe, **span), history)
+    assert report.totals.dividends == "500.00"  # 4 for each of 125 shares of before the split, or 1 of after
+    assert report.totals.final_equity == "100500.00"
+    assert report.totals.max_drawdown == 0
+    assert report.buy_and_hold.final_equity == "101000.00"
+    assert report.buy_and_hold.max_drawdown == 0
+
+
+@pytest.mark.parametrize("timeframe", ["1w", "1mo"])
+async def test_a_stop_does_not_gap_over_a_split_within_its_bar(flat, timeframe, tmp_path):
+    history = await read(flat, "FLAT", days=(date(2020, 5, 1), date(2020, 10, 31)), timeframe=timeframe)
+    file = tmp_path / "idea.py"
+    file.write_text(
+        "from services.signals.strategy import OrderRequest\n"
+        "def decide(view):\n"
+        "    if view.at.month == 5 and not view.position('FLAT') and not view.count_orders('FLAT'):\n"
+        "        yield OrderRequest('FLAT', 'buy', 100, name='in')\n"
+        "        yield OrderRequest('FLAT', 'sell', 100, 'stop', 350, parent='in')\n"
+    )
+    request = make_request("FLAT", strategy="idea", parameters={}, timeframe=timeframe, **FLAT_SPAN)
+    report = run_backtest(request, history, strategy=load_file(file))
+    assert [fill.side for fill in report.fills] == ["buy"]
+    assert report.totals.final_equity == "100400.00"
+
+
+@pytest.mark.parametrize("timeframe", ["1w", "1mo"])
+@pytest.mark.parametrize("adjust", ["splits", "all"])
+async def test_a_strategy_sees_a_flat_share_over_a_split_within_a_bar(flat, timeframe, adjust, tmp_path):
+    history = await read(flat, "FLAT", days=(date(2020, 5, 1), date(2020, 10, 31)), timeframe=timeframe)
+    file, seen = tmp_path / "idea.py", []
+    file.write_text("def decide(view):\n    SEEN.append(view.closes('FLAT', 100).tolist())\n")
+    strategy = load_file(file)
+    strategy.decide.__globals__["SEEN"] = seen
+    request = make_request(
+        "FLAT", strategy="idea", parameters={}, timeframe=timeframe, adjust=adjust, **FLAT_SPAN
+    )
+    run_backtest(request, history, strategy=strategy)
+    last = seen[-1]
+    paid = date(2020, 8, 25)  # by a share of 400 that closed before, 4 on each
+    before = sum(end_period(date.fromordinal(day), timeframe) < paid for day in history.symbols["FLAT"].days)
+    if adjust == "all":
+        assert last[:before] == pytest.approx([99.0] * before)
+        assert last[before:] == [100.0] * (len(last) - before)
+    else:
+        assert last == [100.0] * len(last)
+    assert seen[0] == [400.0]
+    assert find_lookahead(request, history, strategy) is None
+
+
+async def test_a_spin_off_a_merger_and_rights_pay_nothing_and_are_named(nvidia):
+    before = await read(nvidia, "NVDA")
+    plain = run_backtest(make_request("NVDA"), before)
+    await nvidia.execute(OTHER_ACTIONS)
+    history = await read(nvidia, "NVDA")
+    report = run_backtest(make_request("NVDA"), history)
+    assert (report.totals, report.points) == (plain.totals, plain.points)
+    (told,) = set(report.warnings) - set(plain.warnings)
+    assert "NVDA: spin_off 2024-06-06, merger 2024-06-07, rights 2024-06-12." in told
+    assert history.digest != before.digest, "the report names them"
 
 
 async def test_bars_before_the_first_day_are_seen_and_not_played(nvidia):

@@ -11,6 +11,8 @@ from pydantic import ConfigDict, Field, TypeAdapter
 from services.signals.report import BacktestRequest
 
 ID_CHARS: Final = 32
+_ID_FORM: Final = 1
+"""Stays when the form of a report changes, so that kept jobs have their ids."""
 MAX_DETAIL: Final = 500
 
 
@@ -83,7 +85,7 @@ _JOBS: Final = TypeAdapter(BacktestJob)
 
 
 def find_job_id(request: BacktestRequest) -> str:
-    return request.digest("", "")[:ID_CHARS]
+    return request.digest("", "", _ID_FORM)[:ID_CHARS]
 
 
 def encode_job(job: BacktestJob) -> bytes:

@@ -79,6 +79,7 @@ class BacktestQueue:
         self._arriving = 0  # that will wait once they are saved
         self._running: dict[str, asyncio.Task[None]] = {}
         self._progress: dict[str, float] = {}
+        self._keeping: dict[str, str] = {}  # the digest of the report that is being written, by its job
         self._has_work = asyncio.Event()
         self._disk = asyncio.Lock()  # one at a time: two writes of one job keep their order
         self._is_loaded = asyncio.Event()
@@ -180,7 +181,10 @@ class BacktestQueue:
         return job
 
     async def delete(self, ident: str) -> BacktestJob | None:
-        """Delete a job and its report, and return it; end it if it waits or runs. None if it is not there."""
+        """Delete a job, and return it; end it if it waits or runs. None if it is not there.
+
+        Deletes its report, too, unless another job has the same one.
+        """
         job = self._jobs.get(ident)
         if job is None:
             return None
@@ -192,6 +196,7 @@ class BacktestQueue:
         if not job.has_ended:
             self.finished["deleted"] += 1
         await self._write(self.store.delete_job, job)
+        await self._delete_report(job)
         return job
 
     async def read_report(self, job: BacktestJob) -> bytes | None:
@@ -249,6 +254,7 @@ class BacktestQueue:
             ended = replace(job, state=JobState.FAILED, failure=error.failure, detail=detail)
         finally:
             self._progress.pop(job.id, None)
+            self._keeping.pop(job.id, None)
             took_sec = time.monotonic() - began
             self.took_sec += took_sec
         ended = replace(ended, ended_at=time.time())
@@ -260,16 +266,27 @@ class BacktestQueue:
         await self._trim()
 
     async def _keep(self, job: BacktestJob, run: FinishedRun) -> BacktestJob:
-        """Write the report of a run, delete the one before, and return the job. Raises RunFailedError."""
+        """Write the report of a run, delete the one before, and return the job. Raises RunFailedError.
+
+        The one before stays if another job has the same one.
+        """
+        self._keeping[job.id] = run.digest
         if run.report is not None:
             try:
                 await self._write(self.store.write_report, run.digest, run.report)
             except OSError as error:
                 self._note_problem(error)
                 raise RunFailedError(JobFailure.NOT_KEPT, f"it can't be kept: {self.problem}") from None
-        if job.digest not in (None, run.digest):
-            await self._write(self.store.delete_report, str(job.digest))
+        if job.digest != run.digest:
+            await self._delete_report(job)
         return replace(job, state=JobState.DONE, digest=run.digest, is_kept=run.report is None)
+
+    async def _delete_report(self, job: BacktestJob) -> None:
+        """Delete the report of a job, unless another one has it: requests may differ in defaults alone."""
+        others = {each.digest for each in self._jobs.values() if each is not job}
+        others.update(self._keeping.values())
+        if job.digest is not None and job.digest not in others:
+            await self._write(self.store.delete_report, job.digest)
 
     async def _save(self, job: BacktestJob) -> bool:
         """Write a job, and return whether the folder took it."""
@@ -300,8 +317,14 @@ class BacktestQueue:
     async def _trim(self) -> None:
         """Delete the oldest jobs that have ended, while there are too many or reports are too large."""
         ended = deque(job for job in reversed(self.list_jobs()) if job.has_ended)
-        while ended and (len(self._jobs) > MAX_JOBS or sum(self.store.sizes.values()) > MAX_BYTES):
+        while ended and (len(self._jobs) > MAX_JOBS or self._count_bytes() > MAX_BYTES):
             await self.delete(ended.popleft().id)
+
+    def _count_bytes(self) -> int:
+        """Return the size of the reports that jobs have; those that are being deleted are of none."""
+        return sum(
+            self.store.sizes.get(digest or "", 0) for digest in {job.digest for job in self._jobs.values()}
+        )
 
     def _forget(self, ident: str) -> None:
         self._jobs.pop(ident, None)

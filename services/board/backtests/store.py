@@ -106,9 +106,7 @@ class BacktestStore:
         self._put_aside(self._folder / f"{digest}.report")
 
     def delete_job(self, job: BacktestJob) -> None:
-        """Delete a job and its report."""
-        if job.digest is not None:
-            self.delete_report(job.digest)
+        """Delete a job, but not its report, which another job may have, too."""
         with contextlib.suppress(OSError):
             (self._folder / f"{job.id}.job").unlink(missing_ok=True)
 

@@ -497,13 +497,18 @@ class _Turn:
                 self._refuse(found, at_ms, RefusalReason.CANCELLED)
 
     def _size(self, order: Order) -> Order:
-        """Return an order with its side and quantity; one with a target is sized on the equity of now."""
+        """Return an order with its side and quantity; one with a target is sized on the equity of now.
+
+        A target of 0 needs no equity and no price: what is held is closed.
+        """
         if order.target is None:
             return order
         held = self._ledger.holding_of(order.symbol)
-        if held.mark is None or held.mark <= 0 or self._ledger.equity <= 0:
-            return order
-        wanted = floor_to_lot(order.target * self._ledger.equity / held.mark, self._lot_of(order.symbol))
+        wanted = 0
+        if order.target:
+            if held.mark is None or held.mark <= 0 or self._ledger.equity <= 0:
+                return order
+            wanted = floor_to_lot(order.target * self._ledger.equity / held.mark, self._lot_of(order.symbol))
         more = wanted - held.quantity
         return replace(order, side=_BUY if more > 0 else _SELL, quantity=abs(more))
 

@@ -5,13 +5,13 @@ import random
 import subprocess
 import sys
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from textwrap import dedent
 
 import pytest
 
-from services.market.records import ActionKind, CorporateAction
+from services.market.records import DAY_MS, ActionKind, CorporateAction
 from services.signals.cases import format_time
 from services.signals.engine.orders import CashDividend, ShareSplit
 from services.signals.engine.units import PRICE
@@ -191,6 +191,15 @@ def test_a_target_that_is_met_is_no_order(write):
     assert (report.counts.orders, report.counts.refused) == (1, 0)
 
 
+def test_a_lost_account_is_closed_by_its_target_once(write):
+    strategy = write("return {'SPY': -150 if view.at.day == 1 else 0} if view.at.day != 2 else None")
+    account = {"cash": 10_000, "type": "margin", "leverage": 2}
+    report = run(strategy, [100, 100, 200, 200, 200, 200], account=account)
+    assert [(fill.side, fill.qty) for fill in report.fills] == [("sell", "150"), ("buy", "150")]
+    assert (report.counts.orders, report.counts.refused) == (2, 0)
+    assert report.totals.final_equity == "-5000.00"
+
+
 def test_a_bracket_lives_from_its_entry_and_one_exit_ends_the_other(write):
     strategy = write("""
         if view.at.day == 1:
@@ -209,6 +218,26 @@ def test_day_orders_end_with_their_session(write):
     )
     report = run(strategy, [10, 10, 10])
     assert [each.reason for each in report.refused] == ["expired"]
+
+
+def test_a_day_order_expires_within_a_long_bar(write):
+    """Bars are weeks of all hours: the day of an order that is decided on a Monday ends on Tuesday."""
+    week = make_daily_history({"SPY": [10, 10, 10]}, FIRST).symbols["SPY"]
+    bars = [
+        replace(bar, start_ms=monday_ms + 7 * place * DAY_MS, end_ms=monday_ms + 7 * (place + 1) * DAY_MS)
+        for monday_ms in ((FIRST - date(1970, 1, 1)).days * DAY_MS,)
+        for place, bar in enumerate(week.bars)
+    ]
+    bars[1] = replace(bars[1], low=bars[1].low // 2)
+    past = BacktestHistory({"SPY": replace(week, bars=bars, known_ms=[bar.end_ms for bar in bars])}, "a test")
+    strategy = write("""
+        if len(view.closes('SPY', 9)) == 1:
+            yield OrderRequest('SPY', 'buy', 1, 'limit', 8, tif='DAY')
+            yield OrderRequest('SPY', 'buy', 2, 'limit', 8, tif='GTC')
+    """)
+    report = run_backtest(make_request(timeframe="1w"), past, strategy=strategy)
+    assert [fill.qty for fill in report.fills] == ["2"]
+    assert [(each.reason, each.at) for each in report.refused] == [("expired", "2024-01-09T00:00:00Z")]
 
 
 def test_trades_are_counted_over_a_turn_around(write):
@@ -324,6 +353,89 @@ def test_buy_and_hold_stands_beside_at_the_opens_that_it_could_have_had():
     )
     assert [point.buy_and_hold for point in report.points] == ["10000.00", "20000.00", "40000.00"]
     assert [point.equity for point in report.points] == ["10000.00", "15000.00", "25000.00"]
+
+
+def shift(history, by_ms, symbol):
+    """Return the same bars of another symbol, which opens and closes at another time of the day."""
+    bars = [
+        replace(bar, symbol=symbol, start_ms=bar.start_ms + by_ms, end_ms=bar.end_ms + by_ms)
+        for bar in history.bars
+    ]
+    return replace(history, symbol=symbol, bars=bars, known_ms=[bar.end_ms for bar in bars])
+
+
+@pytest.mark.parametrize("timeframe", ["1d", "1w", "1mo"])
+def test_a_symbol_of_other_hours_that_is_never_traded_changes_no_sharpe_ratio(write, timeframe):
+    strategy = write("return {'SPY': 90}")
+    spy = make_daily_history({"SPY": walk(5)}, FIRST).symbols["SPY"]
+    other = shift(spy, -10_800_000, "OTHER")
+    request = make_request(timeframe=timeframe)
+    alone = run_backtest(request, BacktestHistory({"SPY": spy}, "a test"), strategy=strategy)
+    request = make_request(("SPY", "OTHER"), timeframe=timeframe)
+    both = run_backtest(request, BacktestHistory({"SPY": spy, "OTHER": other}, "a test"), strategy=strategy)
+    assert alone.totals.sharpe is not None
+    assert both.totals.sharpe == pytest.approx(alone.totals.sharpe, rel=1e-12)
+    assert len(both.points) == 2 * len(alone.points)
+
+
+def test_a_year_has_365_days_if_any_symbol_trades_at_weekends(write):
+    """The account of a stock beside a coin that is never traded has the ratio of the stock alone."""
+    strategy = write("return {'SPY': 90}")
+    days = [FIRST + timedelta(number) for number in range(420)]
+    week = make_daily_history({"SPY": walk(5)}, FIRST).symbols["SPY"]
+    coin = shift(replace(week, bars=[week.bars[0]] * len(days)), 0, "COIN")
+    bars = [
+        replace(bar, start_ms=number * DAY_MS + at_ms, end_ms=(number + 1) * DAY_MS + at_ms)
+        for at_ms in ((FIRST - date(1970, 1, 1)).days * DAY_MS,)
+        for number, bar in enumerate(coin.bars)
+    ]
+    coin = replace(
+        coin, bars=bars, known_ms=[bar.end_ms for bar in bars], days=[day.toordinal() for day in days]
+    )
+    cash = {"account": {"cash": 10_000}}
+    alone = run_backtest(make_request(**cash), BacktestHistory({"SPY": week}, "a test"), strategy=strategy)
+    request = make_request(("SPY", "COIN"), **cash)
+    both = run_backtest(request, BacktestHistory({"SPY": week, "COIN": coin}, "a test"), strategy=strategy)
+    assert alone.request.account.periods_per_year == 252
+    assert both.request.account.periods_per_year == 365
+    assert both.totals.sharpe == pytest.approx(alone.totals.sharpe, rel=0.02)
+
+
+def test_a_single_session_at_a_weekend_makes_no_market_of_weekends(write):
+    spy = make_daily_history({"SPY": walk(5)}, FIRST).symbols["SPY"]
+    days = [*spy.days[:4], spy.days[4] + 1, *spy.days[5:]]
+    past = BacktestHistory({"SPY": replace(spy, days=days)}, "a test")
+    report = run_backtest(make_request(account={"cash": 10_000}), past, strategy=write("return None"))
+    assert report.request.account.periods_per_year == 252
+
+
+def test_shorter_bars_of_other_hours_have_no_sharpe_ratio_and_say_so(write):
+    strategy = write("return {'SPY': 90}")
+    spy = make_daily_history({"SPY": walk(5)}, FIRST).symbols["SPY"]
+    same = BacktestHistory({"SPY": spy, "OTHER": shift(spy, 0, "OTHER")}, "a test")
+    other = BacktestHistory({"SPY": spy, "OTHER": shift(spy, -1_800_000, "OTHER")}, "a test")
+    request = make_request(("SPY", "OTHER"), timeframe="1h")
+    found = run_backtest(request, other, strategy=strategy)
+    assert (found.totals.sharpe, found.buy_and_hold.sharpe) == (None, None)
+    assert any("close at different times" in each for each in found.warnings)
+    found = run_backtest(request, same, strategy=strategy)
+    assert found.totals.sharpe is not None
+    assert not any("close at different times" in each for each in found.warnings)
+
+
+@pytest.mark.parametrize(("new", "old"), [(2, 1), (4, 1), (1, 10)])
+def test_buy_and_hold_over_a_split_before_its_first_open_has_the_same_money(new, old):
+    history = make_daily_history({"SPY": [100, 100 * old / new, 120 * old / new]}, FIRST).symbols["SPY"]
+    bars = list(history.bars)
+    close = bars[1].close
+    bars[1] = replace(bars[1], open=close, high=close, low=close)
+    split = HistoryAction(
+        ShareSplit("SPY", bars[1].start_ms, new, old),
+        CorporateAction("SPY", ActionKind.SPLIT, date(2024, 1, 2), ratio=new / old),
+    )
+    past = BacktestHistory({"SPY": replace(history, bars=bars, actions=(split,))}, "a test")
+    report = run_backtest(make_request(strategy="buy_and_hold"), past)
+    assert [point.buy_and_hold for point in report.points] == ["10000.00", "10000.00", "12000.00"]
 
 
 def test_progress_goes_on_to_the_end():

@@ -6,6 +6,7 @@ import gzip
 import os
 from dataclasses import dataclass, field
 from itertools import count
+from threading import Event
 
 import pytest
 
@@ -196,6 +197,48 @@ async def test_one_that_is_deleted_is_ended_and_gone_for_good(tmp_path):
         assert queue.finished["deleted"] == 2, "one that had ended was not ended again"
 
 
+async def test_a_report_that_two_jobs_have_goes_with_the_last_of_them(tmp_path):
+    player = Player()
+    player.may_end.set()
+    async with play(tmp_path, player) as queue:
+        jobs = [await finish(queue, (await submit(queue, ask(number))).id) for number in range(3)]
+        assert {job.digest for job in jobs} == {DIGEST}
+        player.answer = FinishedRun("cd" * 32, b"another")
+        await submit(queue, ask(0))
+        await finish(queue, jobs[0].id)
+        assert await queue.read_report(jobs[1]) == REPORT, "the first one has another report now"
+        await queue.delete(jobs[1].id)
+        assert await queue.read_report(jobs[2]) == REPORT
+        await queue.delete(jobs[2].id)
+        assert [each.name for each in tmp_path.glob("*.report")] == [f"{'cd' * 32}.report"]
+
+
+async def test_a_report_that_is_being_written_is_not_deleted_with_another_job(tmp_path, monkeypatch):
+    """Another job that had the same report is being deleted when the run ends that has it, too."""
+    player = Player()
+    player.may_end.set()
+    async with play(tmp_path, player) as queue:
+        first = await finish(queue, (await submit(queue, ask(0))).id)
+        player.may_end.clear()
+        second = await submit(queue, ask(1))
+        await auntil(lambda: len(player.began) == 2, what="the second one to begin")
+        delete_job, is_deleting, may_delete = queue.store.delete_job, Event(), Event()
+
+        def delete_slowly(job):
+            is_deleting.set()
+            assert may_delete.wait(10)
+            delete_job(job)
+
+        monkeypatch.setattr(queue.store, "delete_job", delete_slowly)
+        deleting = asyncio.create_task(queue.delete(first.id))
+        assert await asyncio.to_thread(is_deleting.wait, 10)
+        player.may_end.set()
+        await auntil(lambda: player.ended == 2)
+        may_delete.set()
+        await deleting
+        assert await queue.read_report(await finish(queue, second.id)) == REPORT
+
+
 async def test_only_so_many_and_so_large_reports_are_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(queue_module, "MAX_JOBS", 3)
     player = Player()
@@ -212,7 +255,8 @@ async def test_only_so_many_and_so_large_reports_are_kept(tmp_path, monkeypatch)
         last = await finish(queue, (await submit(queue, ask(9))).id)
         await auntil(lambda: len(queue.list_jobs()) == 2)
         assert last.id in {job.id for job in queue.list_jobs()}
-        assert sum(queue.store.sizes.values()) <= 2500
+        await auntil(lambda: sum(queue.store.sizes.values()) <= 2500)
+        assert len(queue.list_jobs()) == 2, "no more are deleted than need be"
 
 
 @pytest.mark.parametrize("spoil", [b"", b"\x1f\x8b broken", gzip.compress(REPORT, mtime=0)[:-4], None])
@@ -306,6 +350,10 @@ def test_without_a_folder_they_are_kept_while_the_board_runs():
     assert (store.load(), store.read_report(DIGEST), store.is_lasting) == ([job], REPORT, False)
     store.close()
     assert store.read_report(DIGEST) is None
+
+
+def test_a_job_keeps_its_id_when_the_form_of_reports_changes():
+    assert find_job_id(ask(20)) == "ce31da8e8dfed994c3cfd382f273909d"
 
 
 def test_a_job_is_parsed_strictly():

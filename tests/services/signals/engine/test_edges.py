@@ -265,6 +265,30 @@ def test_lots_below_one_and_targets_in_them():
     assert [each.fee for each in market.fills] == [money("0.50"), 0]  # 0.498 and 0.003
 
 
+def test_a_target_of_nothing_closes_what_ruined_the_account():
+    market = Market(cash=10_000, leverage=Fraction(2))
+    market.decide(order("short", SELL, qty=150))
+    market.day(A=FLAT)
+    market.day(A=(200, 200, 200, 200))  # 25,000 in cash, less 30,000
+    assert market.ledger.equity == money(-5000)
+    market.decide(order("more", None, qty=None, target=Fraction(1, 2)))
+    market.decide(order("close", None, qty=None, target=Fraction(0)))
+    market.day(A=(210, 210, 210, 210))
+    assert market.told() == [("short", 150, 100), ("close", 150, 210)]
+    assert market.refused() == [("more", RefusalReason.BELOW_LOT)]
+    assert market.held() == 0
+
+
+def test_a_target_of_nothing_sells_what_is_worth_nothing():
+    market = Market()
+    market.decide(order("a"))
+    market.day(A=FLAT)
+    market.day(A=(100, 100, -5, -5))
+    market.decide(order("close", None, qty=None, target=Fraction(0)))
+    market.day(A=(-5, -5, -5, -5))
+    assert market.told() == [("a", 100, 100), ("close", 100, -5)]
+
+
 def test_prices_are_rounded_to_ticks_before_it_is_seen_whether_they_were_touched():
     for side, kind, at, low_or_high in ((BUY, LIMIT, "94.99", 95), (SELL, LIMIT, "105.01", 105)):
         market = Market(tick="0.05", leverage=Fraction(2), limit_fill=LimitFill.TOUCH)
