@@ -14,6 +14,7 @@ from services.archive.universes import UniverseName, write_universe
 from services.archive.writer import TypedEntry, Writer
 from services.board.app import add_errors
 from services.board.market import many_adjusted
+from services.board.market import market as market_module
 from services.board.market.api import make_market_api
 from services.board.market.market import Market
 from services.board.market.measure_api import make_measure_api
@@ -21,6 +22,7 @@ from services.board.templates import TEMPLATES
 from services.market.sessions import get_session
 from services.tables.rows import BarRow
 from services.tables.tables import BAR_TABLE
+from support.waiting import auntil
 
 NYSE = get_session("XNYS")
 SPLIT_DAY = date(2024, 6, 10)
@@ -193,7 +195,8 @@ async def test_a_split_counts_from_its_day_on_where_the_market_is_and_not_at_the
         ]
 
 
-async def test_tiles_and_returns_of_the_past_go_by_the_date_where_the_market_is(client):
+async def test_tiles_and_returns_of_the_past_go_by_the_date_where_the_market_is(client, monkeypatch):
+    monkeypatch.setattr(market_module, "CALENDARS_SEC", 60.0)
     prices = {}
     for at in ("03:59", "04:00"):  # midnight in New York
         found = await ask(client, f"market/stocks?as_of=2024-06-10T{at}:00Z")
@@ -203,6 +206,26 @@ async def test_tiles_and_returns_of_the_past_go_by_the_date_where_the_market_is(
     closes = [make_close(symbol, 2) for symbol in NAMES]
     assert prices["03:59"] == closes
     assert prices["04:00"] == [closes[0] / 10, closes[1] / 10, closes[2]]
+
+
+async def test_what_was_made_without_a_calendar_is_made_anew_once_it_is_there(client, monkeypatch):
+    monkeypatch.setattr(market_module, "CALENDARS_SEC", 0.0)
+    at, closes = "as_of=2024-06-10T03:59:00Z", {symbol: make_close(symbol, 2) for symbol in NAMES}
+
+    async def list_prices():
+        tiles = (await ask(client, f"market/stocks?{at}"))["symbols"]
+        ranked = (await ask(client, f"market/rotation?group=stocks&{at}"))["rotation"]
+        return [
+            {one["symbol"]: one["price"] for one in tiles},
+            {one["symbol"]: one["close"] for one in ranked},
+        ]
+
+    assert await list_prices() != [closes, closes], "by the date in UTC"
+
+    async def are_right():
+        return await list_prices() == [closes, closes]
+
+    await auntil(are_right, 60, "the prices by the date in New York")
 
 
 async def test_many_series_as_of_an_instant_have_the_values_of_then(client, filled):

@@ -87,6 +87,11 @@ class SymbolSessions:
         code = self.find_code(symbol, asset)
         return None if code is None else self._sessions.find_kept(code)
 
+    @property
+    def known(self) -> int:
+        """How many calendars are in memory; what was made with fewer may go by the date in UTC."""
+        return len(self._sessions)
+
     async def find_soon(
         self, assets: Mapping[str, str], within_sec: float
     ) -> tuple[dict[str, Session | None], list[str]]:

@@ -77,7 +77,9 @@ async def read_closes(market: Market, symbols: Sequence[str], as_of_ms: int | No
             found[symbol].append(DailyClose(format_day(start), close, replay))
         return {symbol: some[::-1] for symbol, some in found.items()}
 
-    closes: Closes = await market.closes.find((as_of_ms, wanted), read) if wanted else {}
+    if not wanted:
+        return {}
+    closes: Closes = await market.closes.find((as_of_ms, wanted), read, market.sessions.known)
     return closes
 
 

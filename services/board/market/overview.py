@@ -252,7 +252,7 @@ async def make_tiles(
         return await _read_past(market, series, as_of_ms)
 
     key = as_of_ms, tuple((one.id, one.symbol, one.timeframe) for one in series)
-    past, away = await try_archive(market.past.find(key, read), {})
+    past, away = await try_archive(market.past.find(key, read, market.sessions.known), {})
     if seen is not None:
         return tuple(make_tile(one, past.get(one.id), _NO_STREAM) for one in series), away
     for one in series:
