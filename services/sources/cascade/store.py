@@ -76,11 +76,13 @@ CLAIM_SEC: Final = 10.0
 BUCKET_RECORDS: Final = 256
 """About how many records of a series are remembered together."""
 MAX_BUCKET_BYTES: Final = 65_536
-REMEMBERED_SEC: Final = 59 * 86_400
-"""How long the published records are remembered of a series that is not loaded any more.
+REMEMBERED_SEC: Final = 50 * 86_400
+"""How long the published records are remembered of a series after its last load.
 
-It is less than bars keeps the state of a symbol, so that the whole history is published again to a bars that
-has forgotten it."""
+It is ten days less than bars keeps the state of a symbol: each load renews this time, also one with nothing
+new, and only a new bar renews that of bars, which may be older by a weekend and holidays. So the whole
+history is published again to a bars that has forgotten it, unless no bar came in the last ten days of loads.
+"""
 WITHIN_SEC: Final = 20.0
 """The time limit of publishing, because the first load of a series may have thousands of records."""
 MAX_STATE_BYTES: Final = 64 * 1024

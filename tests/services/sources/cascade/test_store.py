@@ -198,7 +198,8 @@ async def test_the_newest_record_is_remembered_however_old_it_is(publish):
 async def test_what_was_published_is_forgotten_before_bars_forgets_the_symbol(bus, publish):
     """Of a symbol that is enabled after that, bars would have the days since then alone."""
     await publish(MINUTES, minute(NOW_MS))
-    assert 0 < await bus.client.ttl(series_records_key(MINUTES.id)) < BARS_KEPT_SEC
+    # a load with nothing new renews this time and not that of bars: a market may be closed for days before it
+    assert 0 < await bus.client.ttl(series_records_key(MINUTES.id)) <= BARS_KEPT_SEC - 10 * DAY_MS // 1000
     await bus.client.delete(series_records_key(MINUTES.id))  # as if it had expired
     assert await publish(MINUTES, minute(NOW_MS)) == 1
 
