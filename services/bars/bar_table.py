@@ -44,8 +44,8 @@ _VOLUME_BITS: Final = 10
 _IS_KNOWN_TIME: Final = 1 << 15
 """A row with this bit above its source is no bar: its `seen` is since when its slot's indicators are known.
 
-Only the slots have one whose indicators a correction changed. Its other numbers are those of the bar in the
-row that follows, so that a release that does not know this bit takes that bar.
+Only the slots have one whose bar or indicators a correction changed. Its other numbers are those of the bar
+in the row that follows, so that a release that does not know this bit takes that bar.
 """
 
 
@@ -57,7 +57,8 @@ class Slot:
         built: the bar that was built of shorter ones; of `1m` the minute itself.
         given: the bar that a source gave for the whole interval.
         indicator_rev: the revision of its indicators that was published last, -1 for none.
-        known_ms: since when its indicators are known, as a correction changed them; 0 if none did.
+        known_ms: since when its indicators are known, or without these itself, as a correction changed them;
+            0 if none did.
         packed: its bytes, empty if it changed since it was packed last.
     """
 

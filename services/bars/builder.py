@@ -456,7 +456,7 @@ class BarBuilder:
         """Store a bar that passed the checks in its table, and mark what is to be published."""
         state, bar, interval = self.state, candidate.bar, candidate.interval
         slot = state.tables[timeframe].open_slot(bar.start_ms)
-        before = slot.built if timeframe == "1m" else slot.given
+        before, shown = slot.built if timeframe == "1m" else slot.given, slot.shown
         held = HeldBar(
             bar,
             1 + (before.changes if before else 0),
@@ -481,7 +481,8 @@ class BarBuilder:
                 reaches_table = state.reaches_table(timeframe)
                 self._publisher.live_indicators[timeframe].end_past(reaches_table=reaches_table)
         state.is_replay = provenance.is_replay
-        if slot.shown is held:
+        if slot.shown is not shown:
+            self._publisher.note_replaced(timeframe, bar.start_ms, shown)
             self._changed[timeframe][bar.start_ms] = provenance
 
     def _record_minute(self, start_ms: int) -> None:
@@ -523,7 +524,7 @@ class BarBuilder:
                 seen_ms = max(seen_ms, part.seen_ms)
                 is_replay = is_replay or part.is_replay
             bar, volume_kind = settle_volume(merge_bars(bars, timeframe, open_ms), parts)
-            minutes = len(parts) if finer == "1m" else _add_minutes(parts)
+            minutes, shown = len(parts) if finer == "1m" else _add_minutes(parts), slot.shown
             slot.built = built = HeldBar(
                 bar,
                 changes,
@@ -538,6 +539,7 @@ class BarBuilder:
             self._built[timeframe][open_ms] = provenance
             self.state.cover(timeframe, open_ms)
             if slot.shown is built:
+                self._publisher.note_replaced(timeframe, open_ms, shown)
                 self._changed[timeframe][open_ms] = provenance
 
     def _is_seen_whole(self, interval: Interval, minutes: int) -> bool:
@@ -578,6 +580,7 @@ class BarBuilder:
                 if bar == known.bar:
                     continue
                 changes = known.changes + 1  # of the same days, with a split that was not known before
+            self._publisher.note_replaced(timeframe, open_ms, known)
             state.tables[timeframe].open_slot(open_ms).built = HeldBar(
                 bar,
                 changes,

@@ -9,12 +9,13 @@ from services.bars.bar_table import EARLIEST_MS, LATEST_MS, BarTable, Slot
 from services.bars.indicators import IndicatorSeries, Values
 from services.bars.live_indicators import LiveIndicators
 from services.bars.outputs import EntryEncoder, Outputs
+from services.bars.quality import HeldBar
 from services.bars.settings import SymbolGroup
 from services.bars.splits import SplitView
 from services.bars.state import DAILY, OpenBar, SymbolState, past_field, series_field
 from services.market.fields import Fields
 from services.market.intervals import Grid
-from services.market.records import PERIODS, TIMEFRAMES, Provenance, Timeframe
+from services.market.records import PERIODS, TIMEFRAMES, Bar, Provenance, Timeframe
 
 Origins = dict[int, Provenance]
 """By the start of a bar, where its last change came from."""
@@ -57,7 +58,14 @@ class BarPublisher:
         self._has_new_day = False
         self._final_days: list[int] = []
         self._moved_splits: set[date] = set()
+        self._replaced: dict[tuple[Timeframe, int], HeldBar] = {}
         self.find_first_close()
+
+    def note_replaced(self, timeframe: Timeframe, start_ms: int, held: HeldBar | None) -> None:
+        """Note the shown bar that another one replaces, to see at the next `publish` if that corrects it."""
+        key = timeframe, start_ms
+        if held is not None and key not in self._state.open_bars:  # only of a final one is that asked
+            self._replaced.setdefault(key, held)
 
     def publish(
         self, timeframes: Sequence[Timeframe], changed: Changed, border_ms: int, outputs: Outputs
@@ -128,11 +136,12 @@ class BarPublisher:
         shown: Origins = {}
         corrections: dict[int, int] = {}
         for start_ms in sorted([*changed, *due]):
-            slot, opened = table[start_ms], open_bars.get((timeframe, start_ms))
+            slot, opened, known_ms = table[start_ms], open_bars.get((timeframe, start_ms)), 0
             provenance = changed.get(start_ms) or (opened.provenance if opened else Provenance("unknown"))
             shown[start_ms] = provenance
+            before = self._replaced.pop((timeframe, start_ms), None)
             if opened is None and slot.indicator_rev >= 0 and slot.shown is not None:  # it was final before
-                corrections[start_ms] = slot.shown.seen_ms
+                known_ms = _find_known(slot, slot.shown, before, corrections)
             close_ms = self._find_final(timeframe, start_ms, slot, opened)
             is_final = close_ms <= border_ms
             if is_final:
@@ -154,12 +163,14 @@ class BarPublisher:
                         volume_kind=held.volume_kind,
                         minutes=held.minutes,
                         is_other_hours=held.is_other_hours,
-                        corrected_ms=corrections.get(start_ms, 0),
+                        corrected_ms=known_ms,
                     )
                 )
                 if not has_indicators:
                     slot.indicator_rev = max(slot.rev, slot.indicator_rev)
                     table.mark_changed(start_ms)
+        for start_ms, known_ms in corrections.items():
+            _note_known(table, start_ms, known_ms)
         if is_wanted and has_indicators:
             self._publish_indicators(timeframe, shown, changed, corrections, outputs)
         changed.clear()
@@ -229,6 +240,32 @@ class BarPublisher:
             )
 
 
+def _find_known(slot: Slot, held: HeldBar, before: HeldBar | None, corrections: dict[int, int]) -> int:
+    """Return since when a bar is known that was final before, 0 for its end; add it if corrected now."""
+    if before is None or is_correction(before.bar, held.bar):
+        corrections[held.bar.start_ms] = held.seen_ms
+        return held.seen_ms
+    # it may have been corrected earlier, but not after these times
+    return min(slot.known_ms, before.seen_ms) if before.changes > 1 else 0
+
+
+def is_correction(before: Bar, bar: Bar) -> bool:
+    """Return True if a bar has another price than one before it, or another volume, vwap or count of trades.
+
+    That these are unknown now corrects nothing: since when the prices are known stays as it was.
+    """
+    if (bar.open, bar.high, bar.low, bar.close) != (before.open, before.high, before.low, before.close):
+        return True
+    return any(
+        now is not None and now != then
+        for now, then in (
+            (bar.volume, before.volume),
+            (bar.vwap, before.vwap),
+            (bar.trades, before.trades),
+        )
+    )
+
+
 def _note_corrections(table: BarTable, starts: Sequence[int], corrections: Mapping[int, int]) -> None:
     """Note in the slots of bars since when their indicators are known that a correction changed.
 
@@ -239,9 +276,14 @@ def _note_corrections(table: BarTable, starts: Sequence[int], corrections: Mappi
     for start_ms in starts:
         while coming and coming[0][0] <= start_ms:
             known_ms = max(known_ms, coming.popleft()[1])
-        slot = table.open_slot(start_ms)
-        if known_ms > max(slot.known_ms, start_ms):  # a bar that begins later is known at its end
-            slot.known_ms = known_ms
+        _note_known(table, start_ms, known_ms)
+
+
+def _note_known(table: BarTable, start_ms: int, known_ms: int) -> None:
+    """Note in the slot of a bar since when it or its indicators are known, unless that is later already."""
+    slot = table.open_slot(start_ms)
+    if known_ms > max(slot.known_ms, start_ms):  # a bar that begins later is known at its end
+        slot.known_ms = known_ms
 
 
 def is_period_whole(state: SymbolState, grid: Grid, timeframe: Timeframe, open_ms: int) -> bool:

@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from services.bars.live_indicators import STORE_EVERY
 from services.bars.settings import BarsOptions
 from services.market.records import DAY_MS, Bar
@@ -249,3 +251,30 @@ def test_values_that_change_with_an_earlier_bar_have_a_higher_revision_also_when
     assert (before["final"], after["final"]) == ("0", "1")
     assert before["values"] != after["values"]
     assert int(after["rev"]) > int(before["rev"])
+
+
+@pytest.mark.parametrize("indicators", [["sma", "obv"], []])
+def test_a_volume_that_becomes_unknown_corrects_nothing_and_another_number_does(indicators):
+    """A source whose volumes make no sense any more gives all of its days again, with the same prices."""
+    start_ms = 1_672_617_600_000  # a Monday
+    days = [replace(bar, timeframe="1d") for bar in walk(range(start_ms, start_ms + 21 * DAY_MS, DAY_MS))]
+    scene = SymbolScene(CRYPTO, timeframes=["1d", "1w"], indicators=indicators)
+    scene.play(arrival(bar, seen_ms=bar.start_ms + DAY_MS) for bar in days)
+    seen_ms, later_ms = days[-1].start_ms + 3 * DAY_MS, days[-1].start_ms + 5 * DAY_MS
+    corrected = replace(days[9], volume=days[9].volume + 1)
+    scene.play([arrival(corrected, seen_ms=seen_ms)])
+    scene.restart()
+
+    def list_known():
+        found = (scene.bars, scene.indicators)
+        return [{key: each.get("known_at", each.get("end")) for key, each in some.items()} for some in found]
+
+    before = list_known()
+    bars = before[0]
+    assert bars["1d", days[9].start_ms] == bars["1w", days[7].start_ms] == str(seen_ms)
+    outputs = scene.play(arrival(replace(bar, volume=None), seen_ms=later_ms) for bar in days)
+    assert len(outputs.bars) == 21 + 3
+    assert list_known() == before
+    assert all("volume" not in entry for entry in scene.bars.values())
+    scene.play([arrival(replace(days[3], volume=7.0), seen_ms=later_ms)])
+    assert scene.bars["1d", days[3].start_ms]["known_at"] == str(later_ms)
