@@ -223,13 +223,15 @@ def check_monotone_time(candidate: Candidate, known: Known, _limits: CheckSettin
 
 
 def check_duplicate(candidate: Candidate, known: Known, _limits: CheckSettings) -> str | None:
-    """Reject a bar that says nothing new: neither other values, nor that its day has ended."""
+    """Reject a bar that says nothing new: no other values, no end of its day, no other hours."""
     held = known.held
     if held is None or held.bar != candidate.bar:
         return None
     # that a day is over is news, though no number changed; of a minute the clock says so
     is_news = _is_complete(candidate) and not held.is_complete and candidate.bar.timeframe != "1m"
-    return None if is_news else "we hold the same values"
+    # so are the hours of a day, by which it is known since another time
+    has_other_hours = candidate.is_other_hours != held.is_other_hours
+    return None if is_news or has_other_hours else "we hold the same values"
 
 
 def check_agreement(candidate: Candidate, known: Known, limits: CheckSettings) -> str | None:

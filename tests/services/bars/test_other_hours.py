@@ -115,3 +115,28 @@ def test_a_correction_of_a_day_of_utc_is_known_since_it_was_asked_for_and_a_day_
     scene.play([arrival(minute) for minute in minutes], last.close_ms + DAY_MS)
     assert "known_at" not in scene.bars["1d", last.open_ms]
     assert int(scene.indicators["1d", last.open_ms]["known_at"]) == last.close_ms
+
+
+@pytest.mark.parametrize("has_minutes", [True, False])
+def test_a_day_of_the_sessions_hours_that_is_given_again_as_one_of_utc_is_known_at_its_end(has_minutes):
+    """A source whose days were taken for the session's says of each what it is, with the same values."""
+    scene, days = make_scene(), list_days(12)
+    day, given = days[3]
+    minutes = walk(range(day.open_ms, day.close_ms, MINUTE), symbol="EUR/USD") if has_minutes else []
+    scene.play([arrival(minute) for minute in minutes])
+    seen_ms = days[-1][1].start_ms + 2 * DAY_MS
+    scene.play([arrival(bar, seen_ms=seen_ms) for _, bar in days])
+    assert not any("known_at" in entry for entry in scene.bars.values())
+    assert float(scene.bars["1d", day.open_ms]["close"]) == given.close
+    scene.restart()
+    outputs = scene.play([give(bar, seen_ms + DAY_MS) for _, bar in days])
+    assert not outputs.quarantine
+    ends = find_ends(days)
+    if has_minutes:  # nearly all of them came, so the day that was built of them is shown now
+        assert float(scene.bars["1d", day.open_ms]["close"]) == minutes[-1].close != given.close
+        assert int(scene.bars["1d", day.open_ms]["rev"]) >= len(minutes)
+    else:
+        for entries in (scene.bars, scene.indicators):
+            assert list_known({key: each for key, each in entries.items() if key in ends}) == ends
+    again = scene.play([give(bar, seen_ms + 2 * DAY_MS) for _, bar in days])
+    assert {entry["check"] for entry in again.quarantine} == {"duplicate"}
