@@ -158,7 +158,7 @@ class _Found:
             is_utc_days=asked.endpoint.days == "utc",
             adjustment=asked.endpoint.find_adjustment(question.asset),
             volume_kind=asked.endpoint.find_volume(question.asset) if is_bars else None,
-            is_untimed=asked.endpoint.kind is RecordKind.QUOTES and "at" not in asked.endpoint.fields,
+            is_untimed=asked.endpoint.is_untimed,
             unknown_actions=self.unknown_actions,
         )
 

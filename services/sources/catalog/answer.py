@@ -76,7 +76,7 @@ class SourceAnswer:
         min_interval_sec: for how long this answer counts at least, by the source's file.
         delay_sec: how long after its end a day is complete, by the source's file; None if that says nothing.
         lacks_optional: whether an optional question of its file had no answer: what that had is left out.
-        is_untimed: whether its quotes have no time but that at which they were asked for.
+        is_untimed: whether its quotes may have no time but that at which they were asked for.
         is_utc_days: whether days end at midnight of UTC, by the source's file.
         adjustment: for what its bars are adjusted, by the source's file; RAW of all but stocks.
         volume_kind: whose trades the volume of its bars counts, by the source's file.

@@ -491,18 +491,15 @@ def _make_bar(endpoint: Endpoint, question: Question, values: Mapping[str, Any])
     return (settle_range(bar),)
 
 
-def _make_quote(_: Endpoint, question: Question, values: Mapping[str, Any]) -> Sequence[Record]:
-    """Give a quote without a time that of the question's end."""
+def _make_quote(endpoint: Endpoint, question: Question, values: Mapping[str, Any]) -> Sequence[Record]:
+    """Give a quote without a time that of the question's end, and one whose time is a close still to come."""
     named = {
         name: value for name, value in values.items() if name not in ("symbol", "at") and value is not None
     }
-    at = values.get("at")
-    quote = Quote(
-        values.get("symbol") or question.symbol,
-        round(question.end.timestamp() * 1000) if at is None else at,
-        **named,
-    )
-    return (quote,)
+    at, end_ms = values.get("at"), round(question.end.timestamp() * 1000)
+    if at is None or (endpoint.at_close and at > end_ms):
+        at = end_ms
+    return (Quote(values.get("symbol") or question.symbol, at, **named),)
 
 
 def _make_observation(endpoint: Endpoint, question: Question, values: Mapping[str, Any]) -> Sequence[Record]:

@@ -292,6 +292,9 @@ class Endpoint(FilePart):
     and indices always `none`."""
     without_volume: tuple[AssetClass, ...] = ()
     """Of bars and quotes: the classes whose volume is left out, as it counts money and not units."""
+    at_close: bool = False
+    """Of quotes: whether `at` is the close of the day of the price, as the source names that day alone. Until
+    then the price is of the time at which it was asked for."""
     days: Literal["session", "utc"] = "session"
     """Whether its days of currencies are those of the session, from 17:00 to 17:00 in New York, or of UTC."""
     delay_sec: Annotated[float, Field(ge=0, le=86_400)] | None = None
@@ -330,6 +333,11 @@ class Endpoint(FilePart):
     @property
     def size_limit(self) -> int:
         return self.max_bytes or _USUAL_BYTES[self.kind]
+
+    @property
+    def is_untimed(self) -> bool:
+        """Whether its quotes may have no time but that at which they were asked for."""
+        return self.kind is RecordKind.QUOTES and (self.at_close or "at" not in self.fields)
 
     def find_adjustment(self, asset: AssetClass) -> Adjustment:
         """Return for what its bars of a class are adjusted: only a stock has splits and dividends."""
@@ -372,6 +380,8 @@ class Endpoint(FilePart):
             raise ValueError(f"without: {', '.join(sorted(unknown))}: not of its timeframes")
         if self.without_volume and "volume" not in self.fields:
             raise ValueError("without_volume: it has none to leave out")
+        if self.at_close and (self.kind is not RecordKind.QUOTES or "at" not in self.fields):
+            raise ValueError("at_close: quotes with an at have it alone")
         if unknown := self.timeframes.keys() - TIMEFRAME_SEC.keys():
             raise ValueError(f"timeframes: {', '.join(sorted(unknown))}: not of {', '.join(TIMEFRAME_SEC)}")
         return self

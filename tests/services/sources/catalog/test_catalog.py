@@ -415,6 +415,34 @@ def test_a_volume_that_is_left_out_is_so_for_its_classes_alone():
     assert (page.outcome, page.records[0].volume) == (AnswerStatus.OK, None)
 
 
+@pytest.mark.parametrize(
+    ("asked", "dated"),
+    [
+        ("2026-11-20T15:00:00+00:00", "2026-11-20T15:00:00+00:00"),
+        ("2026-11-20T21:00:01+00:00", "2026-11-20T21:00:00+00:00"),
+        ("2026-11-21T12:00:00+00:00", "2026-11-20T21:00:00+00:00"),
+    ],
+)
+def test_a_price_of_a_day_is_of_its_close_once_that_is_over_and_until_then_of_when_it_was_asked_for(
+    asked, dated
+):
+    """Friday's price is not of Saturday, also if that is the first answer since a start."""
+    [sample] = [each for each in read_samples("alpha_vantage") if each.endpoint == "quote"]
+    question = replace(sample.question, end=datetime.fromisoformat(asked))
+    [quote] = read_page(sample.source, sample.rules, question, sample.body).records
+    assert quote.at_ms == 1000 * datetime.fromisoformat(dated).timestamp()
+    assert sample.rules.is_untimed
+
+
+def test_a_file_that_has_a_close_for_times_that_it_does_not_have_is_refused(tmp_path):
+    path = tmp_path / "alpha_vantage.toml"
+    text = (FOLDER / path.name).read_text(encoding="utf-8")
+    line = next(each for each in text.splitlines() if "latest trading day" in each)
+    path.write_text(text.replace(line, ""), encoding="utf-8")
+    with pytest.raises(CatalogError, match="at_close: quotes with an at"):
+        load_source(path)
+
+
 def test_a_file_that_leaves_out_a_volume_that_it_does_not_have_is_refused(tmp_path):
     path = tmp_path / "yahoo.toml"
     text = (FOLDER / path.name).read_text(encoding="utf-8")
