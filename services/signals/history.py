@@ -135,8 +135,8 @@ class SymbolHistory:
     def has_weekends(self) -> bool:
         """Whether it trades on Saturdays and Sundays, as coins do.
 
-        It has bars on half or more of the Saturdays, and of the Sundays, from its first to its last day. Single
-        sessions at weekends, and markets that are open on one of these days, are fewer.
+        It has bars on half or more of the Saturdays, and of the Sundays, from its first to its last day.
+        Single sessions at weekends, and markets that are open on one of these days, have fewer.
         """
         traded, shares = set(self.days), []
         for weekday in (5, 6) if self.days else ():

@@ -171,6 +171,22 @@ def test_a_split_is_no_gain_and_no_trade(write):
     assert report.counts.trades == 0
 
 
+@pytest.mark.parametrize(
+    ("timeframe", "played"),
+    [
+        ("1d", "both before the open of their day"),
+        ("1w", "splits before the bar of their day opens, dividends before the open of their day"),
+        ("1mo", "splits before the bar of their day opens, dividends before the open of their day"),
+    ],
+)
+def test_a_report_says_when_splits_and_dividends_are_played(write, timeframe, played):
+    past = replace(make_split_history().symbols["SPY"], timeframe=timeframe)
+    request = make_request(timeframe=timeframe)
+    report = run_backtest(request, BacktestHistory({"SPY": past}, "a test"), strategy=write("return None"))
+    said = f"Splits change positions and waiting orders, dividends are paid: {played}."
+    assert said in report.assumptions
+
+
 # -- orders
 
 
@@ -407,28 +423,6 @@ def test_a_single_session_at_a_weekend_makes_no_market_of_weekends(write):
     past = BacktestHistory({"SPY": replace(spy, days=days)}, "a test")
     report = run_backtest(make_request(account={"cash": 10_000}), past, strategy=write("return None"))
     assert report.request.account.periods_per_year == 252
-
-
-@pytest.mark.parametrize("first", range(7))
-def test_a_coin_of_any_number_of_days_trades_at_weekends_once_it_has_had_one(first):
-    week = make_daily_history({"COIN": [10]}, FIRST).symbols["COIN"]
-    days = [FIRST.toordinal() + first + number for number in range(70)]
-    for count in range(len(days) + 1):
-        had_one = any(date.fromordinal(day).weekday() >= 5 for day in days[:count])
-        assert replace(week, days=days[:count]).has_weekends == had_one, count
-    missed = [day for number, day in enumerate(days) if number % 10]
-    assert replace(week, days=missed).has_weekends
-
-
-@pytest.mark.parametrize("weekday", [5, 6])
-@pytest.mark.parametrize("begins", range(7))
-def test_a_market_that_is_open_on_one_day_of_each_weekend_has_no_weekends(weekday, begins):
-    spy = make_daily_history({"SPY": [10]}, FIRST).symbols["SPY"]
-    for length in range(8, 70):
-        dates = [FIRST + timedelta(begins + number) for number in range(length)]
-        days = [day.toordinal() for day in dates if day.weekday() < 4 or day.weekday() == weekday]
-        if days[-1] - days[0] >= 7:
-            assert not replace(spy, days=days).has_weekends, length
 
 
 def test_shorter_bars_of_other_hours_have_no_sharpe_ratio_and_say_so(write):
