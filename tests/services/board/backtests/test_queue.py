@@ -240,7 +240,7 @@ async def test_a_report_that_is_being_written_is_not_deleted_with_another_job(tm
 
 
 @pytest.mark.parametrize("is_shared", [False, True])
-async def test_a_job_that_is_deleted_while_its_report_is_written_leaves_none(tmp_path, monkeypatch, is_shared):
+async def test_a_job_deleted_while_its_report_is_written_leaves_none(tmp_path, monkeypatch, is_shared):
     """Unless another job has the same report."""
     player = Player()
     player.may_end.set()
