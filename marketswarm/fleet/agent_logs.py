@@ -51,12 +51,7 @@ class LogFiles:
             size = file.tell()  # it is written at its end only
             if size and size + len(line) + 1 > self._max_bytes:
                 file = self._rotate(name)
-            data = b"\n" + line + b"\n" if name in self._torn else line + b"\n"
-            written = file.write(data)
-            if written < len(data):  # a disk that is nearly full takes a part, and says nothing
-                self._torn.add(name)
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file.name)
-            self._torn.discard(name)
+            self._write_line(name, file, line)
         except OSError as error:
             self._close(name)
             if not self._failed:
@@ -64,6 +59,13 @@ class LogFiles:
                 self._on_failure(error)
         else:
             self._failed = False
+
+    def _write_line(self, name: str, file: BinaryIO, line: bytes) -> None:
+        data = b"\n" + line + b"\n" if name in self._torn else line + b"\n"
+        if file.write(data) < len(data):  # a disk that is nearly full takes a part, and says nothing
+            self._torn.add(name)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file.name)
+        self._torn.discard(name)
 
     def close(self) -> None:
         for name in list(self._open_files):

@@ -73,9 +73,7 @@ def test_a_file_that_cannot_be_written_is_said_once_and_tried_again(tmp_path, fi
     assert blocked.read_bytes() == b"written\n"
 
 
-def test_a_line_of_which_a_full_disk_took_a_part_is_said_and_not_glued_to_the_next(
-    tmp_path, files, failures
-):
+def test_a_line_of_which_a_full_disk_took_a_part_is_said_and_not_glued_to_the_next(tmp_path, files, failures):
     files.append("a", b"first")
     path = tmp_path / "logs/a.log"
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
