@@ -44,8 +44,8 @@ class RequestHandler:
         self._dispatcher, self._pool, self._buses, self._clock = dispatcher, pool, buses, clock
         # by bus, the entries whose deletion was asked for: a bus that is slow, or full, still has them
         self._deleted: dict[str, set[bytes]] = {}
-        # by bus that could not be read, the messages that were sent meanwhile: it has copies of these
-        self._sent_unread: dict[str, dict[str, None]] = {}
+        # by bus that could not be read, when which messages were sent meanwhile: it has copies of these
+        self._sent_unread: dict[str, dict[str, float]] = {}
         self._unread: list[str] = []
 
     async def run(self, inbox: Inbox) -> None:
@@ -105,6 +105,8 @@ class RequestHandler:
         found = [each for each in dead.values() if request.what in (ALL, each.message.id)]
         chosen, left = found[:RESENT_AT_ONCE], max(0, len(found) - RESENT_AT_ONCE)
         open_ones = list(self._pool.workers)
+        if not chosen and self._unread:
+            return self._answer(request, f"the dead letters of {', '.join(self._unread)} could not be read")
         if not chosen and request.what == ALL:
             return self._answer(request, "nothing is dead", ok=True)
         if not chosen:
@@ -123,7 +125,7 @@ class RequestHandler:
                 self._deleted[bus].update(entries)
                 self._dispatcher.delete_dead_letters(bus, entries)
             for bus in self._unread:
-                self._sent_unread.setdefault(bus, {})[each.message.id] = None
+                self._sent_unread.setdefault(bus, {})[each.message.id] = self._clock()
             self._send(request, each.message, channels)
         return None
 
@@ -167,7 +169,7 @@ class RequestHandler:
                 if ident in deleted:
                     continue
                 message = parse_message((fields or {}).get(b"message", b""))
-                if message is not None and message.id in sent:
+                if message is not None and _was_refused_before(fields, sent.get(message.id)):
                     deleted.add(ident)
                     self._dispatcher.delete_dead_letters(bus.name, [ident])
                 elif message is not None:
@@ -175,6 +177,14 @@ class RequestHandler:
                     each.channels[fields.get(b"channel", b"").decode("utf-8", "replace")] = None
                     each.entries.setdefault(bus.name, []).append(ident)
         return found
+
+
+def _was_refused_before(fields: Mapping[bytes, bytes], sent_at: float | None) -> bool:
+    """Return whether a dead letter is from before its message was sent again at `sent_at` (epoch seconds)."""
+    try:
+        return sent_at is not None and float(fields.get(b"ts", b"")[:32]) <= sent_at
+    except ValueError:
+        return False  # twice is better than never
 
 
 async def _read_entries(bus: Bus) -> list[tuple[bytes, Any]] | None:

@@ -133,8 +133,18 @@ class SymbolHistory:
 
     @property
     def has_weekends(self) -> bool:
-        """Whether it trades on Saturdays and Sundays, as coins do: a few such days are no such market."""
-        return 4 * sum(1 for day in self.days if date.fromordinal(day).weekday() >= 5) > len(self.days)
+        """Whether it trades on Saturdays and Sundays, as coins do.
+
+        It has bars on half or more of the Saturdays, and of the Sundays, from its first to its last day.
+        Single sessions at weekends, and markets that are open on one of these days, have fewer.
+        """
+        traded, shares = set(self.days), []
+        for weekday in (5, 6) if self.days else ():
+            first = self.days[0] + (weekday - date.fromordinal(self.days[0]).weekday()) % 7
+            dates = range(first, self.days[-1] + 1, 7)
+            if dates:
+                shares.append(2 * sum(day in traded for day in dates) >= len(dates))
+        return bool(shares) and all(shares)
 
     def list_basis_days(self) -> list[int]:
         """Return the day on which the prices of each bar are those as traded, as an ordinal.

@@ -258,13 +258,16 @@ def _list_assumptions(
         f"{format_units(each.instrument.lot, QUANTITY_DIGITS)}"
         for each in histories
     )
+    played = "both before the open of their day"
+    if any(each.timeframe in PERIODS for each in histories):
+        played = "splits before the bar of their day opens, dividends before the open of their day"
     found = [
         f"Bars are those of {request.timeframe} from {history.source}; the strategy decides at each close.",
         "An order fills in the first bar of its symbol that opens at its decision or later, within that bar.",
         "A market order fills at the open, a stop at its price or at a worse open.",
         f"A limit fills only where the price went {beyond}. Of stop and target in one bar the stop fills.",
         "Orders fill at prices as traded.",
-        "Splits change positions and waiting orders, dividends are paid: both before the open of their day.",
+        f"Splits change positions and waiting orders, dividends are paid: {played}.",
         _ADJUSTED[request.adjust],
         *_describe_account(account),
         _describe_fee(request.fee),

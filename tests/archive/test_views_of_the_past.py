@@ -208,8 +208,15 @@ async def test_tiles_and_returns_of_the_past_go_by_the_date_where_the_market_is(
     assert prices["04:00"] == [closes[0] / 10, closes[1] / 10, closes[2]]
 
 
-async def test_what_was_made_without_a_calendar_is_made_anew_once_it_is_there(client, monkeypatch):
+@pytest.fixture
+def long_memory(monkeypatch):
+    """What is made stays in memory for as long as a test lasts, and no calendar is waited for."""
+    monkeypatch.setattr(market_module, "PAST_SEC", 3600.0)
+    monkeypatch.setattr(market_module, "CLOSES_SEC", 3600.0)
     monkeypatch.setattr(market_module, "CALENDARS_SEC", 0.0)
+
+
+async def test_what_was_made_without_a_calendar_is_made_anew_once_it_is_there(long_memory, client):
     at, closes = "as_of=2024-06-10T03:59:00Z", {symbol: make_close(symbol, 2) for symbol in NAMES}
 
     async def list_prices():

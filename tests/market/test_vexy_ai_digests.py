@@ -15,7 +15,8 @@ PROBE = ("target", "site", "where", "site:443")
 
 def bar(scene, sym, start, open_, close):
     prices = ("open", open_, "high", max(open_, close), "low", min(open_, close), "close", close)
-    scene.market.cmd("XADD", "market:bars", "*", "sym", sym, "start", FIRST_MS + start, *prices)
+    where = ("source", "ws", "start", FIRST_MS + start)  # a stream's, so of now whatever it says
+    scene.market.cmd("XADD", "market:bars", "*", "sym", sym, *where, *prices)
 
 
 def windows_agree(scene):

@@ -20,7 +20,7 @@ NOW = 1_762_433_458.0
 class DeadBus:
     """A bus with dead letters; one that is `stuck` answers, and deletes nothing."""
 
-    def __init__(self, name, *idents, channel="one"):
+    def __init__(self, name, *idents, channel="one", ts=NOW - 60):
         self.name, self.is_away, self.is_stuck = name, False, False
         self.entries = [
             (
@@ -28,6 +28,7 @@ class DeadBus:
                 {
                     b"message": encode_message(Message(ident, "t", "x", Severity.INFO, NOW)),
                     b"channel": channel.encode(),
+                    b"ts": b"%.3f" % ts,
                 },
             )
             for n, ident in enumerate(idents)
@@ -122,6 +123,20 @@ def test_a_bus_that_can_not_be_read_at_first_has_no_dead_letter_sent_twice():
         bus.entries = DeadBus("", *idents(0, 151)).entries[150:]
         bus.entries += [(b"1762433459000-0", DeadBus("", "m7").entries[0][1])]  # refused once more
     assert [ident for ident, _ in desk.resend()[1]] == ["m150", "m7"]
+
+
+@pytest.mark.parametrize("ts", [NOW + 1, float("nan")])
+def test_what_was_refused_once_more_meanwhile_is_no_copy(ts):
+    slow, other = DeadBus("system-redis", "m1"), DeadBus("market-redis", "m1")
+    slow.is_away = True
+    desk = Desk(slow, other)
+    assert [ident for ident, _ in desk.resend()[1]] == ["m1"]
+    slow.is_away, other.is_away = False, True
+    slow.entries += [(b"1762433459000-0", DeadBus("", "m1", ts=ts).entries[0][1])]
+    assert [ident for ident, _ in desk.resend()[1]] == ["m1"]
+    assert slow.entries == []
+    (answer,), sent = desk.resend()
+    assert (answer.ok, answer.said, sent) == (False, "the dead letters of market-redis could not be read", [])
 
 
 def test_a_bus_that_deletes_nothing_for_now_has_no_dead_letter_sent_twice():

@@ -183,20 +183,22 @@ class BacktestQueue:
     async def delete(self, ident: str) -> BacktestJob | None:
         """Delete a job, and return it; end it if it waits or runs. None if it is not there.
 
-        Deletes its report, too, unless another job has the same one.
+        Deletes its report, too, and the one that is being written, unless another job has the same one.
         """
         job = self._jobs.get(ident)
         if job is None:
             return None
         task = self._running.get(ident)
+        writing = self._keeping.get(ident)
         self._forget(ident)
-        if task is not None:
+        if task is not None and not job.has_ended:  # one that has ended trims, and may delete its own job
             task.cancel()
             await asyncio.wait({task})
         if not job.has_ended:
             self.finished["deleted"] += 1
         await self._write(self.store.delete_job, job)
-        await self._delete_report(job)
+        await self._delete_report(job, job.digest)
+        await self._delete_report(job, writing)
         return job
 
     async def read_report(self, job: BacktestJob) -> bytes | None:
@@ -278,15 +280,15 @@ class BacktestQueue:
                 self._note_problem(error)
                 raise RunFailedError(JobFailure.NOT_KEPT, f"it can't be kept: {self.problem}") from None
         if job.digest != run.digest:
-            await self._delete_report(job)
+            await self._delete_report(job, job.digest)
         return replace(job, state=JobState.DONE, digest=run.digest, is_kept=run.report is None)
 
-    async def _delete_report(self, job: BacktestJob) -> None:
-        """Delete the report of a job, unless another one has it: requests may differ in defaults alone."""
+    async def _delete_report(self, job: BacktestJob, digest: str | None) -> None:
+        """Delete a report of a job, unless another one has it: requests may differ in defaults alone."""
         others = {each.digest for each in self._jobs.values() if each is not job}
         others.update(self._keeping.values())
-        if job.digest is not None and job.digest not in others:
-            await self._write(self.store.delete_report, job.digest)
+        if digest is not None and digest not in others:
+            await self._write(self.store.delete_report, digest)
 
     async def _save(self, job: BacktestJob) -> bool:
         """Write a job, and return whether the folder took it."""

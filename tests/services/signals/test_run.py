@@ -171,6 +171,22 @@ def test_a_split_is_no_gain_and_no_trade(write):
     assert report.counts.trades == 0
 
 
+@pytest.mark.parametrize(
+    ("timeframe", "played"),
+    [
+        ("1d", "both before the open of their day"),
+        ("1w", "splits before the bar of their day opens, dividends before the open of their day"),
+        ("1mo", "splits before the bar of their day opens, dividends before the open of their day"),
+    ],
+)
+def test_a_report_says_when_splits_and_dividends_are_played(write, timeframe, played):
+    past = replace(make_split_history().symbols["SPY"], timeframe=timeframe)
+    request = make_request(timeframe=timeframe)
+    report = run_backtest(request, BacktestHistory({"SPY": past}, "a test"), strategy=write("return None"))
+    said = f"Splits change positions and waiting orders, dividends are paid: {played}."
+    assert said in report.assumptions
+
+
 # -- orders
 
 

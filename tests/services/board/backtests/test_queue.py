@@ -239,6 +239,44 @@ async def test_a_report_that_is_being_written_is_not_deleted_with_another_job(tm
         assert await queue.read_report(await finish(queue, second.id)) == REPORT
 
 
+@pytest.mark.parametrize("is_shared", [False, True])
+async def test_a_job_deleted_while_its_report_is_written_leaves_none(tmp_path, monkeypatch, is_shared):
+    """Unless another job has the same report."""
+    player = Player()
+    player.may_end.set()
+    async with play(tmp_path, player) as queue:
+        if is_shared:
+            other = await finish(queue, (await submit(queue, ask(0))).id)
+        write_report, is_writing, may_write = queue.store.write_report, Event(), Event()
+
+        def write_slowly(digest, report):
+            is_writing.set()
+            assert may_write.wait(10)
+            write_report(digest, report)
+
+        monkeypatch.setattr(queue.store, "write_report", write_slowly)
+        job = await submit(queue, ask(1))
+        assert await asyncio.to_thread(is_writing.wait, 10)
+        deleting = asyncio.create_task(queue.delete(job.id))
+        await auntil(lambda: queue.find_job(job.id) is None)
+        may_write.set()
+        await deleting
+        left = {f"{other.id}.job", f"{DIGEST}.report"} if is_shared else set()
+        assert {each.name for each in tmp_path.iterdir()} == left
+        assert queue.store.sizes.keys() == ({DIGEST} if is_shared else set())
+
+
+async def test_a_job_whose_own_report_is_too_large_is_deleted_with_it(tmp_path, monkeypatch):
+    """It is deleted by the task that played it."""
+    monkeypatch.setattr(queue_module, "MAX_BYTES", 500)
+    player = Player(answer=FinishedRun(DIGEST, os.urandom(1000)))
+    player.may_end.set()
+    async with play(tmp_path, player) as queue:
+        await submit(queue, ask())
+        await auntil(lambda: queue.finished["done"] == 1 and not queue.list_jobs() and queue.running == 0)
+        assert [each.name for each in tmp_path.iterdir()] == []
+
+
 async def test_only_so_many_and_so_large_reports_are_kept(tmp_path, monkeypatch):
     monkeypatch.setattr(queue_module, "MAX_JOBS", 3)
     player = Player()
