@@ -1,4 +1,4 @@
-"""End tasks, wait for all of several works, or run them until the first one ends."""
+"""End tasks, wait for all of several works or in spite of a cancellation, or run works until one ends."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable
@@ -32,6 +32,17 @@ async def gather_all(works: Iterable[Awaitable[_T]]) -> list[_T]:
         if isinstance(each, BaseException):
             raise each
     return [each for each in results if not isinstance(each, BaseException)]
+
+
+async def finish_despite_cancellation(work: Coroutine[Any, Any, _T]) -> _T:
+    """Ignore every cancellation of this task until `work`, which is bounded in time, has ended."""
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            continue
+    return task.result()
 
 
 async def run_until_first(*works: Coroutine[Any, Any, object]) -> None:

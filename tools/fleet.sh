@@ -42,18 +42,19 @@ seed() {
     as_operator seed "$@"
 }
 
-# `marketswarm simulate --by-hand` says when; whatever ends it, what was stopped is started again
+# `marketswarm simulate --by-hand` says when; whatever ends it, what was stopped is started again: after Ctrl-C, when the
+# terminal is closed, which nothing can be written to any more, and when docker fails
 simulate() {
     svc=$1
     { as_operator simulate --by-hand "$@" </dev/null || say "code $?"; } | {
-        trap '' INT
+        trap '' INT HUP TERM PIPE
         stopped='' code=0
         while read -r line; do
             case $line in
-            "stop $svc now") stopped=$svc; quietly stop "$svc" </dev/null; say "$svc stopped" ;;
-            "start $svc now") stopped=''; quietly start "$svc" </dev/null; say "$svc started" ;;
+            "stop $svc now") stopped=$svc; quietly stop "$svc" </dev/null || { code=$?; break; }; say "$svc stopped" || : ;;
+            "start $svc now") quietly start "$svc" </dev/null || { code=$?; break; }; stopped=''; say "$svc started" || : ;;
             "code "*) code=${line#code } ;;
-            *) say "$line" ;;
+            *) say "$line" || : ;;
             esac
         done
         [ -z "$stopped" ] || quietly start "$stopped" </dev/null

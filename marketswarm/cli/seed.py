@@ -22,6 +22,7 @@ from marketswarm.seeding.readiness import wait_for_healer_access, wait_until_all
 from marketswarm.seeding.transaction import REPLACED, SeedError, SeedResult, describe_seeding
 from marketswarm.seeding.transaction import seed_truth as seed_buses
 from marketswarm.settings import CommonSettings, read_settings
+from marketswarm.tasks import finish_despite_cancellation
 from marketswarm.truth import ParsedTruth, Problem, Truth, format_changes
 
 CHANGED_MEANWHILE: Final = 1
@@ -111,7 +112,10 @@ async def _seed(raw: bytes, loaded: ParsedTruth, name: str, data: Path, replaces
             refused = await wait_for_healer_access(buses, loaded.truth, _USERS_WITHIN_SEC)
             by = f"marketswarm@{socket.gethostname()}"
             seeding = await seed_buses(raw, buses, by, key=settings.truth_redis_key, replaces=replaces)
-            users_changed |= await _renew_users(loaded.truth, data, buses, keep=False)
+            # the truth is in force: a signal would leave users that it dropped, and its code would deny it
+            users_changed |= await finish_despite_cancellation(
+                _renew_users(loaded.truth, data, buses, keep=False)
+            )
         except SeedError as error:
             # the message names the buses that could not be put back
             head = "not seeded" if error.unrestored else "not seeded, nothing changed"

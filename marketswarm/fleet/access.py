@@ -15,7 +15,7 @@ from typing import Final
 from marketswarm.access import passwords
 from marketswarm.access.users import DEFAULT, OPERATOR, AclError, user_names
 from marketswarm.agent.service_modules import find_elsewhere
-from marketswarm.bus import Bus, BusError
+from marketswarm.bus import Bus
 from marketswarm.exit import Mistake
 from marketswarm.fleet.data_folder import make_private_folder, require_private_files
 from marketswarm.fleet.plan import Plan
@@ -77,7 +77,8 @@ def prepare_access(
 async def renew_users(truth: Truth, data: Path, operators: Mapping[str, str], *, keep: bool) -> bool:
     """Load the users of `truth` into the buses of a fleet that runs; return True if a bus loaded users.
 
-    Loading users cuts all connections of a bus, so a bus whose users don't change loads nothing.
+    Loading users cuts all connections of a bus, so a bus whose users don't change loads nothing. If it fails
+    or is cancelled, the ACL files are put back, so that the next call finds the change again.
 
     Args:
         operators: the operator's URLs by bus; empty for a fleet without users.
@@ -105,17 +106,22 @@ async def renew_users(truth: Truth, data: Path, operators: Mapping[str, str], *,
             changed[bus] = text
     urls = passwords.build_url_files(data / _URLS, secrets, operators)
     passwords.write_files({path: text for path, text in urls.items() if not path.exists()})
-    passwords.write_files({paths[bus]: text for bus, text in changed.items()})
-    for bus in changed:
-        operator = Bus(bus, operators[bus])
-        try:
-            await operator.ask(operator.client.acl_load())
-        except BusError:
-            passwords.write_files({paths[each]: before[each] for each in changed})
-            raise
-        finally:
-            await operator.aclose()
+    try:
+        passwords.write_files({paths[bus]: text for bus, text in changed.items()})
+        for bus in changed:
+            await _load_acl(Bus(bus, operators[bus]))
+    except BaseException:  # a cancellation, too: a file with users that no bus loaded would look unchanged
+        passwords.write_files({paths[bus]: before[bus] for bus in changed})
+        raise
     return bool(changed)
+
+
+async def _load_acl(operator: Bus) -> None:
+    """Have a bus load the users of its ACL file, which cuts its connections. Closes `operator`."""
+    try:
+        await operator.ask(operator.client.acl_load())
+    finally:
+        await operator.aclose()
 
 
 def _make_passwords_and_acls(

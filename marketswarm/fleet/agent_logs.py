@@ -8,6 +8,7 @@ files are read (`marketswarm/log_follower.py`), and how a line looks to a person
 """
 
 import contextlib
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -30,8 +31,9 @@ def find_logs(data: Path) -> dict[str, Path]:
 class LogFiles:
     """Write and rotate the log files of all agents of one data folder.
 
-    A line that can't be written is lost; the next line opens the file again. `on_failure` is called with the
-    error when writing begins to fail, and not again until a line was written.
+    A line that can't be written is lost; the next line opens the file again, and begins on a line of its own
+    if a part of the lost one is there. `on_failure` is called with the error when writing begins to fail, and
+    not again until a line was written.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class LogFiles:
     ) -> None:
         self._folder, self._on_failure, self._max_bytes = data / LOGS_FOLDER, on_failure, max_bytes
         self._open_files: dict[str, BinaryIO] = {}
+        self._torn: set[str] = set()  # names whose file ends with a part of a line
         self._failed = False
         make_private_folder(self._folder)
 
@@ -48,7 +51,7 @@ class LogFiles:
             size = file.tell()  # it is written at its end only
             if size and size + len(line) + 1 > self._max_bytes:
                 file = self._rotate(name)
-            file.write(line + b"\n")
+            self._write_line(name, file, line)
         except OSError as error:
             self._close(name)
             if not self._failed:
@@ -56,6 +59,13 @@ class LogFiles:
                 self._on_failure(error)
         else:
             self._failed = False
+
+    def _write_line(self, name: str, file: BinaryIO, line: bytes) -> None:
+        data = b"\n" + line + b"\n" if name in self._torn else line + b"\n"
+        if file.write(data) < len(data):  # a disk that is nearly full takes a part, and says nothing
+            self._torn.add(name)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), file.name)
+        self._torn.discard(name)
 
     def close(self) -> None:
         for name in list(self._open_files):
@@ -72,6 +82,7 @@ class LogFiles:
     def _rotate(self, name: str) -> BinaryIO:
         """Rename an agent's files, the current one to `.log.1`, the oldest away; open a new one."""
         self._close(name)
+        self._torn.discard(name)
         path = self._current_path(name)
         for number in range(FILES - 1, 0, -1):
             older = find_rotated(path, number - 1)

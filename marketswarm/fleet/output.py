@@ -106,18 +106,23 @@ class BackgroundWriter(Generic[T]):
 class LineWriter(BackgroundWriter[bytes]):
     """Write lines, given without their ends, to a file descriptor.
 
-    `on_closed` is called when its reader or the descriptor itself is gone.
+    `on_closed` is called when its reader or the descriptor itself is gone. A line of which only a part was
+    taken, as by a full disk, counts as dropped, and the next one begins on a line of its own.
     """
 
     def __init__(self, fd: int, on_closed: Callable[[], object]) -> None:
-        self._fd = fd
+        self._fd, self._is_torn = fd, False
         super().__init__(self._write_line, _make_gap_record, on_closed)
 
     def _write_line(self, line: bytes) -> None:
-        data = line + b"\n"
+        for data in ((b"\n",) if self._is_torn else ()) + (line + b"\n",):
+            self._write_bytes(data)
+
+    def _write_bytes(self, data: bytes) -> None:
         while data:
             try:
                 data = data[os.write(self._fd, data) :]
+                self._is_torn = bool(data)
             except BlockingIOError:  # another program made this terminal or pipe non-blocking
                 select.select((), (self._fd,), ())
 

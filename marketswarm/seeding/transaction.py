@@ -24,7 +24,7 @@ from marketswarm.exit import Code
 from marketswarm.keys import TRUTH_CHANGED, TRUTH_DOC, TRUTH_HISTORY, TRUTH_META
 from marketswarm.seeding.functions import load_functions
 from marketswarm.seeding.plan import BusState, make_plan
-from marketswarm.tasks import gather_all
+from marketswarm.tasks import finish_despite_cancellation, gather_all
 from marketswarm.text import decode_text, parse_digits
 from marketswarm.truth import Changes, Truth, TruthError, diff_truths, format_changes, parse_truth
 from marketswarm.truth.patch import make_patch
@@ -168,11 +168,11 @@ async def seed_truth(
             log.warning("seeding.moved", bus=moved_bus)
             await asyncio.sleep(random.uniform(0.05, 0.3))
             continue
-        await _finish_despite_cancellation(_trim_histories(targets))
+        await finish_despite_cancellation(_trim_histories(targets))
         if plan.must_publish:
             # a patch is about `truth:doc`, which is the key of an agent that uses it
             old = plan.old_document if key == TRUTH_DOC else None
-            await _finish_despite_cancellation(_publish_change(buses, revision, old))
+            await finish_despite_cancellation(_publish_change(buses, revision, old))
         changes = diff_truths(_load_old(plan.old_document), loaded.truth) if plan.changed else Changes()
         return SeedResult(plan.revision, loaded.sha256, plan.changed, changes, plan.repairs)
     raise SeedError(moved_bus, "moved", MOVED_DETAIL)
@@ -246,17 +246,17 @@ async def _write_all(revision: _Revision, targets: Sequence[Snapshot], snapshots
                 touched.pop()
         await _verify_all(revision, snapshots)
     except SeedError as error:
-        unrestored = await _finish_despite_cancellation(_restore_all(touched, revision))
+        unrestored = await finish_despite_cancellation(_restore_all(touched, revision))
         raise SeedError(
             error.bus, error.reason, error.detail, [bus for bus in unrestored if bus in written]
         ) from error
     except _ConcurrentSeedError as error:
-        unrestored = await _finish_despite_cancellation(_restore_all(touched, revision))
+        unrestored = await finish_despite_cancellation(_restore_all(touched, revision))
         if unrestored:
             raise SeedError(str(error), "moved", MOVED_DETAIL, unrestored) from error
         raise
     except asyncio.CancelledError:
-        unrestored = await _finish_despite_cancellation(_restore_all(touched, revision))
+        unrestored = await finish_despite_cancellation(_restore_all(touched, revision))
         log.warning("seeding.stopped", left=unrestored)
         raise
 
@@ -322,17 +322,6 @@ async def _publish_change(buses: Sequence[Bus], revision: _Revision, old: bytes 
     for bus, outcome in zip(buses, outcomes, strict=True):
         if isinstance(outcome, BaseException):
             log.warning("seeding.unannounced", bus=bus.name, why=str(outcome))
-
-
-async def _finish_despite_cancellation(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Ignore every cancellation of this task until `coroutine`, which is bounded in time, has ended."""
-    task = asyncio.ensure_future(coroutine)
-    while not task.done():
-        try:
-            await asyncio.wait([task])
-        except asyncio.CancelledError:
-            continue
-    return task.result()
 
 
 def _load_old(raw: bytes | None) -> Truth | None:

@@ -70,6 +70,44 @@ def test_readers_wait_while_the_gate_is_away_or_closed_and_begin_when_it_opens_o
             assert restarted.wait(30) == 7  # it became the command
 
 
+def test_readers_of_a_truth_without_sources_wait_for_no_gate(tmp_path):
+    """Its bars come from massive alone, say; the gate ends with 2 there, and never opens."""
+    truths = [
+        json.dumps({"services": {svc: {} for svc in names}}) for names in (("bars", "sources"), ("bars",))
+    ]
+    with (
+        Server(tmp_path / "bus") as server,
+        redis.Redis.from_url(server.url) as bus,
+        await_gate(server.url, tmp_path, ("-c", HASTY)) as reader,
+    ):
+        assert "unknown" in reader.stderr.readline()  # there is no truth yet
+        bus.set("truth:doc", truths[0])
+        bus.set(PRELOAD_STATUS, CLOSED)
+        assert "closed" in reader.stderr.readline()
+        bus.set("truth:doc", "no truth")
+        bus.set(PRELOAD_STATUS, "{}")
+        assert "unknown" in reader.stderr.readline()
+        assert reader.poll() is None
+        bus.set("truth:doc", truths[1])
+        assert reader.wait(30) == 0
+
+
+def test_a_reader_with_a_wrong_variable_ends_as_its_service_would(tmp_path):
+    with Server(tmp_path / "bus") as server:
+        file = tmp_path / "url"
+        file.write_text(server.url, encoding="ascii")
+        ended = subprocess.run(
+            [sys.executable, "-m", MODULE],
+            cwd=ROOT,
+            env={"PATH": os.environ["PATH"], "MARKET_REDIS_URL_FILE": str(file), "LOG_LEVEL": "loud"},
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    assert (ended.returncode, "LOG_LEVEL" in ended.stderr, "Traceback" in ended.stderr) == (2, True, False)
+
+
 def test_a_reader_that_waits_beats_degraded_and_says_goodbye_when_it_begins(tmp_path):
     with Server(tmp_path / "bus") as server, redis.Redis.from_url(server.url) as bus, bus.pubsub() as heard:
         bus.set(PRELOAD_STATUS, CLOSED)

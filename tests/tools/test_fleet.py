@@ -4,11 +4,14 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+
+from support.waiting import until
 
 ROOT = Path(__file__).parents[2]
 # what was asked is noted; a file `answer.<words>` beside it says what comes back, and with which code
@@ -29,7 +32,11 @@ case "$*" in
 *" up --detach"*) [ ! -e "$0.fails" ] ;;
 *" logs "*) cat "$0.log.${*##* }" 2>/dev/null ;;
 *" run --rm -T access"*) cat "$0.access" 2>/dev/null && exit 2 || exit 0 ;;
-*"operator simulate"*) cat "$0.simulate"; exit "$(cat "$0.code")" ;;
+*"operator simulate"*)
+    cat "$0.simulate"
+    [ ! -e "$0.goes-on" ] || exec sleep 60
+    exit "$(cat "$0.code")" ;;
+*" stop "*) [ ! -e "$0.fails" ] ;;
 esac
 """
 MARKETSWARM = """#!/bin/sh
@@ -126,6 +133,43 @@ def test_a_seeding_ends_with_words_when_they_can_not_be_let_in(place):
 def test_a_simulation_that_ends_early_starts_again_what_it_stopped(place):
     place.answers(running="c0ffee\n", code="5", simulate="stop a now\n")
     assert place.run("simulate", "a").returncode == 5
+    assert place.asked()[-1].endswith(" start a")
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
+def test_a_simulation_whose_terminal_is_closed_starts_again_what_it_stopped(place, number):
+    """Each process of it gets the signal, and nobody reads any more what they write."""
+    place.answers(running="c0ffee\n", code="0", simulate="stop a now\n", goes_on="")
+    with subprocess.Popen(
+        ["sh", place.root / "tools/fleet.sh", "simulate", "a"],
+        env={"PATH": f"{place.root / 'bin'}:/usr/bin:/bin", "HOME": str(place.root)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as simulating:
+        assert simulating.stdout.readline() == "a stopped\n"
+        simulating.stdout.close()
+        os.killpg(simulating.pid, number)
+        until(lambda: place.asked()[-1].endswith(" start a"), what="the start")
+
+
+def test_a_simulation_goes_on_when_nobody_reads_it_and_a_stop_that_fails_is_undone(place):
+    place.answers(running="c0ffee\n", code="0", simulate="a line\nstop a now\n")
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            ["sh", place.root / "tools/fleet.sh", "simulate", "a"],
+            env={"PATH": f"{place.root / 'bin'}:/usr/bin:/bin", "HOME": str(place.root)},
+            stdin=subprocess.DEVNULL,
+            stdout=full,
+            stderr=subprocess.DEVNULL,
+            timeout=60,
+            check=False,
+        )
+    assert ended.returncode == 0
+    assert place.asked()[-1].endswith(" start a")
+    place.answers(fails="")
+    assert place.run("simulate", "a").returncode == 1
     assert place.asked()[-1].endswith(" start a")
 
 

@@ -1,5 +1,7 @@
 """Commands as a user runs them: what is on stdout, what on stderr, which code they end with."""
 
+import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -180,6 +182,25 @@ def test_a_signal_between_the_writes_of_a_seeding_undoes_what_was_written(shell,
             seeding.send_signal(number)
             assert seeding.wait(PATIENT_SEC) == 128 + number
     assert [bus.cmd("GET", "truth:doc") for bus in seeded] == before
+
+
+def test_a_signal_after_a_seeding_keeps_no_users_that_it_dropped_and_denies_no_seeding(
+    shell, seeded, monkeypatch
+):
+    kept = []
+
+    async def renew(*_args, keep):
+        if not keep:
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.sleep(0.05)
+        kept.append(keep)
+        return False
+
+    monkeypatch.setattr(seed, "_renew_users", renew)
+    shell.write({"services": {**SERVICES, "new": {}}})
+    ended = shell("seed")
+    assert (ended.returncode, kept) == (0, [True, False]), ended.stderr
+    assert "is revision 2 on" in ended.stdout
 
 
 def test_seeding_with_a_bus_away_ends_with_3(shell, buses, monkeypatch):

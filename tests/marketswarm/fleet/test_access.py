@@ -1,3 +1,5 @@
+import asyncio
+import contextlib
 import stat
 from pathlib import Path
 
@@ -8,7 +10,9 @@ from redis.connection import parse_url
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet import access
 from marketswarm.fleet.plan import make_plan
+from marketswarm.tasks import end_tasks
 from marketswarm.truth import parse_truth
+from support.waiting import PATIENT_SEC
 
 
 def truth(*services):
@@ -66,6 +70,28 @@ def test_passwords_stay_over_a_start(made):
     has_users, document, data = made
     before = has_users.url("system-redis", "b")
     assert access.prepare_access(plan(document), document, data).url("system-redis", "b") == before
+
+
+async def test_a_cancellation_while_a_bus_loads_users_puts_the_files_back_for_the_next_call(made):
+    """A file with users that the bus never loaded would look like no change."""
+    _, _, data = made
+    files = {path: path.read_text() for path in data.glob("*/users.acl")}
+    asked = asyncio.Event()
+
+    async def swallow(reader, writer):
+        with contextlib.closing(writer):
+            while await reader.read(4096):
+                asked.set()
+
+    async with await asyncio.start_server(swallow, "127.0.0.1") as silent:
+        url = f"redis://127.0.0.1:{silent.sockets[0].getsockname()[1]}"
+        operators = {path.parent.name: url for path in files}
+        renewing = asyncio.create_task(access.renew_users(truth("a", "b", "c"), data, operators, keep=True))
+        await asyncio.wait_for(asked.wait(), PATIENT_SEC)
+        assert all("user c " in path.read_text() for path in files)
+        await end_tasks(renewing)
+    assert renewing.cancelled()
+    assert {path: path.read_text() for path in files} == files
 
 
 def test_another_s_server_is_left_alone(tmp_path):

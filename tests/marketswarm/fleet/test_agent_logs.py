@@ -2,6 +2,8 @@
 
 import errno
 import os
+import resource
+import signal
 from pathlib import Path
 
 import pytest
@@ -69,6 +71,23 @@ def test_a_file_that_cannot_be_written_is_said_once_and_tried_again(tmp_path, fi
     blocked.rmdir()
     files.append("a", b"written")
     assert blocked.read_bytes() == b"written\n"
+
+
+def test_a_line_of_which_a_full_disk_took_a_part_is_said_and_not_glued_to_the_next(tmp_path, files, failures):
+    files.append("a", b"first")
+    path = tmp_path / "logs/a.log"
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 3, limit[1]))  # as a disk of that size
+    try:
+        files.append("a", b"second")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        signal.signal(signal.SIGXFSZ, before)
+    assert [error.errno for error in failures] == [errno.ENOSPC]
+    for line in (b"third", b"fourth"):
+        files.append("a", line)
+    assert path.read_bytes().splitlines() == [b"first", b"sec", b"third", b"fourth"]
 
 
 def test_a_link_in_its_place_is_not_followed(tmp_path, files, failures):

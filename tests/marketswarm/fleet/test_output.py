@@ -162,3 +162,26 @@ def test_a_pipe_that_another_program_made_non_blocking_loses_no_line():
         assert [pipe.readline() for _ in range(2000)] == [b"x" * 100 + b"\n"] * 2000
         lines.close(PATIENT_SEC)
     os.close(writing)
+
+
+def test_a_line_of_which_a_full_disk_took_a_part_is_not_glued_to_the_next(monkeypatch, tmp_path):
+    takes, write = [3, 0, 0], os.write
+
+    def write_until_full(fd, data):
+        if not takes:
+            return write(fd, data)
+        if not (part := takes.pop(0)):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(fd, data[:part])
+
+    monkeypatch.setattr(output.os, "write", write_until_full)
+    with (tmp_path / "log").open("wb") as file:
+        lines = LineWriter(file.fileno(), lambda: None)
+        for line in (b"the first", b"the second", b"the third"):
+            lines.put(line)
+        lines.close(PATIENT_SEC)
+    torn, *shown = (tmp_path / "log").read_bytes().splitlines()
+    left = [line for line in shown if b"log.dropped" not in line]
+    assert (torn, left[-1]) == (b"the", b"the third")
+    dropped = sum(json.loads(line)["lines"] for line in shown if line not in left)
+    assert len(left) + dropped == 3
