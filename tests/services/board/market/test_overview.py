@@ -52,6 +52,7 @@ def make_parts(archive, session=None):
 
     return SimpleNamespace(
         find_sessions=find_sessions,
+        sessions=SimpleNamespace(known=0),
         archive=archive,
         live=LiveMarket(),
         past=Cached(PAST_SEC),
