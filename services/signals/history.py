@@ -147,7 +147,7 @@ class SymbolHistory:
         return bool(shares) and all(shares)
 
     def list_basis_days(self) -> list[int]:
-        """Return the day on which the prices of each bar are those as traded, as an ordinal.
+        """Return of each bar the day on which its prices are those as traded (`date.toordinal`).
 
         That is its trading day; of a week or month its last date, so it holds the splits of all its days.
         """

@@ -232,8 +232,9 @@ async def _read_merged(readers: Sequence[_BackwardReader]) -> AsyncIterator[Stre
 async def _find_on_bus(
     bus: Bus, event_id: str, at_msec: int
 ) -> tuple[AlertView, bytes] | RefusedError | None:
-    """Return the event as one bus's log has it, and its JSON; None, or why the log may have it nonetheless.
+    """Return the event as one bus's log has it, and its JSON; None if the log does not have it.
 
+    Where that is not known (the bus is away, or the log too long to be read), return why, as what to answer.
     Looks outwards from the event's time, in both directions by turns: of many events at once, those that were
     written next to it are the first ones.
     """
