@@ -119,7 +119,7 @@ class LineWriter(BackgroundWriter[bytes]):
             self._write_bytes(data)
 
     def _write_bytes(self, data: bytes) -> None:
-        """Write all of it, and wait for who reads it. Raises OSError, and notes whether a part was written."""
+        """Write all of it, and wait for who reads it. Raises OSError; notes whether a part was written."""
         while data:
             try:
                 data = data[os.write(self._fd, data) :]
