@@ -120,11 +120,8 @@ FEEDS: Final = (
     Feed("7203.T", ("alpaca",)),
     Feed("CL", ("yahoo",)),
 )
-# the days of coins of alpaca are New York's, which are none of ours
-DAILY_FEEDS: Final = tuple(
-    Feed(symbol, ("massive" if "/" in symbol else "alpaca",), "1d", is_late=symbol == "SPY")
-    for symbol in DAILY
-)
+# of alpaca, days of stocks are those of one exchange, and days of coins New York's: neither are ours
+DAILY_FEEDS: Final = tuple(Feed(symbol, ("massive",), "1d", is_late=symbol == "SPY") for symbol in DAILY)
 BENCHMARK: Final = "AAPL"
 """The symbol that features compare the others with: one that has a year of days."""
 QUOTED: Final = (("BTC/USDT", "binance"), ("ETH/USDT", "okx"))
@@ -291,7 +288,7 @@ def list_vices(plan: Plan) -> dict[str, tuple[Vice, ...]]:
     """
     slow = _list_slow(plan)
     vices: dict[str, list[Vice]] = {
-        source: [_LATE, *slow] for source in ("bybit", "oanda", "alpaca", "yahoo")
+        source: [_LATE, *slow] for source in ("bybit", "oanda", "alpaca", "massive", "yahoo")
     }
     vices |= {"binance": [*slow], "okx": [*slow], "binance_stream": [*slow]}
     for day in range(plan.days):
@@ -310,10 +307,11 @@ def list_vices(plan: Plan) -> dict[str, tuple[Vice, ...]]:
             _between(ViceKind.UNORDERED, midnight, 3, 9),
             _between(ViceKind.CUT, midnight, 12, 12.5),
         )
-        vices["alpaca"] += (
-            _between(ViceKind.PARTIAL, midnight, 15, 17),
-            _between(ViceKind.DUPLICATED, midnight, 18, 20),
-        )
+        for source in ("alpaca", "massive"):
+            vices[source] += (
+                _between(ViceKind.PARTIAL, midnight, 15, 17),
+                _between(ViceKind.DUPLICATED, midnight, 18, 20),
+            )
     return {source: tuple(found) for source, found in vices.items()}
 
 
