@@ -22,11 +22,8 @@ from marketswarm.event import Severity
 from marketswarm.text import extract_line, format_duration
 from services.signals.proofs.signer import SignerStatus
 from services.signals.proofs.witness_client import REFUSALS, WitnessReason
+from services.tables.signal_witness import UNSIGNED_SEC, find_unsigned_sec
 
-UNWITNESSED_SEC: Final = 300.0
-"""For how long there may be no cosignature."""
-LATE_CHECKPOINTS: Final = 3
-"""For so many checkpoints there may be none, if that is longer."""
 NO_QUORUM_SEC: Final = 3600.0
 """For how long no symbol that is asked about may have a quorum."""
 MAX_WORDS_CHARS: Final = 120
@@ -83,7 +80,7 @@ class LogHealth:
     refusal: WitnessRefusal | None = None
     no_quorum_since: float | None = None
     unknown: frozenset[SignalCheck] = frozenset()
-    unwitnessed_sec: float = UNWITNESSED_SEC
+    unwitnessed_sec: float = UNSIGNED_SEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +138,7 @@ def read_health(
         unknown |= {SignalCheck.COSIGNATURE, SignalCheck.WITNESS}
         return LogHealth(no_quorum_since=quorum.missing_since, unknown=frozenset(unknown))
     since = find_cosigned_until(status)
-    is_cosigned, limit_sec = status.reason is WitnessReason.COSIGNED, find_unwitnessed_sec(checkpoint_sec)
+    is_cosigned, limit_sec = status.reason is WitnessReason.COSIGNED, find_unsigned_sec(checkpoint_sec)
     is_fresh = is_cosigned and _age_of(since, now) < limit_sec
     is_refused = status.reason in REFUSALS
     if not is_cosigned and not is_refused:
@@ -162,11 +159,6 @@ def find_cosigned_until(status: SignerStatus) -> float:
     """Return until when nothing waited for a cosignature, in epoch seconds; the start if there was none."""
     # while no entry comes there is nothing to cosign, however old the last cosignature is
     return max(status.cosigned_at or status.begun_at, status.whole_at)
-
-
-def find_unwitnessed_sec(checkpoint_sec: float) -> float:
-    """Return for how long there may be no cosignature, if checkpoints are signed so often."""
-    return max(UNWITNESSED_SEC, LATE_CHECKPOINTS * checkpoint_sec)
 
 
 def _age_of(since: float | None, now: float) -> float:

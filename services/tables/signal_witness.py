@@ -1,4 +1,6 @@
-"""Define what signals says of its witness, and read it again: the board's health goes by it. Pure.
+"""Define what signals says of its witness, and for how long a log may lack signatures. Pure.
+
+The alerts of signals and the board's health go by both.
 
 A witness may be named by the environment of signals alone, so the truth does not say whether there is one.
 """
@@ -8,6 +10,9 @@ from typing import Annotated, Final
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+UNSIGNED_SEC: Final = 300.0
+"""For how long what is committed may be unsigned or not cosigned, if it is LATE_CHECKPOINTS, too."""
+LATE_CHECKPOINTS: Final = 3
 MAX_WITNESS_BYTES: Final = 1024
 _WORD: Final = r"^[a-z_]{1,40}$"
 
@@ -41,3 +46,8 @@ def parse_witness_report(raw: bytes | None) -> WitnessReport | None:
         return WitnessReport.model_validate_json(raw)
     except ValidationError:
         return None
+
+
+def find_unsigned_sec(checkpoint_sec: float) -> float:
+    """Return for how many seconds entries may have no signature, if checkpoints are signed so often."""
+    return max(UNSIGNED_SEC, LATE_CHECKPOINTS * checkpoint_sec)

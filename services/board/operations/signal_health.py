@@ -11,15 +11,12 @@ from typing import Any, Final
 from marketswarm.bus.stored_values import parse_count, parse_number, parse_object
 from marketswarm.text import escape_text
 from services.board.operations.health import HealthPart, PartStatus
-from services.tables.signal_witness import WitnessReport
+from services.tables.signal_witness import WitnessReport, find_unsigned_sec
 from services.tables.signals import MAX_PLACE_BYTES, LogEnd, LogState
 
 LATE_TICK_SEC: Final = 60.0
 """The age beyond which the newest tick is late, if it is ten cycles old, too."""
 LATE_CYCLES: Final = 10
-UNSIGNED_SEC: Final = 300.0
-"""For how long what is committed may be unsigned or not cosigned, if it is three checkpoints, too."""
-LATE_CHECKPOINTS: Final = 3
 RECENT_GAP_SEC: Final = 600.0
 """For how long a gap that nobody asked for is a fault; a restart is one that somebody asked for."""
 TICK, CHECKPOINT, WITNESS, GAP = "signals_tick", "signals_checkpoint", "signals_witness", "signals_gap"
@@ -48,10 +45,6 @@ class SignalTimes:
     @property
     def late_tick_sec(self) -> float:
         return max(LATE_TICK_SEC, LATE_CYCLES * self.cycle_sec)
-
-    @property
-    def unsigned_sec(self) -> float:
-        return max(UNSIGNED_SEC, LATE_CHECKPOINTS * self.checkpoint_sec)
 
 
 def judge_signals(
@@ -118,7 +111,7 @@ def _judge_rest(part: HealthPart, left: int, word: str, times: SignalTimes) -> H
 
     A log that does not grow has nothing to sign, however old its last checkpoint is.
     """
-    if left <= 0 or (part.age_sec or 0.0) <= times.unsigned_sec:
+    if left <= 0 or (part.age_sec or 0.0) <= find_unsigned_sec(times.checkpoint_sec):
         return part
     return replace(part, status=PartStatus.DEGRADED, why=f"{left} entries are not {word}")
 

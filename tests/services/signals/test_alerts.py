@@ -18,7 +18,6 @@ from marketswarm.testing import MemoryBus
 from marketswarm.text import format_duration
 from services.signals.alerts import (
     NO_QUORUM_SEC,
-    UNWITNESSED_SEC,
     LogHealth,
     QuorumClock,
     SignalAlerts,
@@ -29,6 +28,7 @@ from services.signals.alerts import (
 )
 from services.signals.proofs.signer import SignerStatus, SigningProblem
 from services.signals.proofs.witness_client import REFUSALS, WitnessReason
+from services.tables.signal_witness import UNSIGNED_SEC
 from support.waiting import auntil
 
 NOW = 1_793_000_000.0
@@ -41,7 +41,7 @@ def test_all_checks_hold_where_nothing_is_wrong():
 
 @pytest.mark.parametrize(
     ("check", "limit", "field"),
-    [(COSIGNATURE, UNWITNESSED_SEC, "awaiting_since"), (QUORUM, NO_QUORUM_SEC, "no_quorum_since")],
+    [(COSIGNATURE, UNSIGNED_SEC, "awaiting_since"), (QUORUM, NO_QUORUM_SEC, "no_quorum_since")],
 )
 def test_what_is_missing_fails_at_its_limit_and_is_neither_before(check, limit, field):
     begun = LogHealth(**{field: NOW})
@@ -53,7 +53,7 @@ def test_what_is_missing_fails_at_its_limit_and_is_neither_before(check, limit, 
 
 
 def test_the_limits_are_those_of_the_operating_page():
-    assert (UNWITNESSED_SEC, NO_QUORUM_SEC) == (300.0, 3600.0)
+    assert (UNSIGNED_SEC, NO_QUORUM_SEC) == (300.0, 3600.0)
 
 
 def test_a_refusal_fails_at_once_with_what_the_witness_said():

@@ -14,14 +14,14 @@ from marketswarm.keys import SIGNALS_ALERTS, SIGNALS_SHADOW, SIGNALS_WITNESS
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
 from services.signals import observer as module
-from services.signals.alerts import NO_QUORUM_SEC, UNWITNESSED_SEC, SignalAlerts
+from services.signals.alerts import NO_QUORUM_SEC, SignalAlerts
 from services.signals.metrics import SignalsMetrics
 from services.signals.observer import SignalObserver
 from services.signals.proofs.signer import SignerStatus
 from services.signals.proofs.witness_client import WitnessReason
 from services.signals.settings import SignalsSettings
 from services.tables.signal_shadow import parse_shadow
-from services.tables.signal_witness import WitnessReport, parse_witness_report
+from services.tables.signal_witness import UNSIGNED_SEC, WitnessReport, parse_witness_report
 from support.waiting import auntil
 
 NOW = 1_793_000_000.0
@@ -121,7 +121,7 @@ async def test_what_the_signer_says_of_the_witness_becomes_an_alert_and_ages():
     scene = Scene()
     await scene.report()
     cosigned = SignerStatus(
-        NOW, signed_at=NOW - 30, cosigned_at=NOW - UNWITNESSED_SEC, reason=WitnessReason.AWAY, words="timeout"
+        NOW, signed_at=NOW - 30, cosigned_at=NOW - UNSIGNED_SEC, reason=WitnessReason.AWAY, words="timeout"
     )
     scene.observer.note_signing(cosigned)
     await scene.report()
@@ -129,7 +129,7 @@ async def test_what_the_signer_says_of_the_witness_becomes_an_alert_and_ages():
     ages = {family.name: [value for _, value in family.values] for family in scene.observer.collect()}
     assert ages == {
         "marketswarm_signals_checkpoint_age_seconds": [30.0],
-        "marketswarm_signals_cosignature_age_seconds": [UNWITNESSED_SEC],
+        "marketswarm_signals_cosignature_age_seconds": [UNSIGNED_SEC],
     }
     scene.witness = False
     await scene.report()
