@@ -18,7 +18,7 @@ import typer
 
 from marketswarm.access.users import JOIN
 from marketswarm.agent.truth_source import create_bus, read_truth
-from marketswarm.alive_file import read_process_state
+from marketswarm.alive_file import ENDED_STATES, read_process_state
 from marketswarm.bus import BusError
 from marketswarm.bus_url import explain_bus_url, format_host, is_bus_url
 from marketswarm.cli import event_loop, output
@@ -112,15 +112,15 @@ def join(
 
 
 def is_process_alive(pid_file: Path) -> bool:
-    """Return True if a process has the id that is in a regular file."""
+    """Return True if a process that has not ended has the id that is in a regular file."""
     try:
         # the service's user may have put a pipe there: to wait for a writer would hold all other beats back
         with os.fdopen(os.open(pid_file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 return False
             pid = int(file.read(_MAX_PID_BYTES))
-        # one that is not above 0 is a group of processes
-        return pid > 0 and read_process_state(pid) is not None
+        found = read_process_state(pid) if pid > 0 else None  # 0 and below are groups of processes
+        return found is not None and found[0] not in ENDED_STATES
     except (OSError, ValueError, OverflowError):
         return False
 
