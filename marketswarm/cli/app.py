@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -457,6 +458,8 @@ def _root(
 
 def main() -> NoReturn:
     output.replace_unencodable()
+    # where this is inherited as ignored, the kernel keeps no exit code of a child: `exec` would read 0
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     if not sys.flags.safe_path and os.getcwd() not in sys.path:  # noqa: PTH109 - an entry of it is text
         sys.path.append(os.getcwd())  # noqa: PTH109  # last: only for the services of this folder
     try:

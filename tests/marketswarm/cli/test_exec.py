@@ -278,6 +278,18 @@ def test_what_is_to_be_ignored_stays_so(shell, system):
         assert running.wait(PATIENT_SEC) == 0
 
 
+def test_the_exit_code_is_known_below_a_parent_that_does_not_want_to_know_of_its_children(shell, system):
+    """As below Perl with $SIG{CHLD} = 'IGNORE': the kernel would forget how our command ended."""
+    script = (
+        "import os, sys; from signal import *; signal(SIGCHLD, SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    line = [sys.executable, "-c", script, sys.executable, "-m", "marketswarm", "exec", "--svc", "backup"]
+    command = ["--", "sh", "-c", "exit 3"]
+    ended = subprocess.run([*line, *command], cwd=shell.folder, env=shell.env, timeout=30, check=False)
+    assert ended.returncode == 3
+    assert (run_of(system)["code"], run_of(system)["ok"]) == (3, False)
+
+
 ON_A_TERMINAL = """
 import fcntl, os, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
