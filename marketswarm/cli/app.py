@@ -1,5 +1,6 @@
 """Define the `marketswarm` program: its commands by group, each imported when it runs."""
 
+import contextlib
 import gc
 import os
 import signal
@@ -460,8 +461,10 @@ def main() -> NoReturn:
     output.replace_unencodable()
     # where this is inherited as ignored, the kernel keeps no exit code of a child: `exec` would read 0
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    if not sys.flags.safe_path and os.getcwd() not in sys.path:  # noqa: PTH109 - an entry of it is text
-        sys.path.append(os.getcwd())  # noqa: PTH109  # last: only for the services of this folder
+    # a folder that was removed has no services, and is no reason to leave out the command of `exec`
+    with contextlib.suppress(OSError):
+        if not sys.flags.safe_path and os.getcwd() not in sys.path:  # noqa: PTH109 - an entry of it is text
+            sys.path.append(os.getcwd())  # noqa: PTH109  # last: only for the services of this folder
     try:
         code = app(standalone_mode=False)
         event_loop.end_process(code if isinstance(code, int) else int(Code.DONE))  # a number for --help

@@ -379,6 +379,28 @@ def test_a_wrong_variable_is_told_at_the_end_and_keeps_no_command_from_running(s
     assert "LOG_LEVEL" in ended.stderr
 
 
+def test_in_a_folder_that_was_removed_the_command_runs_and_is_reported(shell, system):
+    """As that of an old release below a scheduler that runs on."""
+    removed = shell.folder / "release"
+    removed.mkdir()
+    line = [
+        "sh",
+        "-c",
+        'rmdir "$PWD"; exec "$@"',
+        "sh",
+        sys.executable,
+        "-m",
+        "marketswarm",
+        "exec",
+        "--svc",
+        "backup",
+    ]
+    job = ["--", "sh", "-c", "exit 3"]
+    ended = subprocess.run([*line, *job], cwd=removed, env=shell.env, timeout=30, check=False)
+    assert ended.returncode == 3
+    assert run_of(system)["code"] == 3
+
+
 def test_with_its_standard_streams_closed_the_command_runs_and_is_reported(shell, system):
     script = '<&- >&- 2>&-; exec "$@"'
     line = [
