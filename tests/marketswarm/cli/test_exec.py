@@ -249,6 +249,26 @@ def test_the_exit_code_is_what_a_shell_would_say(shell, system, words, code, sai
     assert system.cmd("EXISTS", "beat:backup") == ("not started" not in said)
 
 
+@pytest.mark.parametrize("command", ["./copy", "copy"])
+def test_a_script_without_a_line_for_its_interpreter_is_run_by_the_shell(shell, system, command):
+    """As the shell of cron, env and nohup run it."""
+    script = shell.folder / "copy"
+    script.write_text('printf "%s|" "$@"; exit 3\n', encoding="ascii")
+    script.chmod(0o755)
+    path = f"{shell.folder}:{shell.env['PATH']}"
+    ended = shell("exec", "--svc", "backup", "--", command, "--full", "a b", PATH=path)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (3, "--full|a b|", "")
+    assert run_of(system)["code"] == 3
+
+
+def test_a_program_for_another_processor_is_not_run_by_the_shell(shell, system):
+    program = shell.folder / "copy"
+    program.write_bytes(b"\x7fELF\x02\x01\x01\0\ntouch ran\n")
+    program.chmod(0o755)
+    assert shell("exec", "--svc", "backup", "--", "./copy").returncode == 126
+    assert run_of(system)["said"] == "not started: Exec format error"
+
+
 def test_signals_go_to_the_command_and_all_it_started(shell, system):
     script = """
         trap 'echo asked; exit 5' TERM; trap 'echo again' USR1
