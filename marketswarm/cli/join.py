@@ -41,6 +41,7 @@ from marketswarm.net.certificates import (
     has_fingerprint,
     parse_fingerprint,
 )
+from marketswarm.operator.ping_lines import CURL
 from marketswarm.settings import CommonSettings, read_settings
 from marketswarm.settings.programs import JoinSettings
 from marketswarm.text import escape_text, format_duration
@@ -215,7 +216,7 @@ def _print_curl(joined: JoinedFleet, services: Sequence[str], port: int, data: P
     certificate = find_joined_certificate(data, joined.fingerprint)
     trust = f"--cacert {shlex.quote(str(certificate))} " if joined.fingerprint else ""
     address = f"https://{format_host(joined.host)}:{port}/ping/$UUID"
-    output.print_line(f'curl -fsS -m 10 --retry 5 {trust}"{address}"')
+    output.print_line(f'{CURL} {trust}"{address}"')
     for svc in services or ["SVC"]:
         make = f"`marketswarm token create NAME --ping {svc}` on the fleet's machine prints it"
         output.print_aside(f"UUID is the key of {svc}: {make}")
