@@ -159,7 +159,8 @@ def _end_process(runner: asyncio.Runner, pool: ThreadPoolExecutor, code: int) ->
         signal.signal(signum, signal.SIG_IGN)  # it is ending already
     limit = threading.Timer(_stop_limit.compute_left_sec(time.monotonic()), _end_at_once, (code,))
     limit.daemon = True
-    limit.start()
+    with contextlib.suppress(RuntimeError):  # no thread is to be had any more, which may be why it ends
+        limit.start()
     pool.shutdown(wait=False, cancel_futures=True)
     deadline = time.monotonic() + THREADS_END_WITHIN_SEC
     while any(thread.name.startswith(THREAD_PREFIX) for thread in threading.enumerate()):
@@ -182,10 +183,12 @@ def _end_at_once(code: int) -> NoReturn:
         sys.stdout.flush()
         sys.stderr.flush()
 
-    log_thread = threading.Thread(target=log_threads, daemon=True)
-    log_thread.start()
-    log_thread.join(_LOG_WITHIN_SEC)
-    os._exit(code)
+    try:
+        log_thread = threading.Thread(target=log_threads, daemon=True)
+        log_thread.start()
+        log_thread.join(_LOG_WITHIN_SEC)
+    finally:
+        os._exit(code)
 
 
 def _configure_logs() -> None:

@@ -148,6 +148,19 @@ def test_a_thread_that_ends_in_time_is_waited_for(scene, tmp_path):
     assert not agent.logs("program.end_hung")
 
 
+def test_an_agent_that_gets_no_more_threads_ends_with_its_code(scene):
+    seed(scene.buses, truth(), 1)
+    agent = scene.agent("""
+        def refuse(thread):
+            raise RuntimeError("can't start new thread")
+        await me.rest(0.3)
+        threading.Thread.start = refuse
+        raise KeyError('of the body')
+""")
+    assert agent.wait() == 5
+    assert "RuntimeError" not in agent.text()
+
+
 def test_a_loop_that_hangs_is_ended_with_5_and_all_stacks(scene):
     seed(scene.buses, truth(), 1)
     agent = scene.agent(
