@@ -169,7 +169,8 @@ def _end_process(runner: asyncio.Runner, pool: ThreadPoolExecutor, code: int) ->
             sys.stderr.flush()
             os._exit(code)
         threading.Event().wait(0.01)
-    runner.close()
+    with contextlib.suppress(RuntimeError):  # as above: the event loop closes its executor by a thread
+        runner.close()
     sys.exit(code)
 
 
