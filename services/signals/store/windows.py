@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Any, Final
 
-import asyncpg
-
 from marketswarm.postgres.errors import PostgresAwayError
 from services.market.records import Bar, Timeframe
 from services.signals.cycle.market import ArchivedBar
@@ -75,7 +73,7 @@ class WindowTables:
             async with self._database.connect(READ_SEC) as connection:
                 rows: Sequence[Any] = await connection.fetch(sql, *asked)
         except PostgresAwayError as error:
-            if isinstance(error.__cause__, asyncpg.InsufficientPrivilegeError):
+            if error.lacks_right:
                 raise RightsMissingError(str(error)) from None
             raise
         return rows
