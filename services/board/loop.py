@@ -53,7 +53,7 @@ async def main() -> int:
             hub.close()
             market.hub.close()
 
-        backtests = Backtests(me.settings, market, board.audit)
+        backtests = Backtests(me.settings, market, board.audit, lambda: me.truth)
         signals = SignalBoard(market, lambda: me.truth)
         rules = make_rules(me.settings)
         # in a thread: it takes a second of a processor, and a loop that stands still so long counts as hung

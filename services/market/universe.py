@@ -100,6 +100,15 @@ def list_checked_symbols(truth: Truth) -> dict[str, LoadedSymbol]:
     return found
 
 
+def list_named_sessions(truth: Truth) -> dict[str, str]:
+    """Return by symbol the code of the session that a truth names for its bars.
+
+    Symbols that trade in the session of their class are left out.
+    """
+    checked = list_checked_symbols(truth)
+    return {symbol: each.session for symbol, each in checked.items() if each.session is not None}
+
+
 @dataclass(frozen=True, slots=True)
 class DayShares:
     """Say of which share of its minutes a built day must be made to count, of 0 to 1.

@@ -7,7 +7,7 @@ with the request, on its stdin; neither its environment nor its arguments have i
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from enum import StrEnum
 from typing import Any, Final
@@ -60,16 +60,23 @@ async def describe_strategies() -> tuple[StrategyForm, ...]:
 async def request_backtest(
     request: BacktestRequest,
     database_url: str,
+    sessions: Mapping[str, str],
     kept: str | None,
     on_progress: Callable[[float], None],
 ) -> tuple[PlayOutcome, bytes]:
     """Return what came of a backtest: a report as JSON, or in words why there is none.
 
-    It is played in another process, within LIMITS; that does not outlive this one. `kept` is the digest of a
-    report: if the request still has the same inputs, the outcome is KEPT with the digest. `on_progress` gets
-    the share that was played. Raises WorkerError.
+    It is played in another process, within LIMITS; that does not outlive this one. `sessions` has by symbol
+    the code of the session, where that is not the one of its class. `kept` is the digest of a report: if the
+    request still has the same inputs, the outcome is KEPT with the digest. `on_progress` gets the share that
+    was played. Raises WorkerError.
     """
-    document = {"request": request.to_document(), "database_url": database_url, "kept": kept}
+    document = {
+        "request": request.to_document(),
+        "database_url": database_url,
+        "sessions": {symbol: sessions[symbol] for symbol in request.symbols if symbol in sessions},
+        "kept": kept,
+    }
     async with aclosing(WorkerProcess(_MODULE, LIMITS)) as worker:
         await worker.ask(_START, bytes)
         return await worker.ask(
@@ -129,7 +136,7 @@ def _play(document: dict[str, Any], send_progress: SendProgress) -> tuple[PlayOu
 
     try:
         strategy = load_installed(request.strategy)
-        history = asyncio.run(_read_history(document["database_url"], request))
+        history = asyncio.run(_read_history(document["database_url"], request, document["sessions"]))
         whole = complete_request(request, strategy, history)
         if whole.digest(history.digest, strategy.code) == document["kept"]:
             return PlayOutcome.KEPT, document["kept"].encode()
@@ -146,13 +153,13 @@ def _play(document: dict[str, Any], send_progress: SendProgress) -> tuple[PlayOu
     return PlayOutcome.REPORT, report.to_json()
 
 
-async def _read_history(url: str, request: BacktestRequest) -> Any:
+async def _read_history(url: str, request: BacktestRequest, sessions: Mapping[str, str]) -> Any:
     from marketswarm.postgres.pool import open_connection  # noqa: PLC0415 - as above
     from services.signals.history import TradingRules, read_archive  # noqa: PLC0415
 
     async with open_connection(url, READ_SEC) as connection:
-        days = request.first_day, request.last_day
-        return await read_archive(connection, request.symbols, request.timeframe, days, TradingRules())
+        days, rules = (request.first_day, request.last_day), TradingRules(sessions=sessions)
+        return await read_archive(connection, request.symbols, request.timeframe, days, rules)
 
 
 def main() -> None:

@@ -2,7 +2,8 @@
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -13,6 +14,7 @@ from pydantic import SecretStr
 
 from marketswarm.cli import event_loop, output
 from marketswarm.cli.data_folder import DATA, read_database
+from marketswarm.cli.fleet_view import FleetView, ask_or_explain
 from marketswarm.cli.options import Data, Json, OptionGroup, argument, option
 from marketswarm.cli.tables import show
 from marketswarm.exit import Exit, Mistake
@@ -20,6 +22,7 @@ from marketswarm.postgres.errors import PostgresAwayError
 from marketswarm.postgres.pool import open_connection
 from marketswarm.settings import CommonSettings, read_settings
 from services.market.records import TIMEFRAMES
+from services.market.universe import list_named_sessions
 from services.signals.audit import AuditCheck, audit_case
 from services.signals.backtest import describe_result, play_case
 from services.signals.cases import CaseError, read_case
@@ -111,7 +114,8 @@ def _make_trading_rules(
         str | None, option("--lot", "1", "The least quantity; by default 1, of coins 0.00000001.")
     ] = None,
     session: Annotated[
-        str | None, option("--session", "XNYS", "When the symbols trade; by default by their class.")
+        str | None,
+        option("--session", "XNYS", "When the symbols trade; by default as the truth has it, or by class."),
     ] = None,
 ) -> TradingRules:
     return TradingRules(_read_step("--tick", tick), _read_step("--lot", lot), session)
@@ -295,6 +299,8 @@ def _read_history(
         raise HistoryError("--actions: only with --bars; the archive has its own")
     url = read_settings(BacktestEnvironment).database_url
     address = read_database(data)[0] if url is None else url.get_secret_value()
+    if rules.session is None:
+        rules = replace(rules, sessions=_read_sessions(data))
 
     async def read() -> BacktestHistory:
         async with open_connection(address, _READ_SEC) as connection:
@@ -305,6 +311,23 @@ def _read_history(
         return event_loop.run(read())
     except PostgresAwayError as error:
         raise Exit(FAILED, str(error)) from None
+
+
+def _read_sessions(data: Path) -> Mapping[str, str]:
+    """Return the sessions that the truth of the fleet names, by symbol.
+
+    A person is told if that can't be read: the archive may be there without its fleet.
+    """
+
+    async def read(fleet: FleetView) -> Mapping[str, str]:
+        return list_named_sessions(fleet.truth)
+
+    def explain(why: str) -> Mapping[str, str]:
+        reason = why.partition("\n")[0].removesuffix(" Tried:").rstrip(".")
+        output.print_aside(f"{reason}: each symbol trades in the session of its class, or in --session")
+        return {}
+
+    return event_loop.run(ask_or_explain(data, read, explain))
 
 
 @contextlib.contextmanager

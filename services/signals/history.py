@@ -8,7 +8,7 @@ import hashlib
 import json
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -72,6 +72,7 @@ _OPENS_MS: Final = 14 * 3_600_000 + 1_800_000
 """When a day that is made up opens, after midnight in UTC, and how long it is."""
 _OPEN_FOR_MS: Final = 6 * 3_600_000 + 1_800_000
 _MAX_DENOMINATOR: Final = 1_000_000
+_NAME_SESSION: Final = "name the right one in the truth, as `session` of its bars, or by --session"
 _PLAYED: Final = frozenset({ActionKind.SPLIT, ActionKind.DIVIDEND})
 """The kinds of actions that change an account."""
 _PRICES: Final = ("open", "high", "low", "close")
@@ -259,11 +260,16 @@ def _make_daily(symbol: str, closes: Sequence[float], days: Sequence[date]) -> S
 
 @dataclass(frozen=True, slots=True)
 class TradingRules:
-    """Hold rules that replace those of every symbol; None leaves what is found. Prices and quantities."""
+    """Hold rules that replace those of every symbol; None leaves what is found. Prices and quantities.
+
+    Attributes:
+        sessions: by symbol the session of its bars in the archive, where that is not the one of its class.
+    """
 
     tick: Decimal | None = None
     lot: Decimal | None = None
     session: str | None = None
+    sessions: Mapping[str, str] = field(default_factory=dict)
 
 
 class _AnySymbol(dict[str, Instrument]):
@@ -423,9 +429,9 @@ class _SymbolReader:
     def __init__(
         self, symbol: str, asset: str, timeframe: Timeframe, rules: TradingRules, adjuster: Adjuster | None
     ) -> None:
-        code = rules.session or find_default_session(asset, symbol)
+        code = rules.session or rules.sessions.get(symbol) or find_default_session(asset, symbol)
         if code is None:
-            raise HistoryError(f"{symbol}: its class {asset} has no session; name one by --session")
+            raise HistoryError(f"{symbol}: its class {asset} has no session; {_NAME_SESSION}")
         self._grid = Grid(_find_session(code))
         self._symbol, self._asset, self._timeframe = symbol, asset, timeframe
         self._rules, self._adjuster = rules, adjuster
@@ -478,7 +484,7 @@ class _SymbolReader:
             session = self._grid.session.code
             raise HistoryError(
                 f"{self._symbol}: no interval of {self._timeframe} of the session {session} begins at "
-                f"{cases.format_time(start_ms)}; name the right one by --session"
+                f"{cases.format_time(start_ms)}; {_NAME_SESSION}"
             )
         return interval.close_ms
 

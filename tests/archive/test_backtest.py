@@ -4,6 +4,7 @@ import asyncio
 from datetime import date, timedelta
 from decimal import Decimal
 
+import orjson
 import pytest
 import typer
 from typer.testing import CliRunner
@@ -23,8 +24,11 @@ from services.signals.run import run_backtest
 from services.signals.strategy import load_file
 from services.tables.rows import BarRow, SymbolRow
 from services.tables.tables import BAR_TABLE
+from support.rig.one_server import server
 
-NYSE = get_session("XNYS")
+__all__ = ["server"]
+
+NYSE, LONDON = get_session("XNYS"), get_session("XLON")
 SPLIT_DAY, ASKED = date(2024, 6, 10), date(2024, 7, 1)
 # closes of NVIDIA as they were traded
 CLOSES = {
@@ -48,6 +52,10 @@ INSERT INTO actions (symbol, ex_day, kind, ratio, amount, new_symbol, withdrawn,
     ('NVDA', '2024-06-12', 'rights', 0.5, NULL, 'NEW', false, 'alpaca', false),
     ('NVDA', '2024-07-01', 'merger', NULL, 1200, NULL, false, 'alpaca', false)
 """
+LONDON_SPLIT = """
+INSERT INTO actions (symbol, ex_day, kind, ratio, withdrawn, source, replay) VALUES
+    ('VOD.L', '2024-06-10', 'split', 10, false, 'yahoo', false)
+"""
 DAYS = date(2024, 6, 3), date(2024, 6, 12)
 _NO_RULES = TradingRules()
 APP = typer.Typer()
@@ -68,6 +76,10 @@ def bar_row(symbol, day, *, adjusted, known_ms=None, timeframe="1d"):
         adjustment=basis[0],
         adjusted_to=basis[1],
     )
+
+
+def london_row(day):
+    return bar_row("VOD.L", day, adjusted=False)._replace(start=LONDON.find_date(day).open_ms)
 
 
 def entry(row):
@@ -261,6 +273,25 @@ async def test_what_the_archive_lacks_is_told(nvidia):
         await read(nvidia, "NVDA", rules=TradingRules(session="XTKS"))
 
 
+async def test_each_symbol_trades_in_the_session_that_is_named_for_it(database, nvidia):
+    london = [london_row(day) for day in CLOSES]
+    assert await Writer(database).write([entry(row) for row in london]) == []
+    await nvidia.execute(LONDON_SPLIT)
+    with pytest.raises(HistoryError, match=r"1d of the session XNYS begins at .* in the truth, as `session`"):
+        await read(nvidia, "NVDA", "VOD.L")
+    sessions = {"VOD.L": "XLON", "NVDA": "XNYS"}
+    history = await read(nvidia, "NVDA", "VOD.L", rules=TradingRules(sessions=sessions))
+    nvda, vodafone = (history.symbols[symbol] for symbol in ("NVDA", "VOD.L"))
+    assert (nvda.session, vodafone.session) == ("XNYS", "XLON")
+    assert [bar.end_ms for bar in vodafone.bars] == [LONDON.find_date(day).close_ms for day in CLOSES]
+    (split,) = vodafone.actions
+    assert split.account.at_ms == LONDON.find_date(SPLIT_DAY).open_ms
+    alone = await read(nvidia, "NVDA")
+    assert (await read(nvidia, "NVDA", rules=TradingRules(sessions=sessions))).digest == alone.digest
+    with pytest.raises(HistoryError, match="1d of the session XLON begins at"):  # which is for all symbols
+        await read(nvidia, "NVDA", rules=TradingRules(session="XLON", sessions=sessions))
+
+
 async def test_another_price_is_another_digest(database, nvidia):
     before = await read(nvidia, "NVDA")
     assert (await read(nvidia, "NVDA")).digest == before.digest
@@ -286,6 +317,27 @@ async def test_minutes_are_those_of_their_trading_day(database, connection):
         await read(connection, "NVDA", days=(day - timedelta(1), day - timedelta(1)), timeframe="1m")
 
 
+def test_the_command_goes_by_the_sessions_of_the_truth_unless_one_is_given(
+    london_url, server, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("DATABASE_URL", london_url)
+    monkeypatch.setenv("SYSTEM_REDIS_URL", server.url)
+    monkeypatch.setenv("MARKET_REDIS_URL", server.url)
+    words = ["buy_and_hold", "--symbols", "VOD.L", "--from", str(DAYS[0]), "--to", str(DAYS[1])]
+    words += ["--data", str(tmp_path), "--json"]
+    without = CliRunner().invoke(APP, words)
+    assert "session XNYS begins at" in without.exception.message
+    assert "no bus has a valid truth" in without.stderr
+    assert "each symbol trades in the session of its class" in without.stderr
+    truth = {"services": {"bars": {"endpoints": [{"symbols": ["VOD.L"], "session": "XLON"}]}}}
+    server.cmd("SET", "truth:doc", orjson.dumps(truth))
+    done = CliRunner().invoke(APP, words, catch_exceptions=False)
+    assert BacktestReport.from_json(done.stdout.encode().strip()).counts.fills == 1
+    assert done.stderr == ""
+    wrong = CliRunner().invoke(APP, [*words, "--session", "XTKS"])
+    assert "session XTKS begins at" in wrong.exception.message
+
+
 def test_the_command_reads_the_database_of_the_environment(nvidia_url, monkeypatch):
     monkeypatch.setenv("DATABASE_URL", nvidia_url)
     words = ["buy_and_hold", "--symbols", "NVDA", "--from", str(DAYS[0]), "--to", str(DAYS[1])]
@@ -301,11 +353,19 @@ def test_the_command_reads_the_database_of_the_environment(nvidia_url, monkeypat
 @pytest.fixture
 def nvidia_url(archive_url):
     """The database of this test with NVDA in it, for what is not in an event loop."""
+    return fill_archive(archive_url, [bar_row("NVDA", day, adjusted=False) for day in CLOSES])
 
+
+@pytest.fixture
+def london_url(archive_url):
+    """The same with VOD.L of London."""
+    return fill_archive(archive_url, [london_row(day) for day in CLOSES])
+
+
+def fill_archive(archive_url, rows):
     async def fill():
         database = Database(archive_url)
         try:
-            rows = [bar_row("NVDA", day, adjusted=False) for day in CLOSES]
             assert await Writer(database).write([entry(row) for row in rows]) == []
         finally:
             await database.aclose()

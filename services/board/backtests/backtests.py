@@ -2,12 +2,12 @@
 
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from marketswarm.operator.audit import Act, Action, AuditOutcome
-from marketswarm.truth import suggest_name
+from marketswarm.truth import Truth, suggest_name
 from marketswarm.web.audit import AuditLog
 from marketswarm.web.limits import RefusedError, require_found
 from marketswarm.web.tokens import Client
@@ -28,11 +28,13 @@ AWAY_SEC: Final = 5.0
 
 
 class Backtests:
-    """The backtests of a board, over the archive of its market."""
+    """The backtests of a board, over the archive of its market and by the sessions of the truth in force."""
 
-    def __init__(self, settings: BoardEnvironment, market: Market, audit: AuditLog) -> None:
+    def __init__(
+        self, settings: BoardEnvironment, market: Market, audit: AuditLog, truth_now: Callable[[], Truth]
+    ) -> None:
         url = settings.database_url
-        self.player = BacktestPlayer(None if url is None else url.get_secret_value())
+        self.player = BacktestPlayer(None if url is None else url.get_secret_value(), truth_now)
         self.queue = BacktestQueue(BacktestStore(settings.board_backtest_folder), self.player.play)
         self._market, self._audit = market, audit
 

@@ -1,14 +1,16 @@
 """Have a backtest played by the process of services/signals, and judge what it answers."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from marketswarm.agent.worker_process import WorkerError
 from marketswarm.tasks import end_tasks
+from marketswarm.truth import Truth
 from marketswarm.web.limits import RefusedError
 from services.board.backtests.jobs import JobFailure
 from services.board.backtests.queue import FinishedRun, OnProgress, RunFailedError
+from services.market.universe import list_named_sessions
 from services.signals.backtest_process import PlayOutcome, describe_strategies, request_backtest
 from services.signals.report import BacktestReport, BacktestRequest, ReportError
 from services.signals.strategy import StrategyForm
@@ -26,10 +28,13 @@ _NO_ARCHIVE: Final = "no archive: DATABASE_URL is not set"
 
 
 class BacktestPlayer:
-    """Plays requests over the archive at `database_url`; None if there is none."""
+    """Plays requests over the archive at `database_url`; None if there is none.
 
-    def __init__(self, database_url: str | None) -> None:
-        self._database_url = database_url
+    Each symbol trades in the session that the truth in force names for it, otherwise in that of its class.
+    """
+
+    def __init__(self, database_url: str | None, truth_now: Callable[[], Truth]) -> None:
+        self._database_url, self._truth_now = database_url, truth_now
         self._listing: asyncio.Task[Mapping[str, StrategyForm]] | None = None
 
     async def list_strategies(self) -> Mapping[str, StrategyForm]:
@@ -58,7 +63,8 @@ class BacktestPlayer:
         if self._database_url is None:
             raise RunFailedError(JobFailure.DATABASE, _NO_ARCHIVE)
         try:
-            outcome, rest = await request_backtest(request, self._database_url, kept, on_progress)
+            sessions = list_named_sessions(self._truth_now())
+            outcome, rest = await request_backtest(request, self._database_url, sessions, kept, on_progress)
         except WorkerError as error:
             raise RunFailedError(JobFailure(error.failure.value), str(error)) from None
         if outcome in _FAILURES:

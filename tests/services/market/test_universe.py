@@ -2,7 +2,7 @@
 
 import pytest
 
-from marketswarm.truth import Heartbeat, Service
+from marketswarm.truth import Heartbeat, Service, Truth
 from services.bars.settings import SymbolGroup
 from services.market.records import AssetClass
 from services.market.universe import (
@@ -12,6 +12,7 @@ from services.market.universe import (
     list_bar_sources,
     list_day_shares,
     list_loaded_symbols,
+    list_named_sessions,
     list_separate_bars,
 )
 
@@ -31,6 +32,25 @@ def test_each_symbol_of_a_series_of_bars_is_loaded_once_with_its_class_and_sessi
         "BTC/USD": LoadedSymbol(AssetClass.CRYPTO, None),
         "VOD.L": LoadedSymbol(AssetClass.STOCKS, "XLON"),
     }
+
+
+def test_sessions_are_named_as_bars_goes_by_them_and_not_where_the_class_says_them():
+    sources = Service(
+        heartbeat=Heartbeat(),
+        endpoints=[
+            {"symbol": "VOD.L", "session": "XLON"},
+            {"symbol": "SPY"},
+            {"symbol": "ODD", "session": 5},
+        ],
+    )
+    groups = [{"symbols": ["7203.T"], "session": "XTKS"}, {"symbols": ["BTC/USD"], "asset": "crypto"}]
+    bars = Service(heartbeat=Heartbeat(), endpoints=groups)
+    truth = Truth(services={"sources": sources, "bars": bars})
+    assert list_named_sessions(truth) == {"7203.T": "XTKS", "VOD.L": "XLON"}
+    usual = Service(heartbeat=Heartbeat(), endpoints=[{"session": "XETR"}])
+    truth = Truth(services={"sources": sources, "bars": usual})
+    assert list_named_sessions(truth) == {"VOD.L": "XETR", "SPY": "XETR"}
+    assert list_named_sessions(Truth(services={"sources": sources})) == {}
 
 
 def test_bars_of_one_source_load_no_symbol_and_are_listed_by_symbol_and_source():

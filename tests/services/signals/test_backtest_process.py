@@ -8,6 +8,7 @@ import asyncpg
 import pytest
 
 from marketswarm.agent.worker_process import WorkerError, WorkerFailure
+from services.market.sessions import get_session
 from services.signals import backtest_process
 from services.signals.backtest_process import LIMITS, PlayOutcome, describe_strategies, request_backtest
 from services.signals.report import BacktestReport, BacktestRequest
@@ -73,9 +74,9 @@ def ask(strategy, **more):
     return BacktestRequest.from_document({"strategy": strategy, "symbols": ["BTC/USD"], **days, **more})
 
 
-async def play(url, request, kept=None):
+async def play(url, request, kept=None, sessions=None):
     steps = []
-    outcome, rest = await request_backtest(request, url, kept, steps.append)
+    outcome, rest = await request_backtest(request, url, sessions or {}, kept, steps.append)
     return outcome, rest, steps
 
 
@@ -100,6 +101,26 @@ async def test_a_backtest_is_played_with_its_progress_and_not_again_while_no_inp
     outcome, rest, _ = await play(archive, request, report.digest)
     assert outcome is PlayOutcome.REPORT
     assert BacktestReport.from_json(rest).digest != report.digest
+
+
+async def test_a_symbol_is_played_in_the_session_that_is_named_for_it(archive):
+    connection = await asyncpg.connect(archive)
+    await connection.execute("insert into symbols values ('VOD.L', 'stocks', $1, $1, false)", FIRST)
+    days = [day for n in range(COUNT) if (day := get_session("XLON").find_date(FIRST.date() + timedelta(n)))]
+    opens = [datetime.fromtimestamp(day.open_ms / 1000, UTC) for day in days]
+    origin = (100.0, 101.0, 99.0, 100.5, 5.0, True, 0, "yahoo", FIRST, "ab" * 32, False)
+    rows = [("VOD.L", "1d", start, *origin) for start in opens]
+    await connection.copy_records_to_table("bars", records=rows, columns=COLUMNS)
+    await connection.close()
+    request = ask("buy_and_hold", symbols=["BTC/USD", "VOD.L"])
+    outcome, rest, _ = await play(archive, request)
+    assert (outcome, b"no interval of 1d of the session XNYS" in rest) == (PlayOutcome.HISTORY, True)
+    sessions = {"VOD.L": "XLON", "SPY": "XNYS"}
+    outcome, rest, _ = await play(archive, request, sessions=sessions)
+    assert outcome is PlayOutcome.REPORT, rest
+    report = BacktestReport.from_json(rest)
+    assert report.prices[1].at[0] == f"{days[0].date}T16:30:00Z", "London's close"
+    assert (await play(archive, request, report.digest, sessions))[0] is PlayOutcome.KEPT
 
 
 async def test_what_the_archive_lacks_is_said_in_words(archive):
