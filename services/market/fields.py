@@ -17,6 +17,8 @@ Fields = Mapping[bytes, bytes]
 
 SYMBOL: Final = re.compile(r"[A-Za-z0-9^][A-Za-z0-9.:/_^=-]{0,39}")
 """Any symbol of ours."""
+PAIR: Final = re.compile(r"([A-Z0-9]{2,15})/([A-Z0-9]{2,15})")
+"""How a pair, and nothing else, is spelled: EUR/USD, BTC/USDT. Its prices are in the second currency."""
 MAX_MS: Final = 4_102_444_800_000
 """The year 2100, in epoch milliseconds: each record is earlier."""
 MIN_MS: Final = -5_364_662_400_000

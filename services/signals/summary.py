@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import Any, Final
 
 from services.market.actions import find_day
+from services.market.fields import PAIR
 from services.market.intervals import name_period
 from services.market.records import DAY_MS, PERIODS, Timeframe
 from services.signals.backtest import CaseResult, EquityPoint, find_sharpe, sum_up
@@ -336,6 +337,7 @@ def _list_warnings(
     for reason, count in sorted(Counter(each.reason for each in played.refusals).items()):
         if reason in _TOLD_REFUSALS:
             yield f"{count} order{'s' * (count > 1)} refused: {reason}."
+    yield from _warn_of_currencies(request)
     yield from _warn_of_history(request, histories, played)
     for name, total in (("fills", counts.fills), ("refusals", counts.refused)):
         if total > MAX_ROWS:
@@ -344,6 +346,18 @@ def _list_warnings(
         yield "No Sharpe ratio: the bars of these symbols close at different times."
     if len(played.equity) > MAX_POINTS:
         yield f"Of {len(played.equity):,} closes evenly spaced ones are shown, at most {MAX_POINTS:,}."
+
+
+def _warn_of_currencies(request: BacktestRequest) -> Iterator[str]:
+    """Yield a warning for each currency, other than the account's, in which pairs have their prices."""
+    own = request.account.currency
+    found: dict[str, list[str]] = {}
+    for symbol in request.symbols:
+        if (pair := PAIR.fullmatch(symbol)) is not None and pair[2] != own:
+            found.setdefault(pair[2], []).append(symbol)
+    for currency, symbols in sorted(found.items()):
+        names = ", ".join(symbols)
+        yield f"Prices of {names} are in {currency} and count as {own}, one for one: no rate converts them."
 
 
 def _warn_of_history(

@@ -46,6 +46,7 @@ from marketswarm.settings import read_settings
 from marketswarm.text import escape_text
 from marketswarm.truth import SYSTEM, suggest_name
 from marketswarm.truth.document_edit import EditError
+from services.market.fields import PAIR
 from services.market.records import AssetClass, RecordKind
 from services.sources import symbol_edit
 from services.sources.access.keys import list_open, read_keys
@@ -62,7 +63,7 @@ from services.sources.access.tried import read_tried, write_tried
 from services.sources.cascade.state import SeriesStatus
 from services.sources.catalog.files import CatalogError, load_catalog, load_source
 from services.sources.catalog.request import ApiKey
-from services.sources.catalog.source import PAIR, Auth, AuthPlace, MarketSource
+from services.sources.catalog.source import Auth, AuthPlace, MarketSource
 from services.sources.settings import (
     SeriesEntry,
     SourcesEnvironment,

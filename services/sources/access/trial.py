@@ -10,12 +10,13 @@ from typing import Any, Final
 
 from marketswarm.bus.rate_limiter import SharedRateLimiter, Windows
 from marketswarm.text import escape_text
+from services.market.fields import PAIR
 from services.market.records import TIMEFRAME_SEC, AssetClass, Record, RecordKind
 from services.market.sessions import DEFAULT_SESSIONS, get_session
 from services.sources.access.client import AskContext, SourceClient
 from services.sources.catalog.answer import AnswerStatus, SentRequest, SourceAnswer
 from services.sources.catalog.request import ApiKey, Question, hide_key
-from services.sources.catalog.source import OPTION, PAIR, Endpoint, MarketSource
+from services.sources.catalog.source import OPTION, Endpoint, MarketSource
 
 EXAMPLES: Final[Mapping[AssetClass, tuple[str, ...]]] = {
     AssetClass.STOCKS: ("AAPL",),

@@ -17,6 +17,7 @@ import jmespath
 from jmespath.exceptions import JMESPathError
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from services.market.fields import PAIR
 from services.market.records import TIMEFRAME_SEC, Adjustment, AssetClass, RecordKind, VolumeKind
 from services.sources.limits import LimitSettings
 
@@ -26,8 +27,6 @@ EPOCH_UNITS: Final = {"epoch_s": 1, "epoch_ms": 1_000, "epoch_us": 1_000_000, "e
 """Formats of times that are numbers: how many of them are a second."""
 OPTION: Final = re.compile(r"([A-Z]{1,6})\d{6}[CP]\d{8}")
 """How an option is spelled: its underlying, the day it ends, call or put, the strike in thousandths."""
-PAIR: Final = re.compile(r"([A-Z0-9]{2,15})/([A-Z0-9]{2,15})")
-"""How a pair of currencies is spelled: EUR/USD, BTC/USDT."""
 
 REQUIRED_FIELDS: Final[Mapping[RecordKind, frozenset[str]]] = {
     RecordKind.BARS: frozenset({"start", "open", "high", "low", "close"}),

@@ -362,6 +362,23 @@ def test_few_trades_are_warned_of_and_many_are_not():
     assert not any("fewer than 30" in each for each in report.warnings)
 
 
+def test_pairs_whose_prices_are_in_another_currency_than_the_account_are_warned_of():
+    symbols = ["SPY", "BTC/USD", "USD/JPY", "BTC/USDT", "EUR/JPY", "BRK.B"]
+    history = make_daily_history({symbol: [100, 101, 102] for symbol in symbols}, FIRST)
+
+    def find_warnings(*names, **account):
+        request = make_request(names, strategy="buy_and_hold", account={"cash": 10_000, **account})
+        return [each for each in run_backtest(request, history).warnings if "one for one" in each]
+
+    yen, coin = find_warnings(*symbols)
+    assert yen.startswith("Prices of USD/JPY, EUR/JPY are in JPY and count as USD, one for one")
+    assert coin.startswith("Prices of BTC/USDT are in USDT and count as USD, one for one")
+    assert find_warnings("SPY", "BTC/USD", "BRK.B") == []
+    assert find_warnings("USD/JPY", "EUR/JPY", currency="JPY") == []
+    (dollars,) = find_warnings("BTC/USD", currency="EUR")
+    assert "BTC/USD are in USD and count as EUR" in dollars
+
+
 def test_buy_and_hold_stands_beside_at_the_opens_that_it_could_have_had():
     report = run_backtest(
         make_request(strategy="buy_and_hold", parameters={"percent": 50}),
