@@ -11,11 +11,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import asyncpg
+import orjson
 import polars as pl
 import pytest
 
 from marketswarm.postgres.errors import PostgresAwayError
 from services.archive.backup import (
+    Backup,
     BackupError,
     list_backups,
     make_backup,
@@ -90,7 +92,7 @@ def test_a_restored_backup_is_row_by_row_what_was_saved(postgres, archive_url, t
     assert made.file == "archive-20261027T112000Z.dump"
     assert {stat.S_IMODE(path.stat().st_mode) for path in (dump, dump.parent)} == {0o600, 0o700}
     assert made.tables["bars"].rows == len(saved["bars"]) > 100
-    assert list_backups(dump.parent) == [made] == [read_newest_backup(dump.parent)]
+    assert list_backups(dump.parent, NOW) == [made] == [read_newest_backup(dump.parent, NOW)]
     # into an empty database
     other = postgres.new_database()
     asyncio.run(restore_backup(other, dump, postgres.programs))
@@ -399,7 +401,29 @@ def test_an_old_backup_that_can_not_be_removed_is_named(postgres, archive_url, t
     (tmp_path / made[0].file).unlink()
     (tmp_path / made[0].file).mkdir()
     with pytest.raises(BackupError, match=made[0].file):
-        remove_old_backups(tmp_path, NOW + 86_400)
+        remove_old_backups(tmp_path, NOW + 86_400, NOW + 86_400)
+
+
+def leave_backup(folder, begun_at):
+    """Write the files of a backup that was begun then; return its manifest."""
+    stem = f"archive-{datetime.fromtimestamp(begun_at, UTC):%Y%m%dT%H%M%SZ}"
+    (folder / f"{stem}.dump").write_bytes(b"x")
+    made = Backup(f"{stem}.dump", begun_at, 1, "0" * 64, 1, "16", {})
+    (folder / f"{stem}.json").write_bytes(orjson.dumps(made))
+    return made
+
+
+def test_a_backup_that_was_begun_by_a_clock_that_was_ahead_is_not_the_newest_one(tmp_path):
+    day, year = 86_400, 365 * 86_400
+    ahead = leave_backup(tmp_path, NOW + year)
+    assert read_newest_backup(tmp_path, NOW) is None, "another one is due at once"
+    assert list_backups(tmp_path, NOW) == [ahead]
+    old, older = leave_backup(tmp_path, NOW), leave_backup(tmp_path, NOW - day)
+    assert read_newest_backup(tmp_path, NOW + 60) == old
+    assert read_newest_backup(tmp_path, NOW - 60) == old, "clocks differ by a minute"
+    assert list_backups(tmp_path, NOW + 60) == [old, older, ahead]
+    assert remove_old_backups(tmp_path, NOW + 2 * day, NOW + 3 * day) == [older.file]
+    assert read_newest_backup(tmp_path, NOW + year) == ahead
 
 
 def test_old_backups_are_removed_and_the_newest_stays(postgres, archive_url, tmp_path):
@@ -407,8 +431,8 @@ def test_old_backups_are_removed_and_the_newest_stays(postgres, archive_url, tmp
         asyncio.run(make_backup(archive_url, tmp_path, NOW + 86_400 * day, postgres.programs))
         for day in range(3)
     ]
-    assert remove_old_backups(tmp_path, NOW + 86_400) == [made[0].file]
-    assert remove_old_backups(tmp_path, NOW + 86_400 * 90) == [made[1].file]
+    assert remove_old_backups(tmp_path, NOW + 86_400, NOW + 86_400 * 3) == [made[0].file]
+    assert remove_old_backups(tmp_path, NOW + 86_400 * 90, NOW + 86_400 * 91) == [made[1].file]
     assert {path.name for path in tmp_path.iterdir()} == {
         made[2].file,
         Path(made[2].file).with_suffix(".json").name,

@@ -4,6 +4,7 @@ import asyncio
 import math
 import os
 import random
+import time
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from datetime import time as dt_time
@@ -266,6 +267,28 @@ async def test_retention_keeps_the_newest_health_of_each_source(archive_url, con
     ]
 
 
+async def test_a_change_of_a_source_is_one_row_after_a_clock_that_was_ahead_too(archive_url, connection):
+    now = datetime(2026, 5, 1, tzinfo=UTC)
+    ahead = now + timedelta(hours=1)
+
+    async def look(at, state):
+        document = f'{{"state": "{state}"}}'
+        await write_source_states(connection, [SourceState("yahoo", document, state, "")], at.timestamp())
+        return tuple(*await connection.fetch("SELECT state ->> 'state', updated FROM sources"))
+
+    assert await look(ahead, "up") == ("up", ahead)
+    assert await look(now, "down") == ("down", now)
+    for sec in range(3):
+        await look(now + timedelta(seconds=sec), "down")
+    late = await look(now - timedelta(seconds=30), "up")  # of an instance that is late: clocks are right
+    assert late == ("down", now)
+    await look(now + timedelta(seconds=4), "down")
+    found = await connection.fetch("SELECT state, at FROM source_health ORDER BY at")
+    assert [tuple(row) for row in found] == [
+        (state, ahead + timedelta(milliseconds=n)) for n, state in enumerate(("up", "down", "up", "down"))
+    ]
+
+
 @partitions_only
 def test_while_a_table_is_read_for_long_retention_goes_on_with_the_others_and_reports_it(
     archive_url, tmp_path
@@ -341,7 +364,7 @@ def test_one_of_two_instances_makes_backups_correlations_and_drops_what_is_old(
             "ARCHIVE_BACKUP_FOLDER": str(folder),
         }
         agents = [scene.module("services.archive", **env) for _ in range(2)]
-        until(lambda: folder.exists() and list_backups(folder), 60, agents[0].text)
+        until(lambda: folder.exists() and list_backups(folder, time.time()), 60, agents[0].text)
         until(lambda: query(archive_url, "SELECT count(*) FROM correlations") == [(5,)])
         assert query(archive_url, "SELECT id FROM downloads") == [("2-0",)]
         assert query(archive_url, "SELECT symbol FROM features ORDER BY 1") == [("NEW",), ("PLAYED",)]
@@ -349,14 +372,14 @@ def test_one_of_two_instances_makes_backups_correlations_and_drops_what_is_old(
             gone = "SELECT to_regclass('indicators_2025_01') IS NULL, to_regclass('bars_2025_01') IS NULL"
             assert query(archive_url, gone) == [(True, False)]
         assert sum(len(each.logs("backup.made")) for each in agents) == 1
-        (made,) = list_backups(folder)
+        (made,) = list_backups(folder, time.time())
         assert asyncio.run(verify_backup(archive_url, folder / made.file, postgres.programs)) == made
         assert [each.stop() for each in agents] == [0, 0]
         # another one finds that there is one of today
         last = scene.module("services.archive", **env)
         last.wait_log("lease.held")
         scene.wait_beat(svc="archive", boot=last.logs("agent.joined")[0]["boot"], i=5)
-        assert len(list_backups(folder)) == 1
+        assert len(list_backups(folder, time.time())) == 1
         assert last.stop() == 0
         with (folder / made.file).open("r+b") as dump:  # one bit of it is another one
             dump.seek(made.size // 2)
@@ -364,11 +387,11 @@ def test_one_of_two_instances_makes_backups_correlations_and_drops_what_is_old(
             dump.seek(-1, os.SEEK_CUR)
             dump.write(bytes([byte ^ 1]))
         after = scene.module("services.archive", **env)
-        until(lambda: len(list_backups(folder)) == 2, 60, after.text)
+        until(lambda: len(list_backups(folder, time.time())) == 2, 60, after.text)
         assert [each["file"] for each in after.logs("backup.damaged")] == [made.file]
         report = until(lambda: BackupReport.parse(scene.system.cmd("GET", "archive:backup").encode()))
         assert report.damaged == made.file
-        newest = list_backups(folder)[0]
+        newest = list_backups(folder, time.time())[0]
         assert asyncio.run(verify_backup(archive_url, folder / newest.file, postgres.programs)) == newest
 
 
