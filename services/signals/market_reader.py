@@ -8,9 +8,10 @@ from typing import Any, Final
 from marketswarm.agent import Agent
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.follower import StreamFollower, read_streams
-from marketswarm.bus.stream import FIRST_ID, StreamTypes
+from marketswarm.bus.stream import FIRST_ID, StreamEntry, StreamTypes, entry_sort_key
+from services.market.records import DAY_MS
 from services.market.universe import LoadedSymbol
-from services.signals.cycle.market import MarketBars
+from services.signals.cycle.market import AHEAD, AHEAD_MS, MarketBars
 from services.signals.metrics import SignalsMetrics
 from services.signals.settings import (
     SignalsSettings,
@@ -36,7 +37,8 @@ class MarketReader:
     Where a voter is held to a source whose bars are loaded for themselves, follow the stream of those, too.
 
     Every process does, so each may lead at once. After a reseed with other symbols, sources or another
-    timeframe, the streams are read from their beginning.
+    timeframe, the streams are read from their beginning. So they are once this machine's clock was behind, as
+    before it was set after a boot, and has passed the bars that were refused as ahead of it.
 
     Attributes:
         market: the last bars of each symbol; read and changed under `lock` alone.
@@ -59,6 +61,7 @@ class MarketReader:
         self._asked: tuple[object, ...] | None = None
         self._followers: tuple[StreamFollower, ...] = ()  # of bars, of actions, maybe of bars by source
         self._logged = set[str]()
+        self._ahead_ms = 0  # until when the clock is behind the bars that were refused; 0 if it is not
 
     @property
     def problem(self) -> str | None:
@@ -71,6 +74,7 @@ class MarketReader:
         This does not wait for a tick: a process that stands by has none, and only so many bars may wait.
         """
         async with self._me.waiting(READ_SEC), self.lock:
+            self._forget_position(time.time_ns() // 1_000_000)
             followers = self.follow()
         try:
             async with self._me.waiting(READ_SEC):
@@ -96,7 +100,10 @@ class MarketReader:
                 for follower, (entries, _) in zip(reading, pages, strict=True):
                     place = followers.index(follower)
                     for entry in entries:
+                        refused = self.market.refusals[AHEAD]
                         self._take(place, entry.fields, now_ms)
+                        if self.market.refusals[AHEAD] > refused:
+                            self._note_ahead(entry, now_ms)
                 self.market.advance(now_ms)
                 is_behind = any(len(entries) >= BATCH for entries, _ in pages)
                 is_whole = len(reading) == len(followers) and not is_behind
@@ -119,12 +126,28 @@ class MarketReader:
         self.symbols = symbols
         bus: Bus = self._me.bus(point.bus)
         if not self._followers or asked != self._asked or self._followers[0].bus is not bus:
-            self._asked, self.is_complete = asked, False
+            self._asked, self.is_complete, self._ahead_ms = asked, False, 0
             self.market = MarketBars(timeframe, symbols, sources, separate)
             self._followers = tuple(
                 StreamFollower(bus, stream, FIRST_ID, check_sec=CHECK_SEC) for stream in streams
             )
         return self._followers
+
+    def _forget_position(self, now_ms: int) -> None:
+        """Have all read from the beginning once the clock has passed the bars refused as ahead of it."""
+        if 0 < self._ahead_ms <= now_ms:
+            self._me.log.info("bars.read_again", refused=self.market.refusals[AHEAD])
+            self._asked = None
+
+    def _note_ahead(self, entry: StreamEntry, now_ms: int) -> None:
+        """Note a bar that was refused as ahead of the clock, if the bus added its entry ahead of it, too.
+
+        Then this machine's clock is behind, and the bar is wanted once that has passed it. The writer of an
+        entry chooses its id, so a later time than in a day counts as that.
+        """
+        added_ms, _ = entry_sort_key(entry.id)
+        if added_ms > now_ms + AHEAD_MS:
+            self._ahead_ms = max(self._ahead_ms, min(added_ms, now_ms + DAY_MS))
 
     def _take(self, place: int, fields: Mapping[bytes, bytes] | None, now_ms: int) -> None:
         """Take an entry that came at `now_ms` (wall clock) of the stream at a place of `follow`.

@@ -34,6 +34,8 @@ WINDOW: Final = 64
 """The bars of each symbol that are kept, and that voters see."""
 AHEAD_MS: Final = 120_000
 """How long before its end a final bar may come: the clocks of two machines differ."""
+AHEAD: Final = "end: ahead of the clock"
+"""Why a bar is refused that comes earlier still."""
 RANGE_BARS: Final = 20
 """The bars whose range says how volatile a symbol is."""
 REEL_MS: Final = DAY_MS
@@ -302,7 +304,7 @@ class MarketBars:
         played_ms = int(self._played[row]) or now_ms
         clock_ms = played_ms if provenance.is_replay else now_ms
         if known_ms > clock_ms + AHEAD_MS:
-            raise EntryError("end: ahead of the clock")
+            raise EntryError(AHEAD)
         held = self._held.get(provenance.source)
         rows: tuple[int, ...] = (row,)
         if separate is not None:
