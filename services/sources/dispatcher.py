@@ -117,9 +117,9 @@ class SeriesDispatcher:
         back since the last call, what waits by the time that was is scheduled anew.
         """
         if is_ahead(self._looked_at, now):
-            for name, state in self.states.items():
-                self.states[name] = forget_future(state, now)
-                self._schedule(name, _find_due(self.states[name], now))
+            self.states = {series: forget_future(state, now) for series, state in self.states.items()}
+            for series, state in self.states.items():
+                self._schedule(series, _find_due(state, now))
         self._looked_at = now
         firsts = {each.sources[0] for each in self.series.values()}
         self._work.limit(at_once, at_once if len(firsts) < 2 else max(1, at_once // 2))
