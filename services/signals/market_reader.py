@@ -8,7 +8,7 @@ from typing import Any, Final
 from marketswarm.agent import Agent
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.follower import StreamFollower, read_streams
-from marketswarm.bus.stream import FIRST_ID, StreamEntry, StreamTypes, entry_sort_key
+from marketswarm.bus.stream import FIRST_ID, StreamTypes, entry_sort_key
 from marketswarm.postgres.errors import PostgresAwayError
 from services.market.records import DAY_MS
 from services.market.universe import LoadedSymbol
@@ -117,7 +117,7 @@ class MarketReader:
                         refused = self.market.refusals[AHEAD]
                         self._take(place, entry.fields, now_ms)
                         if self.market.refusals[AHEAD] > refused:
-                            self._note_ahead(entry, now_ms)
+                            self._note_ahead(entry_sort_key(entry.id)[0], now_ms)
                 self.market.advance(now_ms)
                 is_behind = any(len(entries) >= BATCH for entries, _ in pages)
                 is_whole = len(reading) == len(followers) and not is_behind
@@ -154,15 +154,14 @@ class MarketReader:
             self._me.log.info("bars.read_again", refused=self.market.refusals[AHEAD])
             self._asked = None
 
-    def _note_ahead(self, entry: StreamEntry, now_ms: int) -> None:
-        """Note a bar that was refused as ahead of the clock, if the bus added its entry ahead of it, too.
+    def _note_ahead(self, at_ms: int, now_ms: int) -> None:
+        """Note when the bus added a bar that was refused as ahead, or since when one of the archive is known.
 
-        Then this machine's clock is behind, and the bar is wanted once that has passed it. The writer of an
-        entry chooses its id, so a later time than in a day counts as that.
+        If that is ahead of the clock, too, this machine's clock is behind, and the bar is wanted once the clock
+        has passed it. The writer of an entry chooses its id, so a later time than in a day counts as that.
         """
-        added_ms, _ = entry_sort_key(entry.id)
-        if added_ms > now_ms + AHEAD_MS:
-            self._ahead_ms = max(self._ahead_ms, min(added_ms, now_ms + DAY_MS))
+        if at_ms > now_ms + AHEAD_MS:
+            self._ahead_ms = max(self._ahead_ms, min(at_ms, now_ms + DAY_MS))
 
     async def _fill(self, followers: tuple[StreamFollower, ...]) -> bool:
         """Have the windows of `followers` begin with bars of the archive; return False if it is away.
@@ -207,7 +206,7 @@ class MarketReader:
         for each in bars:
             code = symbols[each.bar.symbol].session
             end_ms = self._sessions.find_end(code, each.bar.start_ms, market.timeframe)
-            market.begin_with(each, end_ms, now_ms, is_separate=is_separate)
+            self._note_ahead(market.begin_with(each, end_ms, now_ms, is_separate=is_separate), now_ms)
 
     def _take(self, place: int, fields: Mapping[bytes, bytes] | None, now_ms: int) -> None:
         """Take an entry that came at `now_ms` (wall clock) of the stream at a place of `follow`.

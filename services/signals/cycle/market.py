@@ -177,21 +177,23 @@ class MarketBars:
 
     def begin_with(
         self, archived: ArchivedBar, end_ms: int, now_ms: int, *, is_separate: bool = False
-    ) -> None:
+    ) -> int:
         """Take a bar of the archive at `now_ms`, before any entry; `is_separate` as by `take_separate`.
 
-        Its end is in epoch milliseconds. One of another symbol, or that is not known yet, is left out.
+        Its end is in epoch milliseconds. One of another symbol, or that is not known yet, is left out. Return
+        since when it is known.
         """
         bar, source = archived.bar, archived.source
         known_ms = max(end_ms, archived.known_ms or end_ms)
         row = self._rows.get(bar.symbol)
         if row is None or known_ms > now_ms:
-            return
+            return known_ms
         separate = self._held.get(source, 0) + row if is_separate else None
         came = _KnownBar(known_ms, bar, end_ms, WindowSource(source))
         for each in self._list_rows(row, source, separate):
             self._put(each, came)
         self._stored.add(row)
+        return known_ms
 
     def begin_with_split(self, symbol: str, ex_day: date) -> None:
         """Take a split of the archive, before any entry."""

@@ -149,6 +149,15 @@ async def test_after_a_clock_that_was_behind_was_set_right_the_window_has_no_hol
     assert len(scene.logged) == 2
 
 
+async def test_what_the_archive_alone_holds_is_in_the_window_once_a_clock_that_was_behind_is_right(scene):
+    scene.store(*range(10))
+    await scene.write(0, f"{START + MINUTE_MS}-0")
+    assert await scene.read_all(START + 2 * MINUTE_MS) == close_of(0, 1)
+    assert await scene.read_all(START + 10 * MINUTE_MS - 1) == close_of(0, 1)
+    assert await scene.read_all(START + 10 * MINUTE_MS) == close_of(*range(10))
+    assert scene.logged == [("bars.read_again", {"refused": 0})]
+
+
 async def test_a_bar_of_the_future_that_the_bus_added_now_has_nothing_read_again(scene):
     await scene.read(0, START + MINUTE_MS, f"{START + MINUTE_MS}-0")
     await scene.read(60, START + 2 * MINUTE_MS, f"{START + 2 * MINUTE_MS}-0")
