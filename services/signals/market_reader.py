@@ -157,8 +157,8 @@ class MarketReader:
     def _note_ahead(self, at_ms: int, now_ms: int) -> None:
         """Note when the bus added a bar that was refused as ahead, or since when one of the archive is known.
 
-        If that is ahead of the clock, too, this machine's clock is behind, and the bar is wanted once the clock
-        has passed it. The writer of an entry chooses its id, so a later time than in a day counts as that.
+        If that is ahead of the clock, too, this machine's clock is behind, and the bar is wanted once it has
+        passed that. The writer of an entry chooses its id, so a later time than in a day counts as that.
         """
         if at_ms > now_ms + AHEAD_MS:
             self._ahead_ms = max(self._ahead_ms, min(at_ms, now_ms + DAY_MS))
