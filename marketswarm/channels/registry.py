@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from marketswarm.channels.channel import Channel
 from marketswarm.exit import Code, Exit
 from marketswarm.settings.programs import ChannelSettings
-from marketswarm.truth.env_policy import OPTION_VARIABLES
+from marketswarm.truth.env_policy import OPTION_VARIABLES, UNKNOWN_OPTION
 
 # fmt: off
 KINDS: Final = {
@@ -36,7 +36,7 @@ _BY_VARIABLES: Final = (
 )
 """The environment makes a channel of these kinds once the variable of their first option is set."""
 
-_ERROR_WORDS: Final = {"missing": "is missing", "extra_forbidden": "is not an option of this kind"}
+_ERROR_WORDS: Final = {"missing": "is missing", "extra_forbidden": UNKNOWN_OPTION}
 
 
 class ChannelError(ValueError):

@@ -45,6 +45,17 @@ OPTION_VARIABLES: Final[Mapping[str, Mapping[str, str]]] = {
     "apprise": {"urls": "APPRISE_URLS"},
 }
 """By type of channel, the variable that each option may name, besides those with the prefix."""
+_OTHER_OPTIONS: Final[Mapping[str, frozenset[str]]] = {
+    "pagerduty": frozenset({"url"}),
+    "telegram": frozenset({"url"}),
+    "pushover": frozenset({"url", "device", "emergency"}),
+    "exec": frozenset({"within_sec"}),
+}
+"""By type of channel, the options without a variable of their own.
+
+An option in neither table is refused, since it could say where a secret is sent. Before an option gets
+its place here, `_find_destination` has to know whether it says that.
+"""
 PROVIDER_HOSTS: Final[Mapping[str, tuple[str, ...]]] = {
     "slack": ("slack.com",),
     "pagerduty": ("events.pagerduty.com", "events.eu.pagerduty.com"),
@@ -86,6 +97,7 @@ class Destination:
 
 
 UNKNOWN: Final = Destination("", "what is no address", 0)
+UNKNOWN_OPTION: Final = "is not an option of this kind"
 
 
 def is_feed_variable(name: str) -> bool:
@@ -110,7 +122,9 @@ def find_refusals(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     names = OPTION_VARIABLES[kind]
     for option, value in options.items():
         name = parse_reference(value)
-        if kind == "exec" and option == "command" and name != COMMAND:
+        if option != "type" and option not in names and option not in _OTHER_OPTIONS.get(kind, ()):
+            yield option, UNKNOWN_OPTION
+        elif kind == "exec" and option == "command" and name != COMMAND:
             remedy = f'write "env:{COMMAND}" and set {COMMAND} in the environment'
             yield option, f"a truth names no command: {remedy}"
         elif kind == "apprise" and option == "urls" and name is None:

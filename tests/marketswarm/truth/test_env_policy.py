@@ -1,14 +1,20 @@
 """What a truth gets of the environment, and where that may go: every kind of channel, every option."""
 
+from collections.abc import Iterator
 from importlib import import_module
+from itertools import chain, combinations
 from typing import Any
 
+import httpx
 import pytest
+from pydantic import ValidationError
 
-from marketswarm.channels import KINDS
+from marketswarm.channels import KINDS, SendError
+from marketswarm.channels.http import Http
 from marketswarm.settings.programs import ChannelSettings
 from marketswarm.truth.env_policy import (
     OPTION_VARIABLES,
+    UNKNOWN_OPTION,
     VariableRefused,
     find_conditional_options,
     find_refusals,
@@ -16,6 +22,7 @@ from marketswarm.truth.env_policy import (
     may_take_market_key,
     resolve_options,
 )
+from support.channel_messages import MISS
 
 EVIL = "http://127.0.0.1:6666/take"
 VALUE = "hunter2"
@@ -34,6 +41,7 @@ ENVIRON = {
     **PLACES,
 }
 del ENVIRON["SMTP_PORT"], ENVIRON["SMTP_TLS"]
+OVER_HTTP = [kind for kind in KINDS if kind not in ("email", "exec", "apprise")]
 
 
 def options_of(kind: str) -> set[str]:
@@ -73,6 +81,57 @@ def test_no_option_of_any_kind_takes_a_secret_to_where_a_truth_says(kind):
             assert secrets_in(found) <= {option}
     assert len(said) > len(ENVIRON) // 2
     assert VALUE not in "".join(said)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_option_that_the_policy_has_not_been_told_of_is_refused(kind):
+    """Who adds an option has to say first whether it names a destination."""
+    refused = {
+        option
+        for option in options_of(kind)
+        if UNKNOWN_OPTION in dict(find_refusals({"type": kind, option: 1})).values()
+    }
+    assert not refused
+    for option in ("api", "colour"):
+        assert dict(find_refusals({"type": kind, option: EVIL})) == {option: UNKNOWN_OPTION}
+    for options in (own_options(kind), {}):
+        with pytest.raises(VariableRefused, match="api: is not an option of this kind"):
+            resolve_options({"type": kind, **options, "api": EVIL}, ENVIRON)
+
+
+def own_options(kind: str) -> dict[str, str]:
+    return {option: f"env:{name}" for option, name in OPTION_VARIABLES[kind].items()}
+
+
+def trapped_options(kind: str) -> Iterator[dict[str, Any]]:
+    """Yield options of which each one in turn is the trap, and any others have what is meant for them."""
+    for trap in sorted(options_of(kind)):
+        others = sorted(options_of(kind) - {trap})
+        for some in chain.from_iterable(combinations(others, count) for count in range(len(others) + 1)):
+            meant = {each: own_options(kind).get(each, "C1") for each in some}
+            for secrets in (meant, dict.fromkeys(some, "env:NOTIFY_NIGHT_TOKEN")):
+                yield {"type": kind, **secrets, trap: EVIL}
+
+
+@pytest.mark.parametrize("kind", OVER_HTTP)
+async def test_whatever_option_is_an_address_no_request_takes_a_secret_there(kind, respx_mock):
+    """The channels themselves send here, so that an address counts which the policy does not know."""
+    respx_mock.route().mock(return_value=httpx.Response(200, json={"ok": True, "status": 1, "ts": "1"}))
+    module, http = import_module(f"marketswarm.channels.{kind}"), Http()
+    for asked in trapped_options(kind):
+        try:
+            options = resolve_options(asked, ENVIRON)
+            del options["type"]
+            channel = getattr(module, KINDS[kind])("x", module.Options.model_validate(options), http)
+            await channel.send(MISS)
+        except (VariableRefused, ValidationError, SendError):
+            continue
+    sent = [call.request for call in respx_mock.calls]
+    assert sent
+    trapped = [each for each in sent if each.url.host == httpx.URL(EVIL).host]
+    for request in trapped:
+        assert VALUE not in f"{request.url} {request.headers.raw} {request.content!r}", request.url
+    await http.aclose()
 
 
 @pytest.mark.parametrize("kind", KINDS)
