@@ -63,6 +63,8 @@ PROVIDER_HOSTS: Final[Mapping[str, tuple[str, ...]]] = {
     "pushover": ("api.pushover.net",),
 }
 """By type of channel, the hosts of its provider; messages go to the first one if no `url` is given."""
+_PROVIDER_PATHS: Final[Mapping[str, str]] = {"pagerduty": "/v2/enqueue"}
+"""By type of channel, the path of a `url` on these hosts; the others have none."""
 MARKET_HOSTS: Final = ("api.massive.com", "delayed.massive.com", "socket.massive.com")
 """The hosts of the market data API."""
 
@@ -124,6 +126,9 @@ def find_refusals(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         name = parse_reference(value)
         if option != "type" and option not in names and option not in _OTHER_OPTIONS.get(kind, ()):
             yield option, UNKNOWN_OPTION
+        elif option == "url" and any(map(parse_reference, options.values())) and _is_foreign(kind, value):
+            address = f"https://{PROVIDER_HOSTS[kind][0]}{_PROVIDER_PATHS.get(kind, '')}"
+            yield option, f"a secret is sent to no other address of the provider: {address} is one"
         elif kind == "exec" and option == "command" and name != COMMAND:
             remedy = f'write "env:{COMMAND}" and set {COMMAND} in the environment'
             yield option, f"a truth names no command: {remedy}"
@@ -249,6 +254,19 @@ def _find_destination(kind: str, options: Mapping[str, Any]) -> Destination | No
     if isinstance(url, str):
         return parse_destination(url) or UNKNOWN
     return Destination("https", PROVIDER_HOSTS[kind][0], 443) if kind in PROVIDER_HOSTS else UNKNOWN
+
+
+def _is_foreign(kind: str, url: Any) -> bool:
+    """Return True if a `url` is on a host of the provider, and not the address that takes messages there.
+
+    Others have what they get shown to whoever made them, or send it on: Telegram's `sendMessage?text=` would
+    send the token that the channel appends to the chat that the same URL names.
+    """
+    place = parse_destination(url) if isinstance(url, str) else None
+    if place is None or place.host not in PROVIDER_HOSTS.get(kind, ()):
+        return False
+    path = urlsplit(url).path.rstrip("/")
+    return path != _PROVIDER_PATHS.get(kind, "") or any(sign in url for sign in "?#@")
 
 
 def _parse_number(value: Any) -> int | None:

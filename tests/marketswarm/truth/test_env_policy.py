@@ -14,6 +14,7 @@ from marketswarm.channels.http import Http
 from marketswarm.settings.programs import ChannelSettings
 from marketswarm.truth.env_policy import (
     OPTION_VARIABLES,
+    PROVIDER_HOSTS,
     UNKNOWN_OPTION,
     VariableRefused,
     find_conditional_options,
@@ -179,6 +180,11 @@ ALLOWED = [
         {},
     ),
     ({"type": "telegram", "token": "env:TELEGRAM_TOKEN", "chat": "env:TELEGRAM_CHAT"}, {}),
+    ({"type": "telegram", "token": "env:NOTIFY_OWN", "url": "https://api.telegram.org/"}, {}),
+    (
+        {"type": "pagerduty", "routing_key": "env:NOTIFY_OWN", "url": "env:NOTIFY_PAGER"},
+        {"NOTIFY_PAGER": "https://events.pagerduty.com/integration/ours/enqueue"},
+    ),
     ({"type": "pushover", "token": "env:PUSHOVER_TOKEN", "user": "env:PUSHOVER_USER"}, {}),
     ({"type": "webhook", "url": "env:WEBHOOK_URL", "secret": "env:WEBHOOK_SECRET"}, {}),
     ({"type": "webhook", "url": "https://hooks.example.org/x", "secret": "env:WEBHOOK_SECRET"}, {}),
@@ -238,6 +244,22 @@ REFUSED = [
     ({"type": "telegram", "token": "env:TELEGRAM_TOKEN", "chat": 1, "url": "https://t.example"}, {}),
     ({"type": "pushover", "token": "env:PUSHOVER_TOKEN", "user": "u", "url": "https://p.example"}, {}),
     ({"type": "slack", "token": "env:SLACK_TOKEN", "url": EVIL}, {}),
+    # addresses of the provider where others read what is sent, also where the environment lists its host
+    *(
+        ({"type": kind, option: "env:NOTIFY_OWN", "url": f"https://{PROVIDER_HOSTS[kind][0]}{rest}"}, allowed)
+        for kind, option, rest in (
+            ("telegram", "token", "/bot1:evil/sendMessage?chat_id=1&text="),
+            ("telegram", "token", "/bot1:evil"),
+            ("telegram", "token", "?"),
+            ("telegram", "token", "/#"),
+            ("pushover", "token", "/1/messages.json?token=evil&user=evil&message="),
+            ("pagerduty", "routing_key", "/x-ere/evil"),
+            ("pagerduty", "routing_key", "/integration/evil/enqueue"),
+            ("pagerduty", "routing_key", "/v2/enqueue?to=evil"),
+            ("pagerduty", "routing_key", ""),
+        )
+        for allowed in ({}, {"NOTIFY_ALLOWED_HOSTS": PROVIDER_HOSTS[kind][0]})
+    ),
     ({"type": "email", "host": "env:SMTP_HOST", "port": 2525, "password": "env:SMTP_PASSWORD"}, {}),
     ({"type": "email", "host": "env:SMTP_HOST", "port": 2525.0, "password": "env:SMTP_PASSWORD"}, {}),
     ({"type": "email", "host": "env:SMTP_HOST", "port": True, "password": "env:SMTP_PASSWORD"}, {}),
