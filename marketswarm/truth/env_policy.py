@@ -71,6 +71,12 @@ MARKET_HOSTS: Final = ("api.massive.com", "delayed.massive.com", "socket.massive
 _FEED_VARIABLE: Final = re.compile(r"(?:\w+_)?FEED(?:_\w+)?")
 _DESTINATION_OPTIONS: Final = frozenset({"url", "urls", "host", "command"})
 """Options whose value is itself the destination."""
+_OWN_SUFFIXES: Final[Mapping[str, str]] = {"host": "_HOST", "sender": "_FROM", "to": "_TO"}
+"""By option, the end of an operator's own variable for it, so that it names no secret.
+
+Others see these options: name servers a host, all recipients of a mail its sender and recipients, and the
+sender of a mail that is refused whom it was for.
+"""
 _PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443, "none": 25, "starttls": 587, "tls": 465}
 _MAIL_ENCRYPTION: Final = ("starttls", "tls", "none")
 _UNENCRYPTED: Final = frozenset({"http", "ws", "none"})
@@ -215,17 +221,16 @@ def _is_allowed_variable(kind: Any, option: str, name: str, names: Mapping[str, 
     """
     if name == names.get(option):
         return True
-    # a host's name is sent to name servers, so no secret may be used as one
     is_own = (
         name.startswith(PREFIX)
         and name not in RESERVED_NAMES
-        and (option != "host" or name.endswith("_HOST"))
+        and name.endswith(_OWN_SUFFIXES.get(option, ""))
     )
     return is_own and kind != "exec"
 
 
 def _format_allowed_variables(kind: Any, option: str, names: Mapping[str, str]) -> str:
-    own = f'"env:{PREFIX}…{"_HOST" if option == "host" else ""}"' if kind != "exec" else ""
+    own = f'"env:{PREFIX}…{_OWN_SUFFIXES.get(option, "")}"' if kind != "exec" else ""
     declared = f'"env:{names[option]}"' if option in names else ""
     words = " or ".join(filter(None, (declared, own)))
     return (

@@ -139,7 +139,8 @@ async def test_whatever_option_is_an_address_no_request_takes_a_secret_there(kin
 def test_a_variable_is_for_its_own_option_of_its_own_kind_alone(kind):
     for option in options_of(kind):
         for name in ENVIRON.keys() - {OPTION_VARIABLES[kind].get(option)}:
-            own = name.startswith("NOTIFY_") and name != "NOTIFY_EXEC" and kind != "exec" and option != "host"
+            is_shown = option in ("host", "sender", "to")
+            own = name.startswith("NOTIFY_") and name != "NOTIFY_EXEC" and kind != "exec" and not is_shown
             refused = any(each == option for each, _ in find_refusals({"type": kind, option: f"env:{name}"}))
             assert refused != own, (option, name)
 
@@ -198,7 +199,13 @@ ALLOWED = [
         {"type": "email", "host": "env:SMTP_HOST", "tls": "none", "user": "env:SMTP_USER"},
         {"SMTP_TLS": "none"},
     ),
-    ({"type": "email", "host": "m.example", "to": "env:NOTIFY_OWN"}, {"NOTIFY_ALLOWED_HOSTS": "m.example"}),
+    *(
+        (
+            {"type": "email", "host": "m.example", option: f"env:{name}"},
+            {"NOTIFY_ALLOWED_HOSTS": "m.example", name: "a@b.example"},
+        )
+        for option, name in (("to", "NOTIFY_NIGHT_TO"), ("sender", "NOTIFY_NIGHT_FROM"))
+    ),
     ({"type": "exec", "command": "env:NOTIFY_EXEC"}, {}),
     ({"type": "apprise", "urls": "env:NOTIFY_OWN"}, {}),
     ({"type": "webhook", "url": EVIL}, {}),  # nothing of ours goes there
@@ -264,7 +271,15 @@ REFUSED = [
     ({"type": "email", "host": "env:SMTP_HOST", "port": 2525.0, "password": "env:SMTP_PASSWORD"}, {}),
     ({"type": "email", "host": "env:SMTP_HOST", "port": True, "password": "env:SMTP_PASSWORD"}, {}),
     ({"type": "email", "host": "env:SMTP_HOST", "tls": " none", "password": "env:SMTP_PASSWORD"}, {}),
-    ({"type": "email", "host": "m.example", "to": "env:NOTIFY_OWN"}, {}),
+    ({"type": "email", "host": "m.example", "to": "env:NOTIFY_OWN_TO"}, {"NOTIFY_OWN_TO": VALUE}),
+    # a password with an @ would be an address, which whoever has the mail reads, or has the refusal of
+    *(
+        (
+            {"type": "email", "host": "env:SMTP_HOST", option: "env:NOTIFY_NIGHT_TOKEN"},
+            {"NOTIFY_ALLOWED_HOSTS": "mail.example.org"},
+        )
+        for option in ("sender", "to")
+    ),
     ({"type": "email", "host": "env:NOTIFY_NIGHT_TOKEN"}, {}),
     ({"type": "webhook", "url": ["env:WEBHOOK_URL"], "secret": "env:WEBHOOK_SECRET"}, {}),
     ({"type": "exec", "command": ["env:NOTIFY_EXEC"]}, {}),
