@@ -74,12 +74,23 @@ def resolve_redirect(url: str, location: str) -> str | None:
     """Return the absolute URL that a redirect from `url` points to; None if it is not usable."""
     try:
         target = urldefrag(urljoin(url, location.strip())).url
+        # the server's would be sent by us to a host of its choice; our own stay with a relative redirect
+        has_credentials = "@" in urlsplit(location.strip()).netloc
     except ValueError:
         return None
-    if not is_web_url(target) or len(target) > URL_LENGTH or not target.isprintable():
+    if has_credentials or not is_web_url(target) or len(target) > URL_LENGTH or not target.isprintable():
         return None
-    # credentials in a redirect would be sent by us to a host of the server's choice
-    return None if "@" in urlsplit(target).netloc else target
+    return target
+
+
+def make_base_url(url: str, *, is_secret: bool) -> str:
+    """Return the URL against which the relative links of a document at `url` are resolved.
+
+    It is without what must not be published: user and password, and all but the host if the URL is secret.
+    """
+    parts = urlsplit(url)
+    bare = parts._replace(netloc=parts.netloc.rpartition("@")[2])
+    return (bare._replace(path="/", query="", fragment="") if is_secret else bare).geturl()
 
 
 def host_and_port(url: str) -> str:

@@ -24,7 +24,14 @@ from marketswarm.text import redact_url
 from marketswarm.truth import AccessPoint
 from marketswarm.truth.credentials import parse_reference
 from marketswarm.truth.env_policy import is_feed_variable
-from services.rss_agg.fetch import FeedError, FeedResponse, Fetcher, hash_url, host_and_port
+from services.rss_agg.fetch import (
+    FeedError,
+    FeedResponse,
+    Fetcher,
+    hash_url,
+    host_and_port,
+    make_base_url,
+)
 from services.rss_agg.metrics import RssMetrics
 from services.rss_agg.parse import Item, NotAFeedError, make_items
 from services.rss_agg.parse_process import ParseProcess
@@ -90,8 +97,9 @@ class FeedReader:
             await store.save_state(known, after, settings)
             self._log.debug("feed.unchanged", feed=known.feed.name)
             return "unchanged", after
+        base_url = make_base_url(response.url, is_secret=known.feed.is_secret)
         try:
-            entries = await self._parser.parse(response.body, response.content_type, response.url)
+            entries = await self._parser.parse(response.body, response.content_type, base_url)
         except NotAFeedError as error:
             raise FeedError(str(error)) from None
         items = make_items(known.feed, known.scope, entries)

@@ -2,6 +2,7 @@
 
 import socket
 from contextlib import aclosing
+from urllib.parse import urljoin
 
 import brotli
 import pytest
@@ -12,6 +13,7 @@ from services.rss_agg.fetch import (
     Validators,
     hash_url,
     host_and_port,
+    make_base_url,
     read_validators,
     resolve_redirect,
 )
@@ -44,6 +46,29 @@ def test_a_validator_that_is_none_was_not_said(etag):
 )
 def test_a_redirect_leads_to_a_web_address_or_nowhere(location, to):
     assert resolve_redirect("https://a/feed", location) == to
+
+
+@pytest.mark.parametrize(
+    ("location", "to"),
+    [
+        ("/b?c", "https://me:pw@a/b?c"),
+        ("b", "https://me:pw@a/b"),
+        ("https://a/b", "https://a/b"),
+        ("//b/c", "https://b/c"),
+        *((each, None) for each in ("//you:pw@a/b", "https://me:pw@a/b", " https://@a/b", "http://[@")),
+    ],
+)
+def test_our_own_password_stays_with_a_relative_redirect_and_no_other_is_taken(location, to):
+    assert resolve_redirect("https://me:pw@a/feed", location) == to
+
+
+@pytest.mark.parametrize("link", ["/news/1", "?p=3", "#n2", "item", "", "//b/c", "../up"])
+def test_no_link_is_made_of_what_is_secret_in_a_url(link):
+    base = make_base_url("https://me:hunter2@a:81/hunter2/feed?token=hunter2#hunter2", is_secret=True)
+    made = urljoin(base, link)
+    assert "hunter2" not in made
+    assert made.startswith(("https://a:81/", "https://b/c"))
+    assert make_base_url("https://me@a/x/feed?id=5", is_secret=False) == "https://a/x/feed?id=5"
 
 
 def test_a_host_is_bothered_at_one_port():
