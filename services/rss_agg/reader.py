@@ -60,7 +60,10 @@ class FeedReader:
     async def read(
         self, known: KnownFeed, settings: RssSettings, store: FeedStore
     ) -> tuple[FeedState, float]:
-        """Return the state of the feed, and for how many seconds its host asked for no further request."""
+        """Return the state of the feed, and for how many seconds its host asked for no further request.
+
+        The host of a redirect speaks for the feed alone: that it is busy says nothing of other feeds there.
+        """
         (state,) = await store.load_states([known])
         if not should_read(state, settings.every_sec(known.feed), time.time()):
             return state, 0.0
@@ -68,7 +71,9 @@ class FeedReader:
         try:
             outcome, after = await self._fetch_parse_publish(known, state, settings.settings, store)
         except FeedError as error:
-            reason, outcome, pause_sec = str(error), "failed", error.retry_after_sec or 0.0
+            reason, outcome = str(error), "failed"
+            if error.host == host_and_port(state.moved_to or resolve_url(known.feed.url)):
+                pause_sec = error.retry_after_sec or 0.0
             after = state.after_failure(reason, time.time(), error.retry_after_sec, gone=error.gone)
             if reason != state.error:
                 event = "feed.gone" if error.gone else "feed.failed"

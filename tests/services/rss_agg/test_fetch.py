@@ -185,6 +185,25 @@ async def test_a_feed_that_is_gone_says_so(site):
     assert (await fails(site.url("/feed"))).gone
 
 
+@pytest.mark.parametrize(
+    ("statuses", "is_gone"), [((301,), True), ((301, 308), True), ((302,), False), ((301, 307), False)]
+)
+async def test_a_feed_is_gone_only_where_it_is_for_good(site, statuses, is_gone):
+    paths = ["/feed", "/b", "/c"]
+    for number, status in enumerate(statuses):
+        site.pages[paths[number]] = to(paths[number + 1], status)
+    site.pages[paths[len(statuses)]] = 410
+    failed = await fails(site.url("/feed"))
+    assert (str(failed), failed.gone) == ("410", is_gone)
+
+
+async def test_where_a_feed_has_moved_to_it_is_not_gone(site):
+    """After some failures there its own URL is asked again."""
+    site.pages["/b"] = 410
+    failed = await fails(site.url("/feed"), moved_to=site.url("/b"))
+    assert (str(failed), failed.gone) == ("410", False)
+
+
 async def test_a_server_that_is_busy_says_for_how_long(site):
     site.pages["/feed"] = Page(status=429, headers={"Retry-After": "120"})
     failed = await fails(site.url("/feed"))
