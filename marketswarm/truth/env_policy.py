@@ -67,6 +67,7 @@ _PROVIDER_PATHS: Final[Mapping[str, str]] = {"pagerduty": "/v2/enqueue"}
 """By type of channel, the path of a `url` on these hosts; the others have none."""
 MARKET_HOSTS: Final = ("api.massive.com", "delayed.massive.com", "socket.massive.com")
 """The hosts of the market data API."""
+UNKNOWN_OPTION: Final = "is not an option of this kind"
 
 _FEED_VARIABLE: Final = re.compile(r"(?:\w+_)?FEED(?:_\w+)?")
 _DESTINATION_OPTIONS: Final = frozenset({"url", "urls", "host", "command"})
@@ -105,7 +106,6 @@ class Destination:
 
 
 UNKNOWN: Final = Destination("", "what is no address", 0)
-UNKNOWN_OPTION: Final = "is not an option of this kind"
 
 
 def is_feed_variable(name: str) -> bool:
