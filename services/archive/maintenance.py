@@ -51,6 +51,7 @@ from services.archive.backup import (
 from services.archive.correlations import (
     Compared,
     compute_correlations,
+    find_kept_days,
     forget_expired_days,
     list_changed_days,
 )
@@ -407,8 +408,9 @@ class Maintenance:
             return
         shares = list_day_shares(self._me.truth.services.get("bars"))
         compared = Compared(wanted.days, wanted.symbols, shares)
+        kept = find_kept_days(settings.keep_days, wanted.days, datetime.now(UTC))
         async with self._database.connect(_JOB_SEC) as connection:
-            changed = await list_changed_days(connection, compared)
+            changed = await list_changed_days(connection, compared, kept)
             for day, made_of in islice(changed.items(), CORRELATIONS_AT_ONCE):
                 self._metrics.correlations_total += await compute_correlations(
                     connection, day, compared, made_of
