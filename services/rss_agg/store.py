@@ -17,7 +17,7 @@ import orjson
 
 from marketswarm.bus import Bus, Pipeline
 from marketswarm.bus.scripts import Script
-from marketswarm.bus.stored_values import read_fields, read_strings, report_unusable
+from marketswarm.bus.stored_values import is_ahead, read_fields, read_strings, report_unusable
 from marketswarm.bus.stream_length import StreamLength
 from marketswarm.keys import feed_scope_key, feed_seen_key, feed_state_key, items_usable_key
 from marketswarm.pages import split_pages
@@ -40,8 +40,6 @@ MAX_FAILURES: Final = 1e6
 MAX_WAIT_SEC: Final = 86_400.0
 FAR_SEC: Final = 1e15
 """More epoch seconds than any clock has."""
-CLOCK_AHEAD_SEC: Final = 5.0
-"""How far in the future a stored time of a reading counts: another machine's clock may be fast."""
 SHOWN_FAILING: Final = 4
 SHOWN_OTHERS: Final = 2
 ITEMS_PER_STEP: Final = 100  # a few hundred kilobytes
@@ -144,7 +142,7 @@ def parse_feed_state(raw: Mapping[bytes, bytes], address: str, now: float) -> Fe
     if text("at") != address:
         return FeedState(validators=validators, validators_of=text("of"), turn=turn)
     read_at = number("read_at", FAR_SEC)
-    read_at = min(read_at, now) if read_at <= now + CLOCK_AHEAD_SEC else 0.0
+    read_at = 0.0 if is_ahead(read_at, now) else min(read_at, now)
     return FeedState(
         read_at=read_at,
         not_before=number("not_before", read_at + MAX_WAIT_SEC),  # both are stored at once
