@@ -34,6 +34,10 @@ class BusAvailability:
             self._written_at[bus] = min(since, self._written_at[bus])
             self._reported.add(bus)
 
+    def note_stall(self, stalled_sec: float, now: float) -> None:
+        """Discount the `stalled_sec` seconds before `now` in which this process did not run."""
+        self._written_at = {bus: min(now, last + stalled_sec) for bus, last in self._written_at.items()}
+
     def record_refused_write(self, bus: str, reason: str, now: float, wall: float) -> Event | None:
         """Note that a write failed; return a `bus_ok` if the reason shows that a lost bus is back."""
         if reason not in AWAY_REASONS:
