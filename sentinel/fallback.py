@@ -144,7 +144,11 @@ class Fallback:
                         self._add_entry(bus, entry)
 
     def _add_entry(self, bus: Bus, entry: StreamEntry) -> None:
-        """Add the event of an entry of a log unless it is about a service; count one that is too large."""
+        """Add the event of an entry of a log unless it is about a service; count one that is too large.
+
+        A log that lost its newest entries is read again from its beginning, so an event for which there is no
+        delivery record any more is left out.
+        """
         if entry.fields is None:
             sentinel_log.warning("log.oversized", bus=bus.name, entry=entry.id.decode(), bytes=entry.size)
             self.skipped[bus.name] += 1
@@ -153,7 +157,7 @@ class Fallback:
         if raw.startswith(_SERVICE_EVENTS):
             return
         event = parse_event(raw)
-        if not isinstance(event, MalformedEvent):
+        if not isinstance(event, MalformedEvent) and time.time() - event.ts < RECORD_LIFE_SEC:
             self.add_event(event, raw)
 
     async def _probe_writes(self, bus: Bus) -> None:
