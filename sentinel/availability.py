@@ -11,7 +11,7 @@ from marketswarm.event import Event, Kind, make_event_id
 
 AWAY_REASONS: Final = frozenset(
     {"refused", "timeout", "dns", "tls", "auth", "loading"}  # the bus could not be asked
-    | {"oom", "readonly", "misconf"}  # the bus answers, and takes no event
+    | {"oom", "readonly", "misconf", "busy"}  # the bus answers, and takes no event
 )
 """Errors after which a bus counts as away; after any other error it still accepts writes."""
 

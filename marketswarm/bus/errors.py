@@ -25,13 +25,14 @@ _BY_WORD: Final = (
     ("NOREPLICAS", "readonly"),
     ("OOM", "oom"),
     ("MISCONF", "misconf"),
+    ("BUSY ", "busy"),  # not BUSYGROUP or BUSYKEY
 )
 
 
 class BusError(Exception):
     """A request to a bus failed.
 
-    `reason` is one of refused, timeout, dns, tls, auth, loading, readonly, oom, misconf, error. The message
+    `reason` is one of refused, timeout, dns, tls, auth, loading, readonly, oom, misconf, busy, error. The message
     holds no credentials.
     """
 

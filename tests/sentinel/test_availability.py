@@ -46,7 +46,7 @@ def test_a_bus_that_refuses_something_takes_other_writes(availability):
     assert lost(availability, 30) == []
 
 
-@pytest.mark.parametrize("reason", ["oom", "readonly", "misconf", "refused"])
+@pytest.mark.parametrize("reason", ["oom", "readonly", "misconf", "busy", "refused"])
 def test_buses_that_refuse_all_writes_are_as_good_as_away(availability, reason):
     for bus in BUSES:
         availability.record_refused_write(bus, reason, 20, WALL)

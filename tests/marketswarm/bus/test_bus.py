@@ -211,6 +211,8 @@ async def test_a_script_is_sent_whole_to_a_server_that_forgot_it(server):
         ("ACL failure in script: No permissions to access a channel script: on @user_script:1.", "auth"),
         ("NOPERM this user has no permissions to run the 'incr' command", "auth"),
         ("MISCONF Errors writing to the AOF file: No space left on device", "misconf"),
+        ("BUSY Redis is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE.", "busy"),
+        ("BUSYGROUP Consumer Group name already exists", "error"),
         ("wrong number of arguments for 'get' command", "error"),
     ],
 )
