@@ -32,8 +32,8 @@ _BY_WORD: Final = (
 class BusError(Exception):
     """A request to a bus failed.
 
-    `reason` is one of refused, timeout, dns, tls, auth, loading, readonly, oom, misconf, busy, error. The message
-    holds no credentials.
+    `reason` is one of refused, timeout, dns, tls, auth, loading, readonly, oom, misconf, busy, error. The
+    message holds no credentials.
     """
 
     def __init__(self, bus: str, reason: str, detail: str = "") -> None:
