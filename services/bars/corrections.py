@@ -77,7 +77,7 @@ class RestatementFinder:
         for key, (before, held) in replaced.items():
             if self._is_same(before, held):
                 found.add(key)
-            elif (ratio := self._find_ratio(before, held)) is not None:
+            elif (ratio := _find_ratio(before, held)) is not None:
                 ratios.setdefault((key[0], held.source), {})[key] = ratio
         for (_, source), each in ratios.items():
             found |= self._find_proven(source, each)
@@ -103,28 +103,6 @@ class RestatementFinder:
             and new.trades in (None, old.trades)
         )
 
-    def _find_ratio(self, before: HeldBar, held: HeldBar) -> _Ratio | None:
-        """Return the ratio by which a source divided a bar since then; None if there is none."""
-        if before.source != held.source or before.adjustment is not held.adjustment:
-            return None
-        then, now = (self._splits.find_basis(each.adjustment, each.seen_ms) for each in (before, held))
-        if held.adjustment is Adjustment.RAW or now.day <= then.day:
-            return None
-        old, new = before.bar, held.bar
-        pairs = [*zip(_list_prices(old), _list_prices(new), strict=True)]
-        if new.vwap is not None:
-            pairs.append((old.vwap or 0.0, new.vwap))
-        if new.trades not in (None, old.trades) or min(map(min, pairs)) <= 0:
-            return None  # of prices below 0, as commodities may have, nothing is adjusted
-        old_unit, new_unit = _find_unit(_list_prices(old)), _find_unit(_list_prices(new))
-        least, most = 0.0, inf
-        for price, after in pairs:
-            lowest, highest = _find_bounds(price, old_unit, after, new_unit)
-            if lowest <= 1 <= highest:  # one that stayed was not divided
-                return None
-            least, most = max(least, lowest), min(most, highest)
-        return None if least > most or not least else _settle_by_volume(least, most, old.volume, new.volume)
-
     def _find_proven(self, source: str, ratios: Mapping[BarKey, _Ratio]) -> set[BarKey]:
         """Return the bars of one source whose ratio is that of their volumes, or of other bars."""
         known = self._state.restated
@@ -147,6 +125,31 @@ class RestatementFinder:
         best = min(ratios, key=lambda each: (each.most - each.least) / each.most, default=None)
         if best is not None:
             self._state.restated = Restated(source, (best.least + best.most) / 2)
+
+
+def _find_ratio(before: HeldBar, held: HeldBar) -> _Ratio | None:
+    """Return the ratio by which a source divided a bar since then; None if there is none.
+
+    It may do so on any day: some hours after the ex-day began, when it was asked already, or days later.
+    """
+    if before.source != held.source or before.adjustment is not held.adjustment:
+        return None
+    if held.adjustment is Adjustment.RAW or held.seen_ms <= before.seen_ms:
+        return None
+    old, new = before.bar, held.bar
+    pairs = [*zip(_list_prices(old), _list_prices(new), strict=True)]
+    if new.vwap is not None:
+        pairs.append((old.vwap or 0.0, new.vwap))
+    if new.trades not in (None, old.trades) or min(map(min, pairs)) <= 0:
+        return None  # of prices below 0, as commodities may have, nothing is adjusted
+    old_unit, new_unit = _find_unit(_list_prices(old)), _find_unit(_list_prices(new))
+    least, most = 0.0, inf
+    for price, after in pairs:
+        lowest, highest = _find_bounds(price, old_unit, after, new_unit)
+        if lowest <= 1 <= highest:  # one that stayed was not divided
+            return None
+        least, most = max(least, lowest), min(most, highest)
+    return None if least > most or not least else _settle_by_volume(least, most, old.volume, new.volume)
 
 
 def _settle_by_volume(least: float, most: float, before: float | None, volume: float | None) -> _Ratio | None:

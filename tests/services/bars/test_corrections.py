@@ -144,6 +144,16 @@ def test_a_history_that_is_divided_for_a_split_stays_known_since_when_it_was(
     assert [{key: known[n][key] for key in before[n]} for n in (0, 1)] == before
 
 
+def test_a_source_that_divides_its_history_hours_after_the_ex_day_began_corrects_nothing():
+    scene = play_old()
+    scene.play([announce(10, OLD[0])])
+    before, morning_ms = list_known(scene), NYSE.find_date(SPLIT_DAY).open_ms
+    scene.play(write(traded(day), morning_ms) for day in OLD[-3:])
+    play_anew(scene, [divide(traded(day), 10, in_single) for day in OLD])
+    assert {bar.close < 100 for bar in scene.shown("1d")[-3:]} == {True}
+    assert list_known(scene) == before
+
+
 CORRECTED = {
     "a price": (OLD[9], lambda bar: replace(bar, close=bar.close + 0.3)),
     "all prices of a flat day": (FLAT, lambda bar: replace(bar, **dict.fromkeys(PRICES, bar.close + 0.3))),
