@@ -149,7 +149,9 @@ def _find_ratio(before: HeldBar, held: HeldBar) -> _Ratio | None:
         if lowest <= 1 <= highest:  # one that stayed was not divided
             return None
         least, most = max(least, lowest), min(most, highest)
-    return None if least > most or not least else _settle_by_volume(least, most, old.volume, new.volume)
+    if not 0 < least <= most < inf:  # there is none, or the prices are less than their rounding
+        return None
+    return _settle_by_volume(least, most, old.volume, new.volume)
 
 
 def _settle_by_volume(least: float, most: float, before: float | None, volume: float | None) -> _Ratio | None:

@@ -239,6 +239,19 @@ def test_one_bar_alone_whose_prices_change_by_one_ratio_is_corrected(day, change
     assert list_known(scene)[0] == bars | dict.fromkeys(own, evening_of(SPLIT_DAY))
 
 
+@pytest.mark.parametrize("price", [3e-10, 1e-300, 4.0, 1e14])
+def test_prices_beyond_what_has_decimals_cost_no_state(price):
+    scene, start_ms = play_old(), traded(OLD[5]).start_ms
+    bar = Bar("NVDA", "1d", start_ms, price, price, price, price, 1e14)
+    for number, given in enumerate(
+        (bar, divide(bar, 10), divide(bar, 1e10, volume_ratio=2), divide(bar, 1e-6))
+    ):
+        scene.play([write(given, evening_of(SPLIT_DAY) + number)])
+        scene.restart()
+        assert scene.state.tables["1d"].find(start_ms) is not None
+        assert len(scene.shown("1d")) == len(OLD)
+
+
 def minutes_of(day, count=60):
     for number in range(count):
         start_ms, price = NYSE.find_date(day).open_ms + number * MINUTE, 1200.0 + 0.07 * (number % 13)
