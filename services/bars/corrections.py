@@ -175,7 +175,7 @@ def _list_prices(bar: Bar) -> tuple[float, float, float, float]:
 
 
 def _find_factor(given: Bar, traded: Bar) -> float:
-    return traded.close / given.close if given.close and traded.close else 1.0
+    return (traded.close / given.close if given.close else 0.0) or 1.0
 
 
 def _find_unit(prices: Iterable[float]) -> float:
