@@ -19,7 +19,7 @@ const { pause } = document.body.dataset;
 const beats = new Map(); // by service, the last beat that the stream told of
 
 export const page = { find: () => location.href }; // the address of what is shown
-export const shown = []; // what is called when the page has been changed
+export const shown = []; // what is called when the page has been changed, with the time at which it was asked for
 
 let waiting = 0; // a timer
 let dueAt = Infinity;
@@ -85,7 +85,7 @@ function show(fresh) {
   morph(main, made);
   document.title = fresh.title;
   for (const id of ["icon", "revision"]) morph(document.getElementById(id), fresh.getElementById(id));
-  for (const each of shown) each();
+  for (const each of shown) each(fetchedAt);
 }
 
 function showTimes(within) {
