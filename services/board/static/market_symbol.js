@@ -16,7 +16,7 @@ const SNAPSHOT_MS = 1000; // after so long the API is asked without a snapshot o
 const FIRST_RETRY_MS = 5000; // the least pause after a refusal; it doubles with each one
 const LAST_RETRY_MS = 60_000;
 const MOST_BLANKS = 2000; // of one gap: what is longer is said in words
-const EVENING_MS = 4 * 3600000; // a trading day that begins so shortly before midnight UTC is the next day
+const EVENING_MS = 3 * 3600000; // as the server: a trading day that begins so shortly before midnight UTC is the next day
 const HOUR_MS = 3600000; // a trading day that ends within an hour after midnight UTC is that of the day before
 const STEP_SEC = {
   "1m": 60, "5m": 300, "15m": 900, "30m": 1800, "1h": 3600, "4h": 14400, "1d": 86400, "1w": 604800, "1mo": 2678400,
