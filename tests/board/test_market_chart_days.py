@@ -29,7 +29,7 @@ def make_action(kind: str, ex_day: str, value: float) -> Row:
 
 
 class PlayedChart:
-    """The chart of XLF in a timeframe. Each question for bars is answered by the next of `pages`, or the last."""
+    """The chart of XLF in a timeframe. Each question for bars has the next of `pages`, or the last."""
 
     def __init__(
         self, page: Page, timeframe: str, *pages: Sequence[Row], actions: Sequence[Row] = ()
@@ -90,3 +90,54 @@ def test_the_last_hour_of_new_york_in_winter_is_of_its_own_day(market, new_tab: 
     chart.push(make_bar("2035-12-04T14:30", 99))
     expect(chart.page.locator("#actions")).to_have_text("dividend 2 on 2035-12-04")
     expect(chart.page.locator("#return")).to_contain_text("price \N{MINUS SIGN}1.00 %, total return +1.02 %")
+
+
+SPLIT = make_action("split", "2035-12-04", 10)
+
+
+def test_a_chart_that_is_open_over_a_split_has_one_basis(market, new_tab: Tabs):
+    before = [
+        make_bar(f"2035-12-{day}T14:30", 1200, upto="2035-12-03", day=f"2035-12-{day}")
+        for day in ("02", "03")
+    ]
+    after = [
+        {**bar, **dict.fromkeys(("open", "high", "low", "close"), 120), "adjusted_to": "2035-12-04"}
+        for bar in before
+    ]
+    newest = make_bar("2035-12-04T14:30", 120, upto="2035-12-04", day="2035-12-04")
+    chart = PlayedChart(new_tab().page, "1d", before, [*after, newest])
+    chart.open(market.url)
+    chart.actions.append(SPLIT)  # it was announced since
+    chart.push({**newest, "adjusted_to": None})
+    box = chart.page.locator("#chart")
+    expect(box).to_have_attribute(
+        "aria-label", re.compile(r": 3 bars .* lowest price 120\.0000, highest 120\.0000$")
+    )
+    expect(chart.page.locator("#return")).to_contain_text("price +0.00 %, total return +0.00 %")
+    expect(chart.page.locator("#actions")).to_have_text("split 10:1 on 2035-12-04")
+
+
+def test_a_chart_that_missed_the_begin_of_an_ex_day_keeps_no_bar_of_the_basis_before(market, new_tab: Tabs):
+    times = ("2035-12-03T20:58", "2035-12-03T20:59", "2035-12-04T14:30")
+    before = [make_bar(at, 1200, upto="2035-12-03") for at in times[:2]]
+    after = [make_bar(at, 120, upto="2035-12-04") for at in times]
+    chart = PlayedChart(new_tab().page, "1m", before, after[1:], after, actions=[SPLIT])
+    chart.open(market.url)
+    chart.begin_anew()
+    box = chart.page.locator("#chart")
+    expect(box).to_have_attribute(
+        "aria-label", re.compile(r": 3 bars .* lowest price 120\.0000, highest 120\.0000$")
+    )
+
+
+def test_a_week_that_is_open_over_a_split_has_the_weeks_before_on_its_basis(market, new_tab: Tabs):
+    days = ("2019-12-30", "2020-01-06")
+    before = [make_bar(f"{day}T14:30", 1200, upto="2020-01-07", day=day) for day in days]
+    after = [make_bar(f"{day}T14:30", 120, upto="2020-01-08", day=day) for day in days]
+    chart = PlayedChart(new_tab().page, "1w", before, after, actions=[make_action("split", "2020-01-08", 10)])
+    chart.open(market.url)
+    chart.push({**after[-1], "adjusted_to": None})  # as traded on its last day
+    box = chart.page.locator("#chart")
+    expect(box).to_have_attribute(
+        "aria-label", re.compile(r": 2 bars .* lowest price 120\.0000, highest 120\.0000$")
+    )

@@ -7,6 +7,7 @@ import {
 import { takeCells } from "./market.js";
 import { followMarket } from "./market_socket.js";
 import { plan } from "./page.js";
+import { now } from "./stream.js";
 import { formatClock, formatDate, setText } from "./times.js";
 
 const PAGE = 500;
@@ -17,6 +18,7 @@ const FIRST_RETRY_MS = 5000; // the least pause after a refusal; it doubles with
 const LAST_RETRY_MS = 60_000;
 const MOST_BLANKS = 2000; // of one gap: what is longer is said in words
 const EVENING_MS = 3 * 3600000; // as the server: a trading day that begins so shortly before midnight UTC is the next day
+const WEST_MS = 5 * 3600000; // so late in the day of UTC the last market with splits and dividends begins its own
 const HOUR_MS = 3600000; // a trading day that ends within an hour after midnight UTC is that of the day before
 const STEP_SEC = {
   "1m": 60, "5m": 300, "15m": 900, "30m": 1800, "1h": 3600, "4h": 14400, "1d": 86400, "1w": 604800, "1mo": 2678400,
@@ -42,6 +44,7 @@ let tears = 0; // how often bars may have been missed
 let retry = null; // the timer of the next question after a refusal
 let olderRetry = null;
 let adjust = "splits"; // the basis of the prices: as traded (none), for splits, for dividends too (all)
+let adjustedTo = ""; // the day up to which they are adjusted; empty if they are not
 let actions = []; // splits, dividends and what else happened to a share, the oldest first
 let marks = null; // the plugin of the library that draws them
 let lines = [];
@@ -185,8 +188,19 @@ function draw() {
   describe();
 }
 
-// The date of the trading day of a bar.
+// The date of the trading day of a bar; of a week or month that is its first one.
 const dayOf = (bar) => bar.day ?? formatDay(bar.start);
+
+// The last date of a bar, which its close is of: a Sunday, the end of a month.
+function lastDayOf(bar) {
+  const date = new Date(dayOf(bar));
+  if (timeframe === "1w") date.setUTCDate(date.getUTCDate() + (7 - date.getUTCDay()) % 7);
+  if (timeframe === "1mo") date.setUTCMonth(date.getUTCMonth() + 1, 0);
+  return date.toISOString().slice(0, 10);
+}
+
+// The day that has begun in each market.
+const today = () => new Date(1000 * now() - WEST_MS).toISOString().slice(0, 10);
 
 function describeAction({ kind, ratio, amount, new_symbol: given }) {
   const cash = amount ? amount.toLocaleString("en-US", { maximumSignificantDigits: 6 }) : "";
@@ -382,6 +396,7 @@ function keep(found) {
   if (!found.bars.length) return;
   const [first, last] = [found.bars[0].start, found.bars.at(-1).start];
   if (tornAt !== null && first > tornAt) forget(first); // what was between the two is not known
+  passDays(adjustedTo, found.bars.at(-1).adjusted_to ?? "");
   if (!bars.size || first <= sorted()[0].start) cursor = found.cursor;
   for (const bar of found.bars) if (!isNewer(bars.get(bar.start), bar)) bars.set(bar.start, bar);
   const others = gaps.filter((gap) => gap.to <= first || gap.from > last);
@@ -510,6 +525,8 @@ function take(topic, data) {
       repair();
       return;
     }
+    if (last && dayOf(data) > dayOf(last)) passDays(dayOf(last), dayOf(data));
+    else passDays(adjustedTo, today());
     if (last && data.start > last.start + 1000 * STEP_SEC[timeframe]) tear();
     const isWhole = takeBar(data);
     if (isLoading && !isFitted) return; // it is drawn with the past
@@ -521,9 +538,22 @@ function take(topic, data) {
 
 // A correction of a bar from before a split comes as its source gave it: the API is asked for it.
 function isOfOtherBasis(bar) {
-  const counts = ({ kind }) => kind === "split" || (kind === "dividend" && adjust === "all");
-  const today = new Date().toISOString().slice(0, 10);
-  return actions.some((one) => counts(one) && one.ex_day > dayOf(bar) && one.ex_day <= today);
+  const utcDay = new Date(1000 * now()).toISOString().slice(0, 10);
+  return actions.some((one) => counts(one) && one.ex_day > lastDayOf(bar) && one.ex_day <= utcDay);
+}
+
+const counts = ({ kind }) => kind === "split" || (kind === "dividend" && adjust === "all");
+
+// If an action came after the day `before`, up to `day`, what is known is of another basis than what comes: the API is asked
+// for all of it.
+async function passDays(before, day) {
+  if (day <= before) return;
+  const [isKnown, mine] = [before !== "", visit];
+  if (adjustedTo < day) adjustedTo = day;
+  if (!isKnown) return;
+  await loadActions().catch(() => {}); // without an answer those that are known have to do
+  const isPassed = actions.some((one) => counts(one) && one.ex_day > before && one.ex_day <= day);
+  if (isPassed && adjust !== "none" && mine === visit) load();
 }
 
 // Without them the chart has no marks: a board without an archive knows none.
