@@ -141,3 +141,25 @@ def test_a_week_that_is_open_over_a_split_has_the_weeks_before_on_its_basis(mark
     expect(box).to_have_attribute(
         "aria-label", re.compile(r": 2 bars .* lowest price 120\.0000, highest 120\.0000$")
     )
+
+
+def test_the_return_of_months_has_the_dividends_between_their_closes_and_follows_the_newest_one(
+    market, new_tab: Tabs
+):
+    months = (("2035-06", 100), ("2035-07", 110))
+    bars = [
+        make_bar(f"{month}-03T13:30", close, upto="2035-07-20", day=f"{month}-01") for month, close in months
+    ]
+    actions = [
+        make_action("dividend", "2035-06-20", 300),  # before the close of June
+        make_action("dividend", "2035-07-02", 5),
+        make_action("split", "2035-07-15", 10),  # half of that for a share of today
+        make_action("dividend", "2035-07-25", 20),  # announced
+    ]
+    chart = PlayedChart(new_tab().page, "1mo", bars, actions=actions)
+    chart.open(market.url)
+    result = chart.page.locator("#return")
+    expect(result).to_contain_text("price +10.00 %, total return +10.55 % since 2035-06-01")
+    chart.push({**bars[-1], **dict.fromkeys(("high", "close"), 120), "rev": 1, "adjusted_to": None})
+    expect(result).to_contain_text("price +20.00 %, total return +20.60 % since 2035-06-01")
+    expect(chart.page.locator("#chart")).to_have_attribute("aria-label", re.compile(r"highest 120\.0000$"))

@@ -5,6 +5,7 @@ import {
   CandlestickSeries, ColorType, CrosshairMode, HistogramSeries, LineSeries, createChart, createSeriesMarkers,
 } from "./lightweight-charts.js";
 import { takeCells } from "./market.js";
+import { dayOf, findTotal, formatDay, lastDayOf } from "./market_days.js";
 import { followMarket } from "./market_socket.js";
 import { plan } from "./page.js";
 import { now } from "./stream.js";
@@ -17,7 +18,6 @@ const SNAPSHOT_MS = 1000; // after so long the API is asked without a snapshot o
 const FIRST_RETRY_MS = 5000; // the least pause after a refusal; it doubles with each one
 const LAST_RETRY_MS = 60_000;
 const MOST_BLANKS = 2000; // of one gap: what is longer is said in words
-const EVENING_MS = 3 * 3600000; // as the server: a trading day that begins so shortly before midnight UTC is the next day
 const WEST_MS = 5 * 3600000; // so late in the day of UTC the last market with splits and dividends begins its own
 const HOUR_MS = 3600000; // a trading day that ends within an hour after midnight UTC is that of the day before
 const STEP_SEC = {
@@ -73,9 +73,6 @@ function formatPrice(price) {
   if (size > 0 && size < 1) return price.toLocaleString("en-US", { maximumSignificantDigits: 6 });
   return price.toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: size >= 1 ? precision(price) : 2 });
 }
-
-// The date of a trading day that begins at a time, as the market calls it.
-const formatDay = (startMs) => new Date(startMs + EVENING_MS).toISOString().slice(0, 10);
 
 function formatMinute(ms) {
   const date = new Date(ms);
@@ -188,17 +185,6 @@ function draw() {
   describe();
 }
 
-// The date of the trading day of a bar; of a week or month that is its first one.
-const dayOf = (bar) => bar.day ?? formatDay(bar.start);
-
-// The last date of a bar, which its close is of: a Sunday, the end of a month.
-function lastDayOf(bar) {
-  const date = new Date(dayOf(bar));
-  if (timeframe === "1w") date.setUTCDate(date.getUTCDate() + (7 - date.getUTCDay()) % 7);
-  if (timeframe === "1mo") date.setUTCMonth(date.getUTCMonth() + 1, 0);
-  return date.toISOString().slice(0, 10);
-}
-
 // The day that has begun in each market.
 const today = () => new Date(1000 * now() - WEST_MS).toISOString().slice(0, 10);
 
@@ -242,22 +228,8 @@ function describeReturn(first, last) {
   const change = last.close / first.close - 1;
   const since = `since ${formatTime(toTime(first.start))}`;
   if (adjust === "all") return `total return ${percent(change)} ${since}`;
-  const paid = actions.filter(({ kind, ex_day: day }) => kind === "dividend" && day > dayOf(first) && day <= dayOf(last));
-  const total = paid.length ? findTotal(change, paid) : change;
+  const total = findTotal(sorted(), timeframe, actions, adjustedTo);
   return `price ${percent(change)}, total return ${total === null ? "not known" : percent(total)} ${since}`;
-}
-
-// A dividend buys shares at the close before its day: null if it is not below that.
-function findTotal(change, paid) {
-  let shares = 1;
-  for (const { ex_day: day, amount } of paid) {
-    const before = sorted().filter((bar) => dayOf(bar) < day).at(-1);
-    const splits = actions.filter((one) => one.kind === "split" && one.ex_day >= day && one.ex_day <= dayOf(newest()));
-    const paidNow = splits.reduce((sum, { ratio }) => sum / ratio, amount); // for a share as it is today
-    if (before.close <= paidNow) return null;
-    shares /= 1 - paidNow / before.close;
-  }
-  return (1 + change) * shares - 1;
 }
 
 // What the picture shows, for those who don't see it.
@@ -539,7 +511,7 @@ function take(topic, data) {
 // A correction of a bar from before a split comes as its source gave it: the API is asked for it.
 function isOfOtherBasis(bar) {
   const utcDay = new Date(1000 * now()).toISOString().slice(0, 10);
-  return actions.some((one) => counts(one) && one.ex_day > lastDayOf(bar) && one.ex_day <= utcDay);
+  return actions.some((one) => counts(one) && one.ex_day > lastDayOf(bar, timeframe) && one.ex_day <= utcDay);
 }
 
 const counts = ({ kind }) => kind === "split" || (kind === "dividend" && adjust === "all");
@@ -577,6 +549,8 @@ function drawOne(bar) {
   candles.update({ time: toTime(start), open, high, low, close });
   if (volume !== null) volumes.update({ time: toTime(start), value: volume, color: faint(close < open ? "--down" : "--up") });
   showLegend(bar);
+  showReturn();
+  describe();
 }
 
 function choose(event) {
