@@ -50,6 +50,11 @@ class PostgresAwayError(Exception):
             state is None or (state != _CANCELED and state[:2] in _OUTAGES)
         )
 
+    @property
+    def lacks_right(self) -> bool:
+        """Whether the role may not do this, until it is granted."""
+        return isinstance(self.__cause__, asyncpg.InsufficientPrivilegeError)
+
 
 class ServerFaultError(PostgresAwayError):
     """PostgreSQL answers, and reports a fault of its own, such as a damaged index: rows are not to blame."""

@@ -18,14 +18,14 @@ from marketswarm.postgres.migrations import DatabaseSchema, SchemaError, TableRi
 from marketswarm.postgres.pool import CONNECT_SEC, NO_SERVER_LIMITS, ConnectionPool, open_connection
 from marketswarm.postgres.transaction import limit_work
 from marketswarm.tasks import run_beside
-from services.tables.signals import EXPLAINING_TABLES, SIGNAL_TABLES
+from services.tables.signals import ARCHIVE_TABLES, SIGNAL_TABLES
 from services.tables.tables import BOARD_NAME, TABLES
 
 SCHEMA: Final = DatabaseSchema(
     "services.archive",
     rights=(
         TableRights(DATABASE_READER),
-        TableRights(DATABASE_SIGNALS, reads=(*SIGNAL_TABLES, *EXPLAINING_TABLES), adds=SIGNAL_TABLES),
+        TableRights(DATABASE_SIGNALS, reads=(*SIGNAL_TABLES, *ARCHIVE_TABLES), adds=SIGNAL_TABLES),
     ),
 )
 """The tables of archive, and those that signals alone writes, since one database has one version.

@@ -18,6 +18,7 @@ from services.signals.proofs.signing import find_witness, make_signer
 from services.signals.settings import SignalsEnvironment, SignalsSettings
 from services.signals.store.checkpoints import CheckpointTables
 from services.signals.store.database import SignalDatabase
+from services.signals.store.windows import WindowTables
 from services.signals.store.wordings import WordingTable
 from services.signals.store.writer import SignalWriter
 from services.signals.wording import SignalWording
@@ -41,7 +42,7 @@ async def main() -> int:
             me.expose(each.collect)
         stored = CheckpointTables(database)
         signer = make_signer(me, settings_now, stored, http, observer.note_signing)
-        reader = MarketReader(me, settings_now, metrics)
+        reader = MarketReader(me, settings_now, metrics, WindowTables(database))
         voters = OutsideVoters(me, settings_now, keys, asked)
         leader = SignalLeader(
             me,

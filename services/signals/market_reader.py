@@ -1,17 +1,19 @@
-"""Read checked bars and splits from their streams, from the beginning on, into what ticks are decided on."""
+"""Read checked bars and splits from the archive, then from their streams, into what ticks are decided on."""
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
 from marketswarm.agent import Agent
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.follower import StreamFollower, read_streams
 from marketswarm.bus.stream import FIRST_ID, StreamTypes
+from marketswarm.postgres.errors import PostgresAwayError
 from services.market.universe import LoadedSymbol
-from services.signals.cycle.market import MarketBars
+from services.signals.cycle.market import WINDOW, ArchivedBar, MarketBars
 from services.signals.metrics import SignalsMetrics
+from services.signals.sessions import SessionBook
 from services.signals.settings import (
     SignalsSettings,
     find_actions,
@@ -20,9 +22,12 @@ from services.signals.settings import (
     find_source_bars,
     find_symbols,
 )
+from services.signals.store.windows import SYMBOLS_AT_ONCE, RightsMissingError, WindowTables
 
 BATCH: Final = 2000
 BLOCK_SEC: Final = 0.25
+AWAY_SEC: Final = 0.5
+"""The pause after an attempt to read the archive while it is away."""
 CHECK_SEC: Final = 1.0
 """How often it is asked whether a stream without new entries was created again."""
 _BARS, _ACTIONS = 0, 1  # the places of their readers; that of bars by source is the third
@@ -35,13 +40,14 @@ class MarketReader:
 
     Where a voter is held to a source whose bars are loaded for themselves, follow the stream of those, too.
 
-    Every process does, so each may lead at once. After a reseed with other symbols, sources or another
-    timeframe, the streams are read from their beginning.
+    Every process does, so each may lead at once. At first, and after a reseed with other symbols, sources or
+    another timeframe, windows begin with the last bars of the archive, and the streams are read from their
+    beginning: they hold less than a window of long bars.
 
     Attributes:
         market: the last bars of each symbol; read and changed under `lock` alone.
         symbols: what is decided on, with asset class and session.
-        is_complete: whether the streams were read to their ends since their beginnings.
+        is_complete: whether the archive was read, and the streams to their ends since their beginnings.
     """
 
     def __init__(
@@ -49,8 +55,13 @@ class MarketReader:
         me: Agent[Any],
         settings_now: Callable[[], SignalsSettings],
         metrics: SignalsMetrics,
+        windows: WindowTables,
     ) -> None:
         self._me, self._settings_now, self._metrics = me, settings_now, metrics
+        self._windows, self._sessions = windows, SessionBook()
+        self._separate: Collection[tuple[str, str]] = ()
+        self._is_filled = False
+        self._away: str | None = None
         self.lock = asyncio.Lock()
         self.symbols: Mapping[str, LoadedSymbol] = {}
         self.market = MarketBars("1m", ())
@@ -62,8 +73,8 @@ class MarketReader:
 
     @property
     def problem(self) -> str | None:
-        """Why nothing can be read; None while the stream can be."""
-        return self._types.problem
+        """Why nothing can be read; None while the archive, where it is wanted, and the streams can be."""
+        return self._away or self._types.problem
 
     async def read_next(self) -> None:
         """Take the entries of one read, and of earlier ones the bars that are known by now. Raises BusError.
@@ -72,6 +83,9 @@ class MarketReader:
         """
         async with self._me.waiting(READ_SEC), self.lock:
             followers = self.follow()
+        if not self._is_filled and not await self._fill(followers):
+            await asyncio.sleep(AWAY_SEC)
+            return
         try:
             async with self._me.waiting(READ_SEC):
                 keys = [each.stream for each in followers]
@@ -119,12 +133,58 @@ class MarketReader:
         self.symbols = symbols
         bus: Bus = self._me.bus(point.bus)
         if not self._followers or asked != self._asked or self._followers[0].bus is not bus:
-            self._asked, self.is_complete = asked, False
+            self._asked, self.is_complete, self._is_filled = asked, False, False
+            self._separate = separate
             self.market = MarketBars(timeframe, symbols, sources, separate)
             self._followers = tuple(
                 StreamFollower(bus, stream, FIRST_ID, check_sec=CHECK_SEC) for stream in streams
             )
         return self._followers
+
+    async def _fill(self, followers: tuple[StreamFollower, ...]) -> bool:
+        """Have the windows of `followers` begin with bars of the archive; return False if it is away.
+
+        If it does not let us read them yet, they begin with the streams alone.
+        """
+        market, symbols = self.market, dict(self.symbols)
+        try:
+            async with self._me.waiting(READ_SEC):
+                await self._sessions.prepare({each.session or "" for each in symbols.values()})
+            for at in range(0, len(market.symbols), SYMBOLS_AT_ONCE):
+                some = market.symbols[at : at + SYMBOLS_AT_ONCE]
+                async with self._me.waiting(READ_SEC):
+                    splits = await self._windows.read_splits(some)
+                    bars = await self._windows.read_bars(some, market.timeframe, WINDOW)
+                    separate = [each for each in self._separate if each[0] in some]
+                    own = await self._windows.read_source_bars(separate, market.timeframe, WINDOW)
+                async with self._me.waiting(READ_SEC), self.lock:
+                    if followers is not self._followers:
+                        return True  # a reseed asks for other ones, which are not filled yet
+                    for symbol, ex_day in splits:
+                        market.begin_with_split(symbol, ex_day)
+                    self._begin_with(bars, symbols, is_separate=False)
+                    self._begin_with(own, symbols, is_separate=True)
+        except RightsMissingError as error:
+            self._me.log.warning("windows.refused", why=str(error))
+        except PostgresAwayError as error:
+            if self._away is None:
+                self._me.log.warning("windows.waiting", why=str(error))
+            self._away = f"bars of the archive not read: {error}"
+            return False
+        if self._away is not None:
+            self._away = None
+            self._me.log.info("windows.read")
+        self._is_filled = followers is self._followers
+        return True
+
+    def _begin_with(
+        self, bars: Sequence[ArchivedBar], symbols: Mapping[str, LoadedSymbol], *, is_separate: bool
+    ) -> None:
+        now_ms, market = time.time_ns() // 1_000_000, self.market
+        for each in bars:
+            code = symbols[each.bar.symbol].session
+            end_ms = self._sessions.find_end(code, each.bar.start_ms, market.timeframe)
+            market.begin_with(each, end_ms, now_ms, is_separate=is_separate)
 
     def _take(self, place: int, fields: Mapping[bytes, bytes] | None, now_ms: int) -> None:
         """Take an entry that came at `now_ms` (wall clock) of the stream at a place of `follow`.

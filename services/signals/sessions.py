@@ -12,8 +12,8 @@ from typing import Final
 
 from marketswarm import log as logs
 from services.market.actions import find_day, find_day_ms
-from services.market.intervals import end_period
-from services.market.records import DAY_MS, PERIODS, Timeframe
+from services.market.intervals import Grid, end_period
+from services.market.records import DAY_MS, PERIODS, TIMEFRAME_SEC, Timeframe
 from services.market.sessions import OutsideCalendarError, Session, UnknownSessionError, get_session
 from services.market.universe import LoadedSymbol
 from services.signals.cycle.market import MarketBars
@@ -33,6 +33,7 @@ class SessionBook:
 
     def __init__(self) -> None:
         self._sessions: dict[str, Session | None] = {}
+        self._grids: dict[str, Grid] = {}
 
     async def prepare(self, codes: Collection[str]) -> None:
         """Compute those of these sessions that are missing; an exchange's takes up to a second."""
@@ -47,6 +48,17 @@ class SessionBook:
     def is_prepared(self, codes: Collection[str]) -> bool:
         """Return whether all of these sessions were computed, or are known to be unknown."""
         return self._sessions.keys() >= set(codes)
+
+    def find_end(self, code: str | None, start_ms: int, timeframe: Timeframe) -> int:
+        """Return when a bar of a prepared session ends (epoch milliseconds).
+
+        Where no interval of the session begins like that, as of a source's own days, it is as long as its
+        timeframe.
+        """
+        session = self._sessions.get(code or "")
+        grid = None if session is None else self._grids.setdefault(session.code, Grid(session))
+        interval = None if grid is None else grid.place(start_ms, timeframe)
+        return start_ms + 1000 * TIMEFRAME_SEC[timeframe] if interval is None else interval.close_ms
 
     def find_closed(
         self, market: MarketBars, symbols: Mapping[str, LoadedSymbol], now_ms: int

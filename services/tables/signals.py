@@ -32,8 +32,8 @@ SIGNAL_TABLES: Final = (
     *("signal_checkpoints", "signal_cosignatures", "signal_wordings", "signal_rules"),
 )
 """The tables of signals: their rows are added by it alone, and never changed."""
-EXPLAINING_TABLES: Final = ("bars", "source_bars", "symbols")
-"""The tables of archive of which signals recomputes a place."""
+ARCHIVE_TABLES: Final = ("bars", "source_bars", "actions", "symbols")
+"""The tables of archive of which windows begin, and a place is recomputed."""
 OUTCOMES: Final = ("signal", "unchanged", "closed", "abstained", "failed")
 SIDES: Final = ("long", "short", "flat")
 MAX_PLACE_BYTES: Final = 65_536

@@ -16,7 +16,7 @@ from services.signals.store.database import SignalDatabase
 from services.signals.store.writer import SignalWriter
 from services.tables.row_times import TABLE_NAMES
 from services.tables.signals import (
-    EXPLAINING_TABLES,
+    ARCHIVE_TABLES,
     FIRST_COSIGNATURE,
     LOG_STATE,
     NEWEST_SIGNALS,
@@ -112,9 +112,9 @@ async def test_not_even_the_owner_changes_or_deletes_a_row(signals, connection, 
 
 
 async def test_signals_reads_what_explains_a_place_and_no_other_table_and_makes_none(signals):
-    for table in EXPLAINING_TABLES:
+    for table in ARCHIVE_TABLES:
         assert await signals.fetch(f"SELECT * FROM {table}") == []  # noqa: S608 - our own names
-    others = set(TABLE_NAMES) - set(SIGNAL_TABLES) - set(EXPLAINING_TABLES)
+    others = set(TABLE_NAMES) - set(SIGNAL_TABLES) - set(ARCHIVE_TABLES)
     refused = [f"SELECT FROM {table}" for table in (*others, "schema_version", "monitor_incidents")]
     refused += [
         "INSERT INTO symbols VALUES ('SPY', 'stocks', now(), now(), false)",

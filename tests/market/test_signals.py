@@ -39,6 +39,12 @@ MANY = tuple(f"C{number:02}/USD" for number in range(20))
 EVERYTHING = """
 select tick, symbol, place, outcome, side, encode(hash, 'hex'), content from signals order by tick, place
 """
+ARCHIVED = """
+insert into bars (symbol, timeframe, start, open, high, low, close, final, rev, source, replay)
+select
+    symbol, '1h', to_timestamp($2::float8 - 3600 * hour), 100, 102, 99, 100 + hour % 2, true, 0, 'test', false
+from unnest($1::text[]) as symbol, generate_series(1, 64) as hour
+"""
 REFUSAL = """
 create function refuse() returns trigger language plpgsql as
 $$ begin raise exception 'not now' using errcode = '55000'; end $$
@@ -203,6 +209,21 @@ def test_no_voter_sees_bars_of_before_a_split(scene):
     assert seen[SYMBOLS[0]]["first"] == find_day_ms(day)
     assert seen[SYMBOLS[0]]["last"] == starts[-1]
     assert {seen[symbol]["count"] for symbol in SYMBOLS[1:]} == {50}
+
+
+def test_what_the_stream_holds_no_more_is_of_the_archive_at_a_start_and_after_a_reseed(scene, archive_url):
+    query(archive_url, ARCHIVED, list(SYMBOLS), int(time.time()) // 3600 * 3600)
+    seed(scene.buses, truth(SYMBOLS[:2], timeframe="1h"), 1)
+    last_ms = scene.publish_hours(1, SYMBOLS[0])[0]
+    scene.module("services.signals")
+    scene.wait_for_tick()
+    seed(scene.buses, truth(SYMBOLS, timeframe="1h"), 2)
+    until(lambda: len(scene.rows()) >= 3, what=lambda: f"the third symbol; {scene.programs}")
+    places = {symbol: orjson.loads(content) for _, symbol, *_, content in scene.rows()}
+    assert {symbol: places[symbol]["bars"]["count"] for symbol in SYMBOLS} == dict.fromkeys(SYMBOLS, 64)
+    assert {place["bars"]["last"] for place in places.values()} == {last_ms}
+    # that of the stream counts, where both have a bar
+    assert [places[symbol]["price"] for symbol in SYMBOLS] == ["400", "101", "101"]
 
 
 def test_a_reseed_counts_from_the_next_tick_on(scene):

@@ -10,6 +10,9 @@ all symbols which are played less than a day apart.
 
 Prices are taken as bars publishes them. A window begins with the last split: what was before it has another
 scale, and would look like a move of the price.
+
+Windows may begin with bars of the archive, of which the streams have less. A recording that is played takes
+their place.
 """
 
 from collections import Counter
@@ -62,6 +65,18 @@ class WindowSource:
 
     source: str = "unknown"
     is_replay: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivedBar:
+    """Hold a final bar of the archive, and its source.
+
+    `known_ms` is since when a correction of it is known, in epoch milliseconds; None if it is since its end.
+    """
+
+    bar: Bar
+    source: str
+    known_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +138,8 @@ class MarketBars:
         # by row, up to WINDOW bars that are not known yet
         self._waiting: dict[int, list[_KnownBar]] = {}
         self._splits: dict[str, frozenset[date]] = {}
+        # the rows of symbols of which all bars are stored ones: no entry came yet
+        self._stored = set[int]()
         self.outcomes: Counter[BarOutcome] = Counter()
         self.refusals: Counter[str] = Counter()
 
@@ -156,6 +173,29 @@ class MarketBars:
         self.outcomes[outcome] += 1
         return outcome
 
+    def begin_with(
+        self, archived: ArchivedBar, end_ms: int, now_ms: int, *, is_separate: bool = False
+    ) -> None:
+        """Take a bar of the archive at `now_ms`, before any entry; `is_separate` as by `take_separate`.
+
+        Its end is in epoch milliseconds. One of another symbol, or that is not known yet, is left out.
+        """
+        bar, source = archived.bar, archived.source
+        known_ms = max(end_ms, archived.known_ms or end_ms)
+        row = self._rows.get(bar.symbol)
+        if row is None or known_ms > now_ms:
+            return
+        separate = self._held.get(source, 0) + row if is_separate else None
+        came = _KnownBar(known_ms, bar, end_ms, WindowSource(source))
+        for each in self._list_rows(row, source, separate):
+            self._put(each, came)
+        self._stored.add(row)
+
+    def begin_with_split(self, symbol: str, ex_day: date) -> None:
+        """Take a split of the archive, before any entry."""
+        if symbol in self._rows:
+            self._add_split(symbol, ex_day)
+
     @property
     def sources(self) -> Collection[str]:
         """The sources whose bars are held apart."""
@@ -187,13 +227,8 @@ class MarketBars:
         row = self._find_row(symbol, source)
         kept = int(np.count_nonzero(self._starts[row, WINDOW - self._counts[row] :] >= start_ms))
         if kept < self._counts[row]:
-            self._counts[row] = kept
-            self._starts[row, : WINDOW - kept] = 0
-            self._numbers[row, :, : WINDOW - kept] = np.nan
-            del self._texts[row][: len(self._texts[row]) - kept]
+            self._keep_last(row, kept)
             self._moved[symbol] = None
-            if not kept:
-                self._ends[row], self._origins[row] = 0, WindowSource()
 
     def advance(self, now_ms: int) -> None:
         """Take the bars that are known at `now_ms`, those of a recording if they are by its clock."""
@@ -268,6 +303,7 @@ class MarketBars:
         row = self._by_word.get(fields.get(b"sym", b""))
         if row is None:
             return BarOutcome.SKIPPED
+        self._end_stored(row, fields)
         if b"played_at" in fields:
             self._note_played(row, fields, now_ms)
         if not self._is_wanted(fields):
@@ -278,6 +314,7 @@ class MarketBars:
         row = self._separate.get(fields.get(b"sym", b""))
         if row is None:
             return BarOutcome.SKIPPED
+        self._end_stored(row % len(self.symbols), fields)
         if b"played_at" in fields:  # both streams are read by pages: this one may be hours ahead
             self._note_played(row % len(self.symbols), fields, now_ms)
         if not self._is_wanted(fields):
@@ -303,12 +340,7 @@ class MarketBars:
         clock_ms = played_ms if provenance.is_replay else now_ms
         if known_ms > clock_ms + AHEAD_MS:
             raise EntryError("end: ahead of the clock")
-        held = self._held.get(provenance.source)
-        rows: tuple[int, ...] = (row,)
-        if separate is not None:
-            rows = (separate,)
-        elif held is not None and held + row not in self._separate_rows:
-            rows = row, held + row
+        rows = self._list_rows(row, provenance.source, separate)
         came = _KnownBar(known_ms, bar, end_ms, WindowSource(provenance.source, provenance.is_replay))
         for each in rows:
             self._put_known(each, now_ms, played_ms)
@@ -321,6 +353,30 @@ class MarketBars:
             return BarOutcome.WAITING
         is_taken = [self._put(each, came) for each in rows]
         return BarOutcome.TAKEN if any(is_taken) else BarOutcome.SKIPPED
+
+    def _list_rows(self, row: int, source: str, separate: int | None) -> tuple[int, ...]:
+        """Return the rows that a bar of a symbol's row belongs to, or of a `separate` one that alone."""
+        held = self._held.get(source)
+        if separate is not None:
+            return (separate,)
+        return (row,) if held is None or held + row in self._separate_rows else (row, held + row)
+
+    def _end_stored(self, row: int, fields: Fields) -> None:
+        """Note that an entry of a symbol came. One of a recording takes the place of all stored bars."""
+        if row in self._stored:
+            self._stored.discard(row)
+            if b"played_at" in fields:
+                for first in (0, *self._held.values()):
+                    self._keep_last(first + row, 0)
+
+    def _keep_last(self, row: int, kept: int) -> None:
+        """Forget the bars of a row before its last `kept` ones."""
+        self._counts[row] = kept
+        self._starts[row, : WINDOW - kept] = 0
+        self._numbers[row, :, : WINDOW - kept] = np.nan
+        del self._texts[row][: len(self._texts[row]) - kept]
+        if not kept:
+            self._ends[row], self._origins[row] = 0, WindowSource()
 
     def _put_known(self, row: int, now_ms: int, played_ms: int) -> None:
         """Put the bars that waited for a row and are known by now in their places; keep the others.
@@ -354,11 +410,15 @@ class MarketBars:
         action, _, _ = parse_entry(parse_action, fields)
         if action.kind is not ActionKind.SPLIT:
             return BarOutcome.SKIPPED
-        days = self._splits.get(action.symbol, frozenset()) - {action.ex_day}
-        if action.ratio is not None:
-            days |= {action.ex_day}
-        self._splits[action.symbol] = frozenset(sorted(days)[-MAX_SPLITS:])
+        if action.ratio is None:
+            self._splits[action.symbol] = self._splits.get(action.symbol, frozenset()) - {action.ex_day}
+        else:
+            self._add_split(action.symbol, action.ex_day)
         return BarOutcome.TAKEN
+
+    def _add_split(self, symbol: str, ex_day: date) -> None:
+        days = self._splits.get(symbol, frozenset()) | {ex_day}
+        self._splits[symbol] = frozenset(sorted(days)[-MAX_SPLITS:])
 
     def _note_played(self, row: int, fields: Fields, now_ms: int) -> None:
         """Note the time of a recording at which an entry of a symbol was played, of whatever timeframe."""

@@ -1,24 +1,51 @@
 """Bars are taken when they are known, whether a tick is decided or not."""
 
 from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import date
 from types import SimpleNamespace
 
 import pytest
 
+from marketswarm.postgres.errors import PostgresAwayError
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
 from services.market.entries import encode_entry
 from services.market.records import MINUTE_MS, AssetClass, Bar, Provenance
 from services.signals import market_reader as module
+from services.signals.cycle.market import WINDOW, ArchivedBar
 from services.signals.market_reader import MarketReader
 from services.signals.metrics import SignalsMetrics
 from services.signals.settings import SignalsSettings
+from services.signals.store.windows import RightsMissingError
 
 START = 1_767_571_200_000
 VOTERS = [
     {"voter": "trend", "rule": "trend", "weight": 1},
     {"voter": "volume", "rule": "volume", "weight": 1},
 ]
+
+
+class Windows:
+    """The tables of archive: what they hold, or the `error` that a read of them raises."""
+
+    def __init__(self):
+        self.bars, self.splits, self.error, self.asked = [], [], None, []
+
+    async def read_bars(self, symbols, timeframe, most):
+        self.asked.append((tuple(symbols), timeframe, most))
+        if self.error is not None:
+            raise self.error
+        return self.bars
+
+    async def read_source_bars(self, wanted, _timeframe, _most):
+        assert not wanted
+        return []
+
+    async def read_splits(self, _symbols):
+        if self.error is not None:
+            raise self.error
+        return self.splits
 
 
 class Scene:
@@ -31,22 +58,29 @@ class Scene:
             truth=truth,
             section=truth.services["signals"],
             bus=lambda _name: self.bus,
-            log=SimpleNamespace(warning=lambda event, **fields: self.logged.append((event, fields))),
+            log=SimpleNamespace(warning=self.log, info=self.log),
             waiting=self.wait,
         )
         settings = SignalsSettings.model_validate({"endpoints": VOTERS, "settings": {"symbols": ["SPY"]}})
         clock = SimpleNamespace(time_ns=lambda: self.now_ms * 1_000_000)
         monkeypatch.setattr(module, "time", clock)
-        self.reader = MarketReader(me, lambda: settings, SignalsMetrics())
+        self.windows = Windows()
+        self.reader = MarketReader(me, lambda: settings, SignalsMetrics(), self.windows)
+
+    def log(self, event, **fields):
+        self.logged.append((event, fields))
 
     @asynccontextmanager
     async def wait(self, _limit_sec):
         yield
 
+    def store(self, *numbers):
+        """Have the archive hold the bars of these minutes."""
+        self.windows.bars = [ArchivedBar(make_bar(number), "one") for number in numbers]
+
     async def read(self, number, now_ms):
         """Read the bar of a minute, which comes at `now_ms`."""
-        close = 100.0 + number
-        bar = Bar("SPY", "1m", START + number * MINUTE_MS, close, close, close, close, volume=1.0)
+        bar = make_bar(number)
         fields = encode_entry(bar, AssetClass.STOCKS, Provenance("one")) | {"final": "1"}
         await self.bus.client.xadd("bars:bars", fields)
         self.now_ms = now_ms
@@ -55,6 +89,11 @@ class Scene:
     @property
     def closes(self):
         return self.reader.market.see("SPY").close.tolist()
+
+
+def make_bar(number):
+    close = 100.0 + number
+    return Bar("SPY", "1m", START + number * MINUTE_MS, close, close, close, close, volume=1.0)
 
 
 @pytest.fixture
@@ -74,5 +113,52 @@ async def test_a_bar_that_waits_counts_from_its_end_on_without_another_one_of_it
     await scene.read(0, START + MINUTE_MS - 1)
     assert scene.closes == []
     scene.now_ms = START + MINUTE_MS
+    await scene.reader.read_next()
+    assert scene.closes == [100.0]
+
+
+async def test_what_the_stream_holds_no_more_comes_from_the_archive(scene):
+    scene.store(0, 1, 2, 3)
+    await scene.read(3, START + 5 * MINUTE_MS)
+    assert scene.closes == [100.0, 101.0, 102.0, 103.0]
+    assert scene.reader.is_complete
+    await scene.read(4, START + 5 * MINUTE_MS)
+    assert scene.closes[-2:] == [103.0, 104.0]
+    assert scene.windows.asked == [(("SPY",), "1m", WINDOW)]  # once, until the truth asks for other ones
+
+
+async def test_nothing_is_decided_before_the_archive_was_read(scene):
+    scene.store(0)
+    scene.windows.error = PostgresAwayError("refused")
+    for _ in range(2):
+        await scene.read(1, START + 5 * MINUTE_MS)
+    assert (scene.closes, scene.reader.is_complete) == ([], False)
+    assert scene.reader.problem == "bars of the archive not read: refused"
+    assert scene.logged == [("windows.waiting", {"why": "refused"})]
+    scene.windows.error = None
+    await scene.reader.read_next()
+    assert scene.closes == [100.0, 101.0]
+    assert (scene.reader.is_complete, scene.reader.problem) == (True, None)
+    assert scene.logged[1:] == [("windows.read", {})]
+
+
+async def test_an_archive_that_gives_no_right_yet_leaves_the_stream(scene):
+    scene.windows.error = RightsMissingError("permission denied for table actions")
+    await scene.read(1, START + 5 * MINUTE_MS)
+    assert (scene.closes, scene.reader.is_complete) == ([101.0], True)
+    assert scene.logged == [("windows.refused", {"why": "permission denied for table actions"})]
+
+
+async def test_a_split_that_left_its_stream_is_known_from_the_archive(scene):
+    scene.windows.splits = [("SPY", date(2026, 1, 5))]
+    await scene.read(1, START + 5 * MINUTE_MS)
+    assert scene.reader.market.splits == {"SPY": {date(2026, 1, 5)}}
+
+
+async def test_what_is_not_known_yet_does_not_come_from_the_archive(scene):
+    scene.store(0, 1, 2)
+    correction = replace(scene.windows.bars[1], known_ms=START + 9 * MINUTE_MS)
+    scene.windows.bars[1] = correction
+    scene.now_ms = START + 3 * MINUTE_MS - 1
     await scene.reader.read_next()
     assert scene.closes == [100.0]

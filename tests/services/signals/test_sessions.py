@@ -148,3 +148,18 @@ def test_an_action_that_is_none_is_counted_and_splits_stay(name, value):
     assert market.splits["AAPL"] == {SPLIT_DAY}
     others = fields | {"sym": "MSFT"}
     assert market.take_action({k.encode(): v.encode() for k, v in others.items()}) is BarOutcome.SKIPPED
+
+
+async def test_a_stored_bar_ends_with_its_interval_of_the_session():
+    book = SessionBook()
+    await book.prepare({"XNYS"})
+
+    def find_end(code, start, timeframe):
+        return datetime.fromtimestamp(book.find_end(code, to_ms(start), timeframe) / 1000, UTC)
+
+    opened = datetime(2020, 11, 27, 14, 30, tzinfo=UTC)  # a Friday that is over at 13:00 in New York
+    assert find_end("XNYS", opened, "1d") == datetime(2020, 11, 27, 18, 0, tzinfo=UTC)
+    assert find_end("XNYS", opened, "1m") == opened + MINUTE
+    # no interval of the session, and no session
+    assert find_end("XNYS", opened + timedelta(hours=9), "1h") == opened + timedelta(hours=10)
+    assert find_end(None, opened, "1d") == opened + timedelta(days=1)

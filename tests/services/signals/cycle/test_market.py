@@ -1,6 +1,7 @@
 """The last closed bars of each symbol: what is known at an instant, corrected, of one source, refused."""
 
 import random
+from datetime import date
 from hashlib import sha256
 from itertools import pairwise
 
@@ -10,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.market.entries import encode_entry
-from services.market.records import AssetClass, Bar, Provenance
+from services.market.records import ActionKind, AssetClass, Bar, CorporateAction, Provenance
 from services.signals.cycle.market import (
     AHEAD_MS,
     WINDOW,
+    ArchivedBar,
     BarOutcome,
     MarketBars,
     WindowSource,
@@ -370,3 +372,80 @@ def test_the_form_of_bars_of_which_the_digest_is_made():
     digest = sha256(encode_bars(market.see("SPY"))).hexdigest()
     assert market.hash_bars("SPY") == digest
     assert all(first < second for first, second in pairwise(orjson.loads(encode_bars(market.see("SPY")))))
+
+
+def archived(number, close=None, symbol="SPY", *, source="one", known_ms=None):
+    start = START + number * MINUTE
+    price = 100.0 + number if close is None else close
+    bar = Bar(symbol, "1m", start, price, price + 1, price - 1, price, volume=5.0)
+    return ArchivedBar(bar, source, known_ms), start + MINUTE
+
+
+def begin(market, *numbers, source="one", is_separate=False):
+    for number in numbers:
+        market.begin_with(*archived(number, source=source), NOW, is_separate=is_separate)
+
+
+def test_a_window_that_began_with_the_archive_is_that_of_a_process_that_had_all_entries():
+    often, seldom = make(sources=["one"]), make(sources=["one"])
+    for number in range(80):
+        often.take(entry(START + number * MINUTE, 100.0 + number), NOW)
+    begin(seldom, *range(10, 78))
+    for number in range(76, 80):
+        seldom.take(entry(START + number * MINUTE, 100.0 + number), NOW)
+    for source in (None, "one"):
+        assert seldom.hash_bars("SPY", source) == often.hash_bars("SPY", source)
+        assert seldom.find_last("SPY", source) == often.find_last("SPY", source)
+        assert seldom.find_origin("SPY", source) == often.find_origin("SPY", source) == WindowSource("one")
+
+
+def test_of_a_stored_bar_the_last_entry_of_the_stream_counts():
+    market = make()
+    begin(market, 0, 1)
+    market.take(entry(START + MINUTE, 7.0), NOW)
+    assert closes(market) == [100.0, 7.0]
+
+
+def test_a_recording_takes_the_place_of_all_stored_bars():
+    market = make(sources=["one"])
+    begin(market, 5, 6)
+    market.take(entry(START, 1.0, played_ms=START + MINUTE), NOW)
+    assert closes(market) == closes(market, source="one") == [1.0]
+    assert market.list_as_of(NOW).tolist() == [NOW, START + MINUTE]
+
+
+def test_a_recording_leaves_what_came_by_the_stream():
+    market = make()
+    begin(market, 5)
+    market.take(entry(START + 6 * MINUTE, 1.0), NOW)
+    market.take(entry(START + 7 * MINUTE, 2.0, played_ms=START + 8 * MINUTE), NOW)
+    assert closes(market) == [105.0, 1.0, 2.0]
+
+
+def test_stored_bars_that_a_source_gave_for_itself_are_its_own_alone():
+    market = MarketBars("1m", ("QQQ", "SPY"), ("one", "two"), [("SPY", "two")])
+    begin(market, 0, source="one")
+    begin(market, 1, source="two")  # of the symbol: not what its voter is held to
+    begin(market, 2, source="two", is_separate=True)
+    assert closes(market) == [100.0, 101.0]
+    assert closes(market, source="one") == [100.0]
+    assert closes(market, source="two") == [102.0]
+
+
+def test_a_stored_bar_of_another_symbol_or_that_is_known_later_is_left_out():
+    market = make()
+    market.begin_with(*archived(0, symbol="XLF"), NOW)
+    market.begin_with(*archived(0), START + MINUTE - 1)
+    market.begin_with(*archived(0, known_ms=NOW + 1), NOW)
+    assert closes(market) == []
+
+
+def test_stored_splits_are_known_until_they_are_withdrawn():
+    market = make()
+    market.begin_with_split("SPY", date(2026, 1, 5))
+    market.begin_with_split("XLF", date(2026, 1, 5))
+    assert market.splits == {"SPY": {date(2026, 1, 5)}}
+    action = CorporateAction("SPY", ActionKind.SPLIT, date(2026, 1, 5))
+    fields = {**encode_entry(action, AssetClass.STOCKS, Provenance("one")), "withdrawn": "1"}
+    assert market.take_action({k.encode(): str(v).encode() for k, v in fields.items()}) is BarOutcome.TAKEN
+    assert market.splits == {"SPY": frozenset()}
