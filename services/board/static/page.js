@@ -1,5 +1,6 @@
 // Keeps a page current: fetches it again when something happened, and changes what differs. The server writes all of it.
 
+import "./forms.js";
 import { keys } from "./keys.js";
 import { morph } from "./morph.js";
 import { fallBehind, follow, now } from "./stream.js";
