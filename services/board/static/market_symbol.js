@@ -7,7 +7,7 @@ import {
 import { takeCells } from "./market.js";
 import { dayOf, findTotal, formatDay, lastDayOf } from "./market_days.js";
 import { followMarket } from "./market_socket.js";
-import { plan } from "./page.js";
+import { ANSWER_MS, plan } from "./page.js";
 import { now } from "./stream.js";
 import { formatClock, formatDate, setText } from "./times.js";
 
@@ -309,12 +309,19 @@ function showGaps() {
   list.replaceChildren(...texts.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
 }
 
-async function ask(what, more) {
-  const answer = await fetch(path(what, more), { headers: { accept: "application/json" } });
-  if (answer.ok) return answer.json();
-  const body = await answer.json().catch(() => ({}));
-  const waitMs = 1000 * Number(answer.headers.get("retry-after"));
-  throw Object.assign(new Error(body.detail ?? answer.statusText), { waitMs });
+// Ask the API. An error says why there is no answer.
+async function ask(address) {
+  const limit = new AbortController();
+  const timer = setTimeout(() => limit.abort(new Error("the board does not answer")), ANSWER_MS);
+  try {
+    const answer = await fetch(address, { headers: { accept: "application/json" }, signal: limit.signal });
+    if (answer.ok) return await answer.json();
+    const body = await answer.json().catch(() => ({}));
+    const waitMs = 1000 * Number(answer.headers.get("retry-after"));
+    throw Object.assign(new Error(body.detail ?? answer.statusText), { waitMs });
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 // Ask for a page of bars and of their indicators: what of them came, and why the rest did not. Returns null if another
@@ -322,7 +329,7 @@ async function ask(what, more) {
 async function askPage(more = "") {
   isLoading = true;
   const mine = visit;
-  const [found, computed] = await Promise.allSettled([ask("bars", basis() + more), ask("indicators", more)]);
+  const [found, computed] = await Promise.allSettled([ask(path("bars", basis() + more)), ask(path("indicators", more))]);
   if (mine !== visit) return null;
   isLoading = false;
   const refusal = found.reason ?? computed.reason ?? null;
@@ -530,9 +537,7 @@ async function passDays(before, day) {
 
 // Without them the chart has no marks: a board without an archive knows none.
 async function loadActions() {
-  const answer = await fetch(`/api/v1/actions/${encodeURIComponent(symbol)}${past.replace("&", "?")}`, { headers: { accept: "application/json" } });
-  if (!answer.ok) return;
-  const found = (await answer.json()).actions ?? [];
+  const { actions: found = [] } = await ask(`/api/v1/actions/${encodeURIComponent(symbol)}${past.replace("&", "?")}`);
   const value = { split: "ratio", dividend: "amount" };
   actions = found.filter((one) => one[value[one.kind]] || one.new_symbol || (one.kind === "merger" && one.amount));
   actions.sort((one, other) => one.ex_day.localeCompare(other.ex_day));

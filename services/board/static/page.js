@@ -12,7 +12,7 @@ const LEAST_MS = 200; // from one request to the next, unless the reader asks
 const HIDDEN_MS = 10_000; // the same while the page is hidden: of it only the title and the icon may be seen
 const SPREAD_MS = 50; // many browsers do not all ask at once
 const HELD_MS = 10_000; // how long news wait for a reader who is in a form, so that nothing moves while one types
-const ANSWER_MS = 15_000; // the most that a request may take: a connection may hang, or the browser may have none to spare
+export const ANSWER_MS = 15_000; // the most that a request may take: a connection may hang, or the browser may have none to spare
 const TOO_MANY = 429; // the status of a request that the board puts off
 
 const main = document.getElementById("main");
