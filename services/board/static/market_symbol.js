@@ -504,11 +504,11 @@ function take(topic, data) {
       repair();
       return;
     }
-    if (last && dayOf(data) > dayOf(last)) passDays(dayOf(last), dayOf(data));
-    else passDays(adjustedTo, today());
     if (last && data.start > last.start + 1000 * STEP_SEC[timeframe]) tear();
     const isWhole = takeBar(data);
     if (isLoading && !isFitted) return; // it is drawn with the past
+    if (last && dayOf(data) > dayOf(last)) passDays(dayOf(last), dayOf(data));
+    else passDays(adjustedTo, today());
     if (isWhole) draw();
     else drawOne(data);
     if (tornAt !== null && retry === null) repair();
@@ -541,7 +541,7 @@ async function loadActions() {
   const value = { split: "ratio", dividend: "amount" };
   actions = found.filter((one) => one[value[one.kind]] || one.new_symbol || (one.kind === "merger" && one.amount));
   actions.sort((one, other) => one.ex_day.localeCompare(other.ex_day));
-  draw();
+  if (!isLoading || isFitted) draw(); // else they are drawn with the past
 }
 
 function chooseBasis(event) {
