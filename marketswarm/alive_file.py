@@ -11,6 +11,8 @@ from enum import StrEnum
 
 VARIABLE = "MARKETSWARM_ALIVE_FILE"
 MAX_FILE_BYTES = 4096  # the most bytes that are read; our files have a twentieth of that
+ENDED_STATES = "ZX"
+"""The states of a process that has ended and was not waited for yet: a zombie, and one that is dead."""
 CLOCK_SLACK_SEC = 1.0
 """How far in the future the time in a file may be before the reader's clock counts as another one."""
 
@@ -129,7 +131,7 @@ def _find_process_end(facts: Facts) -> str | None:
     if process is None:
         return f"has ended (process {pid})"
     state, started = process
-    if state in "ZX" or (None not in (started, facts["started"]) and started != facts["started"]):
+    if state in ENDED_STATES or (None not in (started, facts["started"]) and started != facts["started"]):
         return f"has ended (process {pid})"
     return f"stands still (process {pid} got SIGSTOP)" if state == "T" else None
 
@@ -154,8 +156,9 @@ def _find_unready_reason(facts: Facts) -> str | None:
 
 
 def read_process_state(pid: int) -> tuple[str, int | None] | None:
-    """Return the state of a process (`R`, `S`, `T` …) and its start in clock ticks; None if it has ended.
+    """Return the state of a process (`R`, `S`, `T` …) and its start in clock ticks; None if there is none.
 
+    One of ENDED_STATES is that of a process that has ended, and whose parent did not wait for it yet.
     Where there is no /proc, or it hides other users' processes, the state is `?` and the start is None.
     """
     try:

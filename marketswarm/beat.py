@@ -231,27 +231,32 @@ def encode_beat(beat: Beat, sender: Sender | None = None) -> bytes:
     """Return a beat as canonical JSON: `svc`, `i` and `ts` first, and no key without a value.
 
     The parts that vary from beat to beat are adjacent, and `ts` always has three decimals, so a listener can
-    compare all other bytes with those of the beat before. `detail` is cut to 200 characters.
+    compare all other bytes with those of the beat before. `detail` is cut to 200 characters. A text may hold
+    bytes that are no UTF-8, as Python decodes file names and arguments (lone surrogates): each becomes `?`.
     """
     required: dict[str, Any] = {"svc": beat.svc, "i": beat.i}
     fields = {
         "boot": beat.boot,
         "rev": beat.rev,
         "status": beat.status if beat.status != "ok" or beat.detail else None,
-        "detail": beat.detail[:MAX_DETAIL_CHARS] if beat.detail else None,
+        "detail": _bound_text(beat.detail, MAX_DETAIL_CHARS),
         "every": None if beat.every is None else round(beat.every, 3),
         "exit_code": beat.exit_code,
         "run": beat.run,
-        "rid": beat.rid[:MAX_RID_CHARS] if beat.rid else None,
-        "via": beat.via[:MAX_VIA_CHARS] if beat.via else None,
+        "rid": _bound_text(beat.rid, MAX_RID_CHARS),
+        "via": _bound_text(beat.via, MAX_VIA_CHARS),
         "life": None if beat.life is None else round(beat.life, 3),
     }
     if sender is not None:
         fields |= {
-            "host": sender.host[:MAX_HOST_CHARS] if sender.host else None,
-            "version": sender.version[:MAX_VERSION_CHARS] if sender.version else None,
+            "host": _bound_text(sender.host, MAX_HOST_CHARS),
+            "version": _bound_text(sender.version, MAX_VERSION_CHARS),
             "started": round(sender.started, 3) if sender.started else None,
         }
     optional = {name: value for name, value in fields.items() if value is not None}
     rest = orjson.dumps(optional)[1:]
     return b'%b,"ts":%.3f%b' % (orjson.dumps(required)[:-1], beat.ts, b"," + rest if optional else rest)
+
+
+def _bound_text(text: str | None, most: int) -> str | None:
+    return text[:most].encode("utf-8", "replace").decode() if text else None

@@ -12,7 +12,8 @@
 
 The body is the work. Beside it, in one task group, run its heartbeat, its truth source and the watchdog's
 ticks. SIGTERM or SIGINT cancels the body and nothing else. The goodbye and the closing of connections that
-follow are not cancelled; each has a time limit, and the watchdog limits the whole stop to 4.5 s.
+follow are not cancelled; each has a time limit, and the watchdog limits the whole stop to 4.5 s. That is also
+how long the service's own threads have; those that are still there then end with the process.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, NoReturn, overload
 
 from marketswarm import __version__, log
@@ -44,7 +46,7 @@ from marketswarm.agent.truth_source import (
     find_truth_buses,
     load_truth,
 )
-from marketswarm.agent.watchdog import MIN_LIMIT_SEC, Watchdog
+from marketswarm.agent.watchdog import MIN_LIMIT_SEC, STOP_WITHIN_SEC, Watchdog
 from marketswarm.beat import Sender
 from marketswarm.exit import Code, Exit, find_error
 from marketswarm.settings import CommonSettings, read_settings
@@ -53,6 +55,22 @@ from marketswarm.standard_streams import open_closed_streams
 THREAD_PREFIX = "marketswarm-io"
 """The name prefix of the threads that wait for the system: DNS look-ups, files."""
 THREADS_END_WITHIN_SEC = 0.5
+"""How long threads have to end after `main`, also if the stop took all of its time."""
+_LOG_WITHIN_SEC = 0.25  # a log pipe without a reader must not keep the process
+
+
+@dataclass(slots=True)
+class _StopLimit:
+    """The `time.monotonic()` by which the stop of this process must be done; None if no agent began one."""
+
+    by: float | None = None
+
+    def compute_left_sec(self, now: float) -> float:
+        """Return how long the service's own threads may still run."""
+        return STOP_WITHIN_SEC if self.by is None else max(THREADS_END_WITHIN_SEC, self.by - now)
+
+
+_stop_limit = _StopLimit()
 
 
 class StopRequest:
@@ -100,6 +118,10 @@ def run(main: Callable[[], Coroutine[Any, Any, int]]) -> NoReturn:
 
     An `Exit` is logged in one line and gives its own code; any other exception is logged with its stack, code
     5. Ctrl-C before the agent handles signals gives code 0.
+
+    Threads that are not daemons, and worker processes of multiprocessing, may run on until 4.5 s after the
+    agent began to stop (without an agent, after the end of `main`), and 0.5 s in any case. Then the process
+    ends with that code and kills its threads, wherever they are; processes that it started are left alone.
     """
     open_closed_streams()
     _configure_logs()
@@ -130,10 +152,15 @@ def _log_exit(error: BaseException) -> int:
 def _end_process(runner: asyncio.Runner, pool: ThreadPoolExecutor, code: int) -> NoReturn:
     """End the process, and wait at most 0.5 s for threads that hang in a look-up.
 
-    Closing the event loop first would wait for them without limit.
+    Closing the event loop first would wait for them without limit. So would the interpreter for the service's
+    own threads, executors and worker processes: it is ended when their time is over.
     """
     for signum in (signal.SIGTERM, signal.SIGINT):
         signal.signal(signum, signal.SIG_IGN)  # it is ending already
+    limit = threading.Timer(_stop_limit.compute_left_sec(time.monotonic()), _end_at_once, (code,))
+    limit.daemon = True
+    with contextlib.suppress(RuntimeError):  # no thread is to be had any more, which may be why it ends
+        limit.start()
     pool.shutdown(wait=False, cancel_futures=True)
     deadline = time.monotonic() + THREADS_END_WITHIN_SEC
     while any(thread.name.startswith(THREAD_PREFIX) for thread in threading.enumerate()):
@@ -142,8 +169,27 @@ def _end_process(runner: asyncio.Runner, pool: ThreadPoolExecutor, code: int) ->
             sys.stderr.flush()
             os._exit(code)
         threading.Event().wait(0.01)
-    runner.close()
+    with contextlib.suppress(RuntimeError):  # as above: the event loop closes its executor by a thread
+        runner.close()
     sys.exit(code)
+
+
+def _end_at_once(code: int) -> NoReturn:
+    """Log which threads are still there, and end the process and them."""
+
+    def log_threads() -> None:
+        others = {threading.main_thread(), threading.current_thread()}
+        names = [each.name for each in threading.enumerate() if not each.daemon and each not in others]
+        log.get().warning("program.end_hung", threads=names, code=code)
+        sys.stdout.flush()
+        sys.stderr.flush()
+
+    try:
+        log_thread = threading.Thread(target=log_threads, daemon=True)
+        log_thread.start()
+        log_thread.join(_LOG_WITHIN_SEC)
+    finally:
+        os._exit(code)
 
 
 def _configure_logs() -> None:
@@ -204,6 +250,7 @@ async def agent(
 
     def begin_stop() -> None:
         watchdog.begin_stop()
+        _stop_limit.by = watchdog.stop_by
         reporter.report_now()
 
     stop = StopRequest(begin_stop)

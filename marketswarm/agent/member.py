@@ -71,7 +71,7 @@ def resolve_section(
         raise Exit(
             Code.CONFIGURATION,
             f"the truth gives {name} a schedule, and an agent beats all the time: start it by "
-            f"`marketswarm exec {name} -- …`, or give it an interval_sec instead and run bootstrap",
+            f"`marketswarm exec --svc {name} -- …`, or give it an interval_sec instead and run bootstrap",
         )
     else:
         raise Exit(

@@ -7,6 +7,7 @@ marketswarm.bus/lease.lua` by a file of that package; `-- flags: no-writes` give
 flags.
 """
 
+import contextlib
 import hashlib
 import os
 import re
@@ -107,8 +108,10 @@ def load_all_scripts() -> dict[str, Script]:
 
 def find_package_folders(package: str) -> list[Path]:
     """Return the folders of a package in which `python -m`, started in the current folder, finds modules."""
-    here = [] if sys.flags.safe_path else [os.getcwd()]  # noqa: PTH109 - an entry of sys.path is text
-    path = [*here, *sys.path]
+    path = list(sys.path)
+    if not sys.flags.safe_path:
+        with contextlib.suppress(OSError):  # that folder was removed
+            path.insert(0, os.getcwd())  # noqa: PTH109 - an entry of sys.path is text
     spec = PathFinder.find_spec(package, path)
     places = [Path(place) for place in (spec.submodule_search_locations or [])] if spec else []
     # `services` is a namespace package, so each of its folders counts

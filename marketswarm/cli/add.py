@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -246,11 +247,12 @@ def _make_key(request: AddRequest, author: str, planned: PlannedChange) -> _Adde
     """Make a ping key for the service, and the lines that use it, if the truth has a board to take pings."""
     svc, data = request.name, request.how.data
     if _BOARD not in planned.truth.services:
-        here = (
-            f"beat {svc}" if request.kind is AddedKind.DAEMON else f"exec --svc {svc} -- /usr/local/bin/{svc}"
-        )
+        # a crontab has neither this folder nor our environment
+        option = f" --data {shlex.quote(str(data.absolute()))}" if data.is_dir() else ""
+        is_daemon = request.kind is AddedKind.DAEMON
+        here = f"beat {svc}{option}" if is_daemon else f"exec --svc {svc}{option} -- /usr/local/bin/{svc}"
         note = "the truth has no board, which takes pings over HTTP"
-        return _AddedKey(None, {"on this machine": suggest_command(here, data).strip("`")}, note)
+        return _AddedKey(None, {"on this machine": f"marketswarm {here}"}, note)
     board = find_board(data)
     key, secret = create_ping_key(svc, svc, author=author, now=time.time(), for_sec=None)
     store_secret(key, data)

@@ -1,7 +1,9 @@
 """Define the `marketswarm` program: its commands by group, each imported when it runs."""
 
+import contextlib
 import gc
 import os
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -457,8 +459,12 @@ def _root(
 
 def main() -> NoReturn:
     output.replace_unencodable()
-    if not sys.flags.safe_path and os.getcwd() not in sys.path:  # noqa: PTH109 - an entry of it is text
-        sys.path.append(os.getcwd())  # noqa: PTH109  # last: only for the services of this folder
+    # where this is inherited as ignored, the kernel keeps no exit code of a child: `exec` would read 0
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    # a folder that was removed has no services, and is no reason to leave out the command of `exec`
+    with contextlib.suppress(OSError):
+        if not sys.flags.safe_path and os.getcwd() not in sys.path:  # noqa: PTH109 - an entry of it is text
+            sys.path.append(os.getcwd())  # noqa: PTH109  # last: only for the services of this folder
     try:
         code = app(standalone_mode=False)
         event_loop.end_process(code if isinstance(code, int) else int(Code.DONE))  # a number for --help

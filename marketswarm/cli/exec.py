@@ -24,8 +24,10 @@ secrets are removed here.
 
 import asyncio
 import contextlib
+import errno
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import threading
@@ -62,6 +64,7 @@ _START_RETRY_SEC: Final = 10.0  # from one attempt to report the start of a job'
 _NO_ANSWER: Final = "no answer in time"
 _FORWARDED_SIGNALS: Final = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGWINCH")
 _TERMINAL_SIGNALS: Final = (signal.SIGINT, signal.SIGQUIT, signal.SIGWINCH)  # to the child and to us
+_SCRIPT_BYTES: Final = 256  # of a file, in which a script has no NUL
 _KILL_AFTER_SEC: Final = 10.0  # from SIGTERM to SIGKILL, once the time limit has passed
 
 
@@ -202,13 +205,8 @@ class ChildProcess:
             if signal.getsignal(number) != signal.SIG_IGN:  # under nohup it stays ignored
                 signal.signal(number, self._forward_signal)
         self._is_starting = True
-        # close_fds: the files that we were given beyond the usual three are the child's, too
-        self._process = subprocess.Popen(  # noqa: S603 - running what the user says is what this is for
-            list(command),
-            stdout=stdout,
-            stderr=stderr,
-            close_fds=False,
-            process_group=0 if self._leads_group else None,
+        self._process = _start_command(
+            command, stdout, stderr, process_group=0 if self._leads_group else None
         )
         if limit_sec is not None:
             signal.signal(signal.SIGALRM, self._enforce_limit)
@@ -244,6 +242,35 @@ class ChildProcess:
             return
         with contextlib.suppress(ProcessLookupError, PermissionError):
             (os.killpg if self._leads_group else os.kill)(self._process.pid, number)
+
+
+def _start_command(
+    command: Sequence[str], stdout: int | None, stderr: int | None, process_group: int | None
+) -> "subprocess.Popen[bytes]":
+    """Start a program. A script without a `#!` line is run by /bin/sh, as below `env` and the shell of cron.
+
+    Raises OSError if it can't be started.
+    """
+
+    def start(words: list[str]) -> "subprocess.Popen[bytes]":
+        # close_fds: the files that we were given beyond the usual three are the child's, too
+        return subprocess.Popen(  # noqa: S603 - running what the user says is what this is for
+            words, stdout=stdout, stderr=stderr, close_fds=False, process_group=process_group
+        )
+
+    try:
+        return start(list(command))
+    except OSError as error:
+        path = shutil.which(command[0]) if error.errno == errno.ENOEXEC else None
+        if path is None or _is_binary(path):
+            raise
+        return start(["/bin/sh", path, *command[1:]])
+
+
+def _is_binary(path: str) -> bool:
+    """Return True if a file is no script, such as a program for another processor. Raises OSError."""
+    with open(path, "rb") as file:  # noqa: PTH123 - as subprocess found it
+        return b"\0" in file.read(_SCRIPT_BYTES)
 
 
 def _has_terminal() -> bool:

@@ -18,7 +18,7 @@ import typer
 
 from marketswarm.access.users import JOIN
 from marketswarm.agent.truth_source import create_bus, read_truth
-from marketswarm.alive_file import read_process_state
+from marketswarm.alive_file import ENDED_STATES, read_process_state
 from marketswarm.bus import BusError
 from marketswarm.bus_url import explain_bus_url, format_host, is_bus_url
 from marketswarm.cli import event_loop, output
@@ -41,6 +41,7 @@ from marketswarm.net.certificates import (
     has_fingerprint,
     parse_fingerprint,
 )
+from marketswarm.operator.ping_lines import CURL
 from marketswarm.settings import CommonSettings, read_settings
 from marketswarm.settings.programs import JoinSettings
 from marketswarm.text import escape_text, format_duration
@@ -112,15 +113,15 @@ def join(
 
 
 def is_process_alive(pid_file: Path) -> bool:
-    """Return True if a process has the id that is in a regular file."""
+    """Return True if a process that has not ended has the id that is in a regular file."""
     try:
         # the service's user may have put a pipe there: to wait for a writer would hold all other beats back
         with os.fdopen(os.open(pid_file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 return False
             pid = int(file.read(_MAX_PID_BYTES))
-        # one that is not above 0 is a group of processes
-        return pid > 0 and read_process_state(pid) is not None
+        found = read_process_state(pid) if pid > 0 else None  # 0 and below are groups of processes
+        return found is not None and found[0] not in ENDED_STATES
     except (OSError, ValueError, OverflowError):
         return False
 
@@ -215,7 +216,7 @@ def _print_curl(joined: JoinedFleet, services: Sequence[str], port: int, data: P
     certificate = find_joined_certificate(data, joined.fingerprint)
     trust = f"--cacert {shlex.quote(str(certificate))} " if joined.fingerprint else ""
     address = f"https://{format_host(joined.host)}:{port}/ping/$UUID"
-    output.print_line(f'curl -fsS -m 10 --retry 5 {trust}"{address}"')
+    output.print_line(f'{CURL} {trust}"{address}"')
     for svc in services or ["SVC"]:
         make = f"`marketswarm token create NAME --ping {svc}` on the fleet's machine prints it"
         output.print_aside(f"UUID is the key of {svc}: {make}")

@@ -12,8 +12,11 @@ from marketswarm.bus import get_url_variable
 from marketswarm.truth.document_edit import AddedKind
 from marketswarm.truth.schedule import find_cron_fields
 
-_RETRY: Final = " --retry 5"
-_CURL: Final = f"curl -fsS -m 10{_RETRY}"
+_RETRY: Final = " --retry 5 --retry-connrefused"  # it is refused while the board restarts
+CURL: Final = f"curl -fsS -m 10{_RETRY}"
+"""The command that pings, but for the URL; by hand one sees its answer, `OK`."""
+_QUIET: Final = " -o /dev/null"  # cron sends by mail what a command prints
+_MAX_PROCESS_NAME: Final = 15  # bytes of it, which the kernel keeps
 _PLAIN: Final = re.compile(r"[\w@%+=:,./-]+", re.ASCII)
 # The engine ends a check after 30 s, and its interval is the retry. A board that is away must not make a
 # container unhealthy: some orchestrators restart it then.
@@ -32,9 +35,12 @@ def make_ping_lines(
     machine knows vouches for it.
     """
     target = _Target(url, certificate)
-    curl, comment = target.curl, ""
+    curl = target.curl
     if kind is AddedKind.DAEMON:
-        cron = f'* * * * *  pgrep -x {svc} >/dev/null && {curl} "{url}"'
+        # not `pgrep -f`, which finds the shell of this very line
+        is_kept = len(svc) <= _MAX_PROCESS_NAME
+        runs = f"pgrep -x {svc} >/dev/null" if is_kept else f"systemctl is-active --quiet {svc}.service"
+        cron = f'* * * * *  {runs} && {curl}{_QUIET} "{url}"'
         systemd = (
             f"# {svc}-beat.service, which a timer with OnUnitActiveSec=60 starts\n"
             f"[Service]\nType=oneshot\nExecCondition=/usr/bin/systemctl is-active --quiet {svc}.service\n"
@@ -44,10 +50,9 @@ def make_ping_lines(
             f"# in its Dockerfile, where the image has curl\n"
             f'{_HEALTHCHECK} {curl.replace(_RETRY, "")} "{url}" || true'
         )
-        comment = "  # in its loop"
     else:
         when = schedule if schedule and find_cron_fields(schedule) else _EXAMPLE_SCHEDULE
-        cron = f'{when}  /usr/local/bin/{svc}; {curl} "{url}/$?"'
+        cron = f'{when}  /usr/local/bin/{svc}; {curl}{_QUIET} "{url}/$?"'
         state = '"$(test "$SERVICE_RESULT" = success && echo 0 || echo fail)"'
         systemd = f"# systemctl edit {svc}.service\n[Service]\nExecStopPost=/bin/sh -c '{curl} {url}/{state}'"
         docker = f'docker run --rm {svc.lower()}; {curl} "{url}/$?"'
@@ -56,7 +61,7 @@ def make_ping_lines(
         "cron": cron,
         "systemd": systemd,
         "Docker": docker,
-        "Python": target.make_python(comment),
+        "Python": target.make_python(is_in_loop=kind is AddedKind.DAEMON),
         "PowerShell": target.make_powershell(),
     }
 
@@ -83,19 +88,22 @@ class _Target:
     @property
     def curl(self) -> str:
         if not self.certificate:
-            return _CURL
+            return CURL
         # double quotes, because some lines stand between single ones
         path = self.certificate if _PLAIN.fullmatch(self.certificate) else f'"{self.certificate}"'
-        return f"{_CURL} --cacert {path}"
+        return f"{CURL} --cacert {path}"
 
-    def make_python(self, comment: str) -> str:
-        if not self.certificate:
-            return f'import urllib.request\n\nurllib.request.urlopen("{self.url}", timeout=10){comment}'
-        return (
-            "import ssl\nimport urllib.request\n\n"
-            f"context = ssl.create_default_context(cafile={self.certificate!r})\n"
-            f'urllib.request.urlopen("{self.url}", timeout=10, context=context){comment}'
-        )
+    def make_python(self, *, is_in_loop: bool) -> str:
+        imports, context, argument = "import urllib.request\n", "", ""
+        if self.certificate:
+            imports = f"import ssl\n{imports}"
+            context = f"context = ssl.create_default_context(cafile={self.certificate!r})\n"
+            argument = ", context=context"
+        ping = f'urllib.request.urlopen("{self.url}", timeout=10{argument})'
+        if is_in_loop:  # a board that restarts must not end what it is to watch
+            caught = 'except OSError as error:\n    print("no ping:", error)'
+            ping = f"try:  # in its loop\n    {ping}\n{caught}"
+        return f"{imports}\n{context}{ping}"
 
     def make_powershell(self) -> str:
         store = r"-CertStoreLocation Cert:\CurrentUser\Root"

@@ -51,6 +51,7 @@ from services.archive.backup import (
 from services.archive.correlations import (
     Compared,
     compute_correlations,
+    find_kept_days,
     forget_expired_days,
     list_changed_days,
 )
@@ -407,8 +408,9 @@ class Maintenance:
             return
         shares = list_day_shares(self._me.truth.services.get("bars"))
         compared = Compared(wanted.days, wanted.symbols, shares)
+        kept = find_kept_days(settings.keep_days, wanted.days, datetime.now(UTC))
         async with self._database.connect(_JOB_SEC) as connection:
-            changed = await list_changed_days(connection, compared)
+            changed = await list_changed_days(connection, compared, kept)
             for day, made_of in islice(changed.items(), CORRELATIONS_AT_ONCE):
                 self._metrics.correlations_total += await compute_correlations(
                     connection, day, compared, made_of
@@ -467,13 +469,14 @@ class Maintenance:
     async def _check_restore(self, settings: WriteSettings) -> None:
         """Restore the newest backup into a database of its own, if that is due, and drop that; report it.
 
-        At the begin of a term, drop the databases that restores of ours left when they were killed.
+        At the begin of a term, where that is on, drop the databases that killed restores of ours left.
         """
         folder, url = self._me.settings.archive_backup_folder, self._me.settings.database_url
         if folder is None or url is None:
             return
         try:
-            if not self._has_dropped_copies:
+            # where it is off, our role may not even connect to the database that the others are made from
+            if settings.restore_check.enabled and not self._has_dropped_copies:
                 await drop_stale_copies(url)
                 self._has_dropped_copies = True
             await self._verify_due_backup(settings.restore_check, folder, url)

@@ -10,14 +10,12 @@ import re
 from pathlib import Path
 from typing import Final
 
-from marketswarm.alive_file import read_process_state
+from marketswarm.alive_file import ENDED_STATES, read_process_state
 
 _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _NAMESPACE: Final = Path("/proc/self/ns/pid")
 _PROCESS: Final = r"([1-9][0-9]{0,6})\.([0-9]{1,19})"
 _IDENTITY: Final = re.compile(rf"([!-~]{{1,100}}) {_PROCESS} {_PROCESS}")
-_ENDED: Final = "ZX"
-"""The states of a process that has ended, and for which its parent did not wait yet."""
 
 
 def identify_group(pid: int) -> str:
@@ -62,7 +60,7 @@ def _has_ended(pid: int, start: int) -> bool:
     if found is None:
         return True
     state, started = found
-    return started is not None and (started != start or state in _ENDED)
+    return started is not None and (started != start or state in ENDED_STATES)
 
 
 def _is_taken(pid: int, start: int) -> bool:

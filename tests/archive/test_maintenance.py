@@ -22,12 +22,15 @@ from services.archive.backup import list_backups
 from services.archive.correlations import (
     NO_SHARES,
     Compared,
+    KeptDays,
     compute_correlations,
+    find_kept_days,
     forget_expired_days,
     list_changed_days,
 )
 from services.archive.database import Database
 from services.archive.maintenance import SourceState, delete_expired, write_source_states
+from services.archive.partitions import drop_expired
 from services.archive.restore import verify_backup
 from services.archive.writer import TypedEntry, Writer
 from services.market.sessions import get_session
@@ -303,6 +306,63 @@ async def test_a_pair_that_is_compared_no_more_leaves_its_day_and_no_other(archi
     assert len(await connection.fetch(pairs, before)) == 3
     await compute(connection, before, symbols=1)
     assert await connection.fetch(pairs, before) == []
+
+
+@partitions_only
+async def test_the_correlations_of_bars_that_retention_dropped_stay_as_they_were_computed(
+    archive_url, connection
+):
+    """A month of bars is dropped; all the correlations are kept."""
+    chance = random.Random(9)
+    bars = {name: daily_bars(name, chance) for name in ("A", "B")}
+    await write(archive_url, [row for rows in bars.values() for row in rows])
+    last = (FIRST + timedelta(days=DAYS - 1)).date()  # 2026-08-11
+    before, delisted, latest = (last - timedelta(days=n) for n in (30, 60, 0))
+    for day in (before, delisted, latest):
+        assert await compute(connection, day) == 1
+    stored = "SELECT day, value, n FROM correlations ORDER BY day"
+    found = await connection.fetch(stored)
+    now = datetime(2026, 8, 12, tzinfo=UTC)
+    keep = {"bars": 70, "correlations": 400}  # since 2026-06-03
+    kept = find_kept_days(keep, COMPARED.days, now)
+    dropped = (await drop_expired(connection, {"bars": now - timedelta(days=70)})).dropped
+    assert ("bars_2026_05" in dropped, "bars_2026_06" in dropped) == (True, False)
+    assert {before, delisted, latest} <= (await changed_days(connection)).keys(), "by what they are made of"
+    changed = await list_changed_days(connection, COMPARED, kept)
+    assert list(changed) == [last - timedelta(days=n) for n in range(5)], "the latest, which are corrected"
+    for day in list(changed)[1:]:
+        await compute(connection, day, changed[day])
+    assert await connection.fetch(stored + " LIMIT 2") == found[:2]
+    # a recording is never dropped, however old
+    await connection.execute("UPDATE bars SET replay = true WHERE start::date = $1", before)
+    assert before in await list_changed_days(connection, COMPARED, kept)
+    assert delisted not in await list_changed_days(connection, COMPARED, kept)
+
+
+async def test_a_last_day_whose_correlations_are_kept_no_more_is_not_computed(archive_url, connection):
+    """It would be deleted within the hour, and computed again."""
+    chance = random.Random(10)
+    old = [
+        row._replace(start=row.start.replace(year=2025)) for name in "CD" for row in daily_bars(name, chance)
+    ]
+    await write(archive_url, [*old, *daily_bars("A", chance)])
+    last = (FIRST + timedelta(days=DAYS - 1)).date()
+    kept = find_kept_days({"correlations": 300}, COMPARED.days, datetime(2026, 8, 12, tzinfo=UTC))
+    assert last.replace(year=2025) in await changed_days(connection)
+    latest = [last - timedelta(days=n) for n in range(5)]
+    assert list(await list_changed_days(connection, COMPARED, kept)) == latest
+    await connection.execute("UPDATE bars SET replay = true WHERE symbol = 'C'")
+    assert last.replace(year=2025) in await list_changed_days(connection, COMPARED, kept)
+
+
+def test_a_day_is_whole_if_no_bar_of_its_span_is_dropped():
+    now = datetime(2026, 8, 12, 9, tzinfo=UTC)
+    assert find_kept_days({}, 60, now) == KeptDays(None, None)
+    assert find_kept_days({"quotes": 1, "correlations": 400}, 60, now) == KeptDays(date(2025, 7, 9), None)
+    assert find_kept_days({"bars": 365}, 60, now) == KeptDays(None, date(2025, 12, 29))
+    assert find_kept_days({"bars": 100}, 60, now) == KeptDays(None, date(2026, 8, 6)), (
+        "days of a week are corrected"
+    )
 
 
 def truth(**more):

@@ -107,6 +107,60 @@ def test_a_look_up_that_hangs_in_a_thread_does_not_hold_the_end_up(scene):
     assert stopped(scene, agent) == 0
 
 
+ENDLESS = {
+    "a thread": "threading.Thread(target=threading.Event().wait, name='feed_0').start()",
+    "an executor": "ThreadPoolExecutor(1, thread_name_prefix='feed').submit(threading.Event().wait)",
+}
+
+
+@pytest.mark.parametrize("endless", ENDLESS.values(), ids=ENDLESS)
+@pytest.mark.parametrize(("end", "code"), [("raise KeyError('of the body')", 5), ("await me.rest(60)", 0)])
+def test_a_thread_of_its_own_does_not_hold_the_end_up(scene, endless, end, code):
+    seed(scene.buses, truth(), 1)
+    agent = scene.agent(f"""
+        from concurrent.futures import ThreadPoolExecutor
+        {endless}
+        await me.rest(0.3)
+        {end}
+""")
+    assert (ended(agent) if code else stopped(scene, agent)) == code
+    killed = agent.logs("program.end_hung")[0]
+    assert (killed["threads"], killed["code"]) == (["feed_0"], code)
+
+
+def test_a_thread_that_ends_in_time_is_waited_for(scene, tmp_path):
+    """In the time that a stop may take, which is longer than that for look-ups."""
+    seed(scene.buses, truth(), 1)
+    agent = scene.agent(f"""
+        stops = threading.Event()
+        def work():
+            stops.wait()
+            time.sleep(1.5)
+            open({str(tmp_path / "done")!r}, "x").close()
+        threading.Thread(target=work).start()
+        try:
+            await me.rest(60)
+        finally:
+            stops.set()
+""")
+    assert stopped(scene, agent) == 0
+    assert (tmp_path / "done").exists()
+    assert not agent.logs("program.end_hung")
+
+
+def test_an_agent_that_gets_no_more_threads_ends_with_its_code(scene):
+    seed(scene.buses, truth(), 1)
+    agent = scene.agent("""
+        def refuse(thread):
+            raise RuntimeError("can't start new thread")
+        await me.rest(0.3)
+        threading.Thread.start = refuse
+        raise KeyError('of the body')
+""")
+    assert agent.wait() == 5
+    assert "RuntimeError" not in agent.text()
+
+
 def test_a_loop_that_hangs_is_ended_with_5_and_all_stacks(scene):
     seed(scene.buses, truth(), 1)
     agent = scene.agent(

@@ -1,3 +1,4 @@
+import os
 from dataclasses import replace
 
 import orjson
@@ -270,6 +271,18 @@ def test_a_detail_is_cut_to_200_characters_so_that_a_beat_always_fits():
     found = parse_beat(widest, "s" * 63)
     assert isinstance(found, Beat)
     assert found.detail == "\x01" * 200
+
+
+def test_a_text_with_bytes_that_are_no_utf_8_is_written_with_a_question_mark_for_each():
+    """As a file name or an argument of a program that writes Latin-1, or a host with such a name."""
+    latin = os.fsdecode(b"can't read caf\xe9.dump")
+    raw = encode_beat(
+        Beat("a", 1, 2.0, status="degraded", detail=latin, rid=latin, via=latin), Sender(latin, latin)
+    )
+    beat = parse_beat(raw, "a")
+    assert isinstance(beat, Beat)
+    assert beat.detail == "can't read caf?.dump"
+    assert parse_sender(raw) == Sender("can't read caf?.dump", "can't read caf?.dump")
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=300)

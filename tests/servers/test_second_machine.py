@@ -136,7 +136,8 @@ def its_services_beat(scene: Scene) -> None:
     with scene.other.start(beat.replace("/run/nginx.pid", pid_file.name)) as nginx:
         scene.wait_for("health:nginx", "heartbeat_ok")
         assert "nginx beats every 1 s on system-redis at 192.0.2.10:6379; Ctrl-C ends it" in nginx.text()
-        assert "12 files" in said(scene.other, run)
+        run = run.replace("/var/lib/beats", str(scene.other.folder)).replace("/usr/local/bin/", "")
+        assert "12 files" in said(scene.other, f"cd / && {run}"), "cron starts elsewhere"
         assert '"ok":true' in scene.read("run:backup")
         shown_rows = said(scene.fleet, "marketswarm status")
         assert "nginx" in shown_rows

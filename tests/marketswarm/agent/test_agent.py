@@ -45,7 +45,7 @@ NIGHTLY = {"heartbeat": {"schedule": "0 3 * * *"}}
 
 
 def test_an_agent_can_not_be_a_job_and_the_error_says_what_to_do():
-    with pytest.raises(Exit, match=r"gives mesh a schedule.*`marketswarm exec mesh --") as caught:
+    with pytest.raises(Exit, match=r"gives mesh a schedule.*`marketswarm exec --svc mesh --") as caught:
         resolve_section(truth(mesh=NIGHTLY), "mesh")
     assert caught.value.code == 2
 

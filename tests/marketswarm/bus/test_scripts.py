@@ -42,6 +42,13 @@ def test_a_service_of_ones_own_has_its_scripts_loaded_too(tmp_path, monkeypatch)
     assert [name.rpartition("_")[0] for name in mine] == ["marketswarm_services_prices_deep_spend"]
 
 
+def test_in_a_folder_that_was_removed_the_scripts_of_the_product_are_found(tmp_path, monkeypatch):
+    here = set(load_all_scripts())
+    monkeypatch.chdir(tmp_path)
+    tmp_path.rmdir()
+    assert set(load_all_scripts()) == here
+
+
 def test_no_script_leans_on_what_another_could_have_changed():
     """Methods of strings come from a table that all scripts share; so do globals, which nobody may set."""
     for path in FILES:

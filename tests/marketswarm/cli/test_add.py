@@ -144,6 +144,19 @@ def test_without_a_board_there_is_a_line_for_this_machine_and_no_key(shell, buse
 
 
 @live
+@pytest.mark.parametrize("words", [(), ("--data", "my fleet")])
+def test_that_line_finds_the_fleet_from_any_folder(shell, buses, words):
+    folder = shell.folder / (words[1] if words else ".marketswarm")
+    folder.mkdir(mode=0o700)
+    shell.said("seed")
+    option = f"--data {shlex.quote(str(folder))}"
+    said = shell.said(*JOB, "--yes", *words)
+    assert f"marketswarm exec --svc backup {option} -- /usr/local/bin/backup\n" in said
+    said = shell.said("add", "daemon", "worker", "--yes", "--no-wait", *words)
+    assert f"marketswarm beat worker {option}\n" in said
+
+
+@live
 def test_a_file_that_is_not_in_force_undoes_nobodys_change(shell, fleet):
     other = json.loads(TEXT)
     other["services"]["theirs"] = {}

@@ -1,5 +1,6 @@
 """`marketswarm beat`: where a beat goes, and what comes of a bus that does not take it."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -53,6 +54,12 @@ def test_a_beat_goes_where_the_truth_says(shell, buses):
     assert beat_of(market, "backup").status == "stopping"
     assert 50_000 < market.cmd("PTTL", "beat:backup") <= 60_000
     assert "on team:backup, market-redis at" in shell("beat", "backup", "-v").stdout
+
+
+def test_a_remark_in_another_encoding_than_utf_8_ends_no_beat(shell, known):
+    ended = shell("beat", "rss_agg", "--detail", os.fsdecode(b"last copied: caf\xe9"))
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+    assert beat_of(known[0], "rss_agg").detail == "last copied: caf?"
 
 
 def test_without_a_truth_or_a_section_it_has_the_defaults_and_says_that_nobody_watches(shell, buses):

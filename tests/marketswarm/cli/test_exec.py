@@ -249,6 +249,26 @@ def test_the_exit_code_is_what_a_shell_would_say(shell, system, words, code, sai
     assert system.cmd("EXISTS", "beat:backup") == ("not started" not in said)
 
 
+@pytest.mark.parametrize("command", ["./copy", "copy"])
+def test_a_script_without_a_line_for_its_interpreter_is_run_by_the_shell(shell, system, command):
+    """As the shell of cron, env and nohup run it."""
+    script = shell.folder / "copy"
+    script.write_text('printf "%s|" "$@"; exit 3\n', encoding="ascii")
+    script.chmod(0o755)
+    path = f"{shell.folder}:{shell.env['PATH']}"
+    ended = shell("exec", "--svc", "backup", "--", command, "--full", "a b", PATH=path)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (3, "--full|a b|", "")
+    assert run_of(system)["code"] == 3
+
+
+def test_a_program_for_another_processor_is_not_run_by_the_shell(shell, system):
+    program = shell.folder / "copy"
+    program.write_bytes(b"\x7fELF\x02\x01\x01\0\ntouch ran\n")
+    program.chmod(0o755)
+    assert shell("exec", "--svc", "backup", "--", "./copy").returncode == 126
+    assert run_of(system)["said"] == "not started: Exec format error"
+
+
 def test_signals_go_to_the_command_and_all_it_started(shell, system):
     script = """
         trap 'echo asked; exit 5' TERM; trap 'echo again' USR1
@@ -276,6 +296,18 @@ def test_what_is_to_be_ignored_stays_so(shell, system):
         os.killpg(running.pid, signal.SIGINT)
         assert running.stdout.read() == b"done\n"
         assert running.wait(PATIENT_SEC) == 0
+
+
+def test_the_exit_code_is_known_below_a_parent_that_does_not_want_to_know_of_its_children(shell, system):
+    """As below Perl with $SIG{CHLD} = 'IGNORE': the kernel would forget how our command ended."""
+    script = (
+        "import os, sys; from signal import *; signal(SIGCHLD, SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    line = [sys.executable, "-c", script, sys.executable, "-m", "marketswarm", "exec", "--svc", "backup"]
+    command = ["--", "sh", "-c", "exit 3"]
+    ended = subprocess.run([*line, *command], cwd=shell.folder, env=shell.env, timeout=30, check=False)
+    assert ended.returncode == 3
+    assert (run_of(system)["code"], run_of(system)["ok"]) == (3, False)
 
 
 ON_A_TERMINAL = """
@@ -365,6 +397,28 @@ def test_a_wrong_variable_is_told_at_the_end_and_keeps_no_command_from_running(s
     assert (shell.folder / "ran").exists()
     assert ended.stderr.startswith("marketswarm: the end of backup could not be told (")
     assert "LOG_LEVEL" in ended.stderr
+
+
+def test_in_a_folder_that_was_removed_the_command_runs_and_is_reported(shell, system):
+    """As that of an old release below a scheduler that runs on."""
+    removed = shell.folder / "release"
+    removed.mkdir()
+    line = [
+        "sh",
+        "-c",
+        'rmdir "$PWD"; exec "$@"',
+        "sh",
+        sys.executable,
+        "-m",
+        "marketswarm",
+        "exec",
+        "--svc",
+        "backup",
+    ]
+    job = ["--", "sh", "-c", "exit 3"]
+    ended = subprocess.run([*line, *job], cwd=removed, env=shell.env, timeout=30, check=False)
+    assert ended.returncode == 3
+    assert run_of(system)["code"] == 3
 
 
 def test_with_its_standard_streams_closed_the_command_runs_and_is_reported(shell, system):

@@ -2,6 +2,8 @@
 
 import os
 import ssl
+import subprocess
+import sys
 
 import pytest
 
@@ -84,3 +86,16 @@ def test_a_process_that_runs_is_a_sign_of_life(tmp_path):
     assert is_process_alive(file)
     file.write_text("1\n", encoding="ascii")  # that of root
     assert is_process_alive(file)
+
+
+def test_a_process_that_ended_and_that_nobody_waits_for_is_no_sign_of_life(tmp_path):
+    """As below a container's first process that is no init: the zombie may stand for days."""
+    file = tmp_path / "nginx.pid"
+    ended = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    file.write_text(f"{ended.pid}\n", encoding="ascii")
+    assert is_process_alive(file)
+    ended.stdin.close()
+    os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+    assert not is_process_alive(file)
+    ended.wait()
+    assert not is_process_alive(file)

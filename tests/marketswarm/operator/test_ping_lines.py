@@ -3,12 +3,14 @@
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from marketswarm.operator.ping_lines import make_bus_lines, make_ping_lines
 from marketswarm.truth.document_edit import AddedKind
+from support.rig.web_site import Page, Site
 
 URL = "http://127.0.0.1:1/ping/3f0c7e62-7f3e-4f0a-9c53-0d6f0b6f3c11"
 
@@ -67,6 +69,37 @@ def test_the_line_for_powershell_is_one_command_whose_parameters_it_has(kind):
         "X-Y 1",
     ):
         assert POWERSHELL.fullmatch(broken) is None, broken
+
+
+def test_a_board_that_is_away_ends_no_daemon_that_pings_it():
+    program = make_ping_lines(AddedKind.DAEMON, "worker", URL)["Python"]
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("no ping: ")
+
+
+@pytest.mark.needs("curl")
+@pytest.mark.parametrize("kind", [AddedKind.JOB, AddedKind.DAEMON])
+def test_cron_has_nothing_to_send_by_mail_if_the_board_takes_the_ping(kind):
+    with Site({f"/ping/KEY{code}": Page(b"OK") for code in ("", "/0")}) as site:
+        line = make_ping_lines(kind, "worker", site.url("/ping/KEY"))["cron"]
+        line = (
+            line.partition("  ")[2]
+            .replace("/usr/local/bin/worker", "true")
+            .replace("pgrep -x worker", "true")
+        )
+        done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert "--retry-connrefused" in line, "the board may restart just now"
+
+
+def test_a_name_that_the_kernel_cuts_is_looked_for_by_its_unit():
+    """`pgrep -x` would never find it, and `pgrep -f` would always find the shell of the line itself."""
+    short, long = (make_ping_lines(AddedKind.DAEMON, svc, URL)["cron"] for svc in ("w" * 15, "w" * 16))
+    assert f" pgrep -x {'w' * 15} >/dev/null && curl" in short
+    assert f" systemctl is-active --quiet {'w' * 16}.service && curl" in long
 
 
 def test_a_container_is_not_unhealthy_because_the_board_is_away():
