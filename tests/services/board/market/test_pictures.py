@@ -208,6 +208,7 @@ def test_an_age_of_days_is_a_date():
 
 def test_a_day_of_a_market_has_its_own_date():
     assert format_day(1_381_325_400_000) == "2013-10-09"  # New York opens at 13:30
+    assert format_day(1_386_017_940_000) == "2013-12-02"  # and its last minute in winter is 20:59
     assert format_day(1_399_410_000_000) == "2014-05-07"  # forex begins on the evening before
     assert format_day(1_522_886_400_000) == "2018-04-05"  # crypto at midnight
 
