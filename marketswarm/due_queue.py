@@ -77,6 +77,7 @@ class DueWork:
         self._waiting: dict[str, tuple[float, str]] = {}  # since when, and for which owner
         self._owners: dict[str, _Owner] = {}
         self._turns: dict[str, None] = {}  # the owners with waiting keys, the next one first
+        self._looked_at = -NEVER
         self.limit(1, 1)
 
     def __len__(self) -> int:
@@ -102,7 +103,15 @@ class DueWork:
         self._due = DueQueue()
 
     def begin(self, now: float) -> str | None:
-        """Return the next key that may begin, which runs from now on; None if none may."""
+        """Return the next key that may begin, which runs from now on; None if none may.
+
+        If `now` is before that of the last call, the clock was set back: what is left of each owner's pause
+        stays as long as it was. When the keys are due is for the caller to say anew.
+        """
+        if now < self._looked_at:
+            for each in self._owners.values():
+                each.free_at -= self._looked_at - now
+        self._looked_at = now
         for key in self._due.take(now):
             if key not in self.running:
                 name = self._find_owner(key)

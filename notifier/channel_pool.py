@@ -34,8 +34,8 @@ from notifier.state import NotifierState
 
 TYPE: Final = "type"
 """The option that names a channel's kind."""
-ADDRESS_OPTIONS: Final = ("type", "url", "host", "to", "channel", "chat")
-"""The options that make up the address of a channel."""
+ADDRESS_OPTIONS: Final = ("type", "url", "host", "to", "channel", "chat", "routing_key", "device")
+"""The options that make up the address of a channel. So does `user` where it is a recipient, not a login."""
 SHOWN_OPTIONS: Final = ("to", "channel", "chat")
 """The options that are shown with an address, besides its kind and host."""
 PAUSES_SEC: Final = (1.0, 5.0, 20.0)
@@ -157,7 +157,8 @@ def find_channel_addresses(channels: Mapping[str, Mapping[str, Any]]) -> dict[st
     """
     found = {}
     for name, options in channels.items():
-        literals = {part: options[part] for part in ADDRESS_OPTIONS if _is_literal(options.get(part))}
+        parts = (*ADDRESS_OPTIONS, "user") if options.get(TYPE) == "pushover" else ADDRESS_OPTIONS
+        literals = {part: options[part] for part in parts if _is_literal(options.get(part))}
         if literals.keys() - {"type"}:
             digest = hashlib.sha256(orjson.dumps(literals, option=orjson.OPT_SORT_KEYS)).hexdigest()[:24]
             found[name] = ChannelAddress(digest, _show_address(literals))
@@ -194,12 +195,15 @@ def _is_literal(value: Any) -> bool:
 
 
 def _show_address(options: Mapping[str, Any]) -> str:
-    """Return a channel's kind, host and recipient for people, in 300 characters at most."""
+    """Return a channel's kind, host and recipient for people, in 300 characters at most.
+
+    A recipient that is a key is not shown: who has it can send there.
+    """
     kind, url, host = options.get("type"), options.get("url"), options.get("host")
     place = parse_destination(url) if isinstance(url, str) else host
     rest = ", ".join(str(options[part])[:100] for part in SHOWN_OPTIONS if part in options)
     where = " ".join(filter(None, (f"at {place}" if place else "", f"to {rest}" if rest else "")))
-    return f"{kind} {where}"[:300]
+    return f"{kind} {where}".strip()[:300]
 
 
 def make_unopened_channel_message(channel: str, why: str, now: float) -> Message:

@@ -11,7 +11,7 @@ from marketswarm.event import Event, Kind, make_event_id
 
 AWAY_REASONS: Final = frozenset(
     {"refused", "timeout", "dns", "tls", "auth", "loading"}  # the bus could not be asked
-    | {"oom", "readonly", "misconf"}  # the bus answers, and takes no event
+    | {"oom", "readonly", "misconf", "busy"}  # the bus answers, and takes no event
 )
 """Errors after which a bus counts as away; after any other error it still accepts writes."""
 
@@ -33,6 +33,10 @@ class BusAvailability:
         if bus in self._written_at:
             self._written_at[bus] = min(since, self._written_at[bus])
             self._reported.add(bus)
+
+    def note_stall(self, stalled_sec: float, now: float) -> None:
+        """Discount the `stalled_sec` seconds before `now` in which this process did not run."""
+        self._written_at = {bus: min(now, last + stalled_sec) for bus, last in self._written_at.items()}
 
     def record_refused_write(self, bus: str, reason: str, now: float, wall: float) -> Event | None:
         """Note that a write failed; return a `bus_ok` if the reason shows that a lost bus is back."""

@@ -36,6 +36,8 @@ from sentinel.sender import ChannelSender, build_message, find_message_zone
 POLL_SEC: Final = 0.5
 RETRY_RECORDS_SEC: Final = 1.0
 PROBE_EVERY_SEC: Final = 1.0
+STALLED_SEC: Final = 1.0
+"""If a wait of POLL_SEC at most was so much too long, this process did not run, and no bus was asked."""
 BLOCK_SEC: Final = 1.0
 PAGE_SIZE: Final = 500
 _SERVICE_EVENTS: Final = (b'{"type":"heartbeat', b'{"type":"probe')
@@ -142,7 +144,11 @@ class Fallback:
                         self._add_entry(bus, entry)
 
     def _add_entry(self, bus: Bus, entry: StreamEntry) -> None:
-        """Add the event of an entry of a log unless it is about a service; count one that is too large."""
+        """Add the event of an entry of a log unless it is about a service; count one that is too large.
+
+        A log that lost its newest entries is read again from its beginning, so an event for which there is no
+        delivery record any more is left out.
+        """
         if entry.fields is None:
             sentinel_log.warning("log.oversized", bus=bus.name, entry=entry.id.decode(), bytes=entry.size)
             self.skipped[bus.name] += 1
@@ -151,7 +157,7 @@ class Fallback:
         if raw.startswith(_SERVICE_EVENTS):
             return
         event = parse_event(raw)
-        if not isinstance(event, MalformedEvent):
+        if not isinstance(event, MalformedEvent) and time.time() - event.ts < RECORD_LIFE_SEC:
             self.add_event(event, raw)
 
     async def _probe_writes(self, bus: Bus) -> None:
@@ -216,9 +222,16 @@ class Fallback:
                     sender.enqueue(alert, message)
 
     async def _wait_for_work(self) -> None:
-        """Wait 0.5 s at most, until the next alert is due or something changed."""
-        wait_sec = self._pending.seconds_to_due(time.monotonic())
+        """Wait 0.5 s at most, until the next alert is due or something changed.
+
+        If this process did not run meanwhile (SIGSTOP, a suspended machine), no bus counts as away for it.
+        """
+        began = time.monotonic()
+        wait_sec = self._pending.seconds_to_due(began)
         await wait_until_due(self._wake, POLL_SEC if wait_sec is None else min(wait_sec, POLL_SEC))
+        now = time.monotonic()
+        if (stalled_sec := now - began - POLL_SEC) > STALLED_SEC:
+            self._availability.note_stall(stalled_sec, now)
 
     async def _is_wanted(self, alert: PendingAlert) -> bool:
         """Return True if an alert is still to be sent, before it is claimed and before each attempt."""

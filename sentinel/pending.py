@@ -84,7 +84,8 @@ class PendingAlerts:
         self._seen: OrderedDict[str, None] = OrderedDict()
         self._unneeded: OrderedDict[str, str] = OrderedDict()
         """The oks that ended no outage when they came, by id: their keys. Another bus may hold them, too."""
-        self._down: set[str] = set()
+        self._down: dict[str, bool] = {}
+        """By the key of each outage that lasts, whether only the sentinel knows of it."""
         self._own_spans: dict[str, list[tuple[float, float]]] = {}
         """By key, from when to when the latest outages lasted that only the sentinel knew (epoch seconds)."""
 
@@ -126,13 +127,14 @@ class PendingAlerts:
         if event.type in _MISSES:
             if key not in self._down:
                 self.add_event(event, encode_event(event), now - self._grace_sec)
-        else:
-            outage, spans = self.open_outages.get(key), self._own_spans.get(key, [])
-            is_own = outage is not None and outage.is_own
-            since = min(event.outage_start(), outage.ts) if outage and is_own else event.outage_start()
-            self._own_spans[key] = [*spans, (since, event.ts)][-MAX_OWN_SPANS:]
-            if is_own and not self._find_alerts(key, is_miss=False):
-                self.add_event(event, encode_event(event), now)
+            return
+        (missed_at, needs_end), spans = self._find_own_miss(key), self._own_spans.get(key, [])
+        since = event.outage_start() if missed_at is None else min(event.outage_start(), missed_at)
+        self._own_spans[key] = [*spans, (since, event.ts)][-MAX_OWN_SPANS:]
+        if self._down.get(key):
+            del self._down[key]  # even if every channel refused that miss: the next one must be sent
+        if needs_end:
+            self.add_event(event, encode_event(event), now)
 
     def restore(self, stored: Mapping[str, OpenOutage]) -> list[str]:
         """Add the open outages that an earlier run stored on a bus; return the keys of the new ones.
@@ -148,7 +150,7 @@ class PendingAlerts:
         for key in new:
             self.open_outages[key] = stored[key]
             self._alerts.pop(stored[key].id, None)
-            self._down.add(key)
+            self._down[key] = stored[key].is_own
         return new
 
     def record_up(self, key: str, ts: float, now: float) -> None:
@@ -209,8 +211,7 @@ class PendingAlerts:
         """Note that a channel accepted an alert: its outage is open, or over. Call this for each channel."""
         event, key = alert.event, alert.key
         if alert.is_miss:
-            is_own = event.by == self._sentinel and event.type is Kind.BUS_MISS
-            self.open_outages[key] = OpenOutage(event.id, event.ts, is_own)
+            self.open_outages[key] = OpenOutage(event.id, event.ts, self._is_own_miss(event))
             return
         self.open_outages.pop(key, None)
 
@@ -226,9 +227,9 @@ class PendingAlerts:
         """
         event = alert.event
         if alert.is_miss:
-            self._down.add(key)
+            self._down[key] = self._is_own_miss(event)
             return event.by == self._sentinel or not self._is_known_outage(key, event.ts)
-        self._down.discard(key)
+        self._down.pop(key, None)
         if key not in self.open_outages and not self._find_alerts(key, is_miss=True):
             return False
         for ok in self._find_alerts(key, is_miss=False):
@@ -245,6 +246,25 @@ class PendingAlerts:
         if outage is not None and outage.is_own and not _is_within(outage.ts, spans):
             return True
         return _is_within(ts, spans)
+
+    def _is_own_miss(self, event: Event) -> bool:
+        """Return True for a miss that only the sentinel knows of."""
+        return event.by == self._sentinel and event.type is Kind.BUS_MISS
+
+    def _find_own_miss(self, key: str) -> tuple[float | None, bool]:
+        """Return the `ts` of the latest miss that only the sentinel knows of, and whether it needs an end.
+
+        A channel accepted it, or it is pending: a channel may accept it after the bus is back. It needs no
+        end if a later ok is pending.
+        """
+        outage = self.open_outages.get(key)
+        missed_at, needs_end = (outage.ts, True) if outage is not None and outage.is_own else (None, False)
+        for alert in self._alerts.values():
+            if alert.key == key and self._is_own_miss(alert.event):
+                missed_at, needs_end = alert.event.ts, True
+            elif alert.key == key and not alert.is_miss:
+                needs_end = False
+        return missed_at, needs_end
 
     def _find_alerts(self, key: str, *, is_miss: bool) -> list[PendingAlert]:
         """Return the pending misses or oks with this key, oldest first."""

@@ -5,7 +5,8 @@
 --   word  take, renew or give
 --   claim the id of the request: one for each `Lease` object of a process
 --   boot, svc  the boot and service of that process, for people
---   life  of the lease from now on, in milliseconds
+--   life  of the lease from now on, in milliseconds. It is stored, too: a lease that lasts longer was taken by a clock
+--         that was ahead, or others wrote there, and it ends after its life
 -- Returns four values: the epoch, 0 if the claim does not hold the lease; the milliseconds for which the lease is
 -- held; its holder, '' for none; and a stored value that could not be used, '' for none: others may write there.
 -- A release is published on the channel with the lease's name.
@@ -14,7 +15,7 @@
 
 local key, word, claim, life = KEYS[1], ARGV[1], ARGV[2], tonumber(ARGV[5])
 local remembered = 30 * 86400000
-local longest = 86400000 -- of any lease
+local longest = 86400000 -- of any lease, also of one of a release that does not store its life
 local unusable = ''
 
 -- Deletes a key of another type than `kind`, and notes it as unusable.
@@ -43,7 +44,7 @@ local function answer(epoch, left_ms, holder)
 end
 
 local function write(name, found_epoch)
-  redis.call('HSET', name, 'claim', claim, 'boot', ARGV[3], 'svc', ARGV[4], 'epoch', found_epoch)
+  redis.call('HSET', name, 'claim', claim, 'boot', ARGV[3], 'svc', ARGV[4], 'epoch', found_epoch, 'life', life)
   redis.call('PEXPIRE', name, life)
 end
 
@@ -60,7 +61,7 @@ local function give(name)
 end
 
 expect(key, 'hash')
-local found = redis.call('HMGET', key, 'claim', 'epoch', 'boot', 'svc')
+local found = redis.call('HMGET', key, 'claim', 'epoch', 'boot', 'svc', 'life')
 local epoch = epoch_of(found[2])
 local mine = found[1] == claim and (epoch or 0) > 0
 
@@ -81,7 +82,9 @@ if mine then
 end
 
 if redis.call('EXISTS', key) == 1 and epoch and found[1] ~= claim then
-  return answer(0, remaining_ms(key, life, longest), (found[4] or '?') .. ' ' .. (found[3] or '?'))
+  local its_life = whole_number(found[5], 1)
+  local left = remaining_ms(key, math.min(its_life or life, longest), math.min(its_life or longest, longest))
+  return answer(0, left, (found[4] or '?') .. ' ' .. (found[3] or '?'))
 end
 if word == 'renew' then
   return answer(0, 0, '') -- the lease was lost meanwhile: only `take` begins a new one

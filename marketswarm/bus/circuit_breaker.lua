@@ -3,7 +3,8 @@
 --
 -- KEYS  1   the breaker: a hash with `failures` in a row, `opened` (epoch ms), `open_ms` (for how long it is open),
 --           `trial` (until when one instance tries, epoch ms), `paused` (until when the source is paused, epoch ms; -1:
---           until it is resumed), `paused_by` and `paused_at` if the medic paused it; no key while the source is well
+--           until it is resumed), `pause_length` (that and for how long it is), `paused_by` and `paused_at` if the medic
+--           paused it; no key while the source is well
 -- ARGV  1   ask, read (ask without a trial), ok, fail, fail_trial, pause or resume
 --       2   failures in a row that open it
 --       3   for how many ms it is open first; that doubles with each failed trial
@@ -12,13 +13,20 @@
 --       6   of pause: for how many milliseconds; -1: until it is resumed
 -- Returns {state, milliseconds until it may be tried}; the state is closed, open, paused (then -1: until it is resumed),
 -- or half_open: the caller is to try.
+-- include: pause_end.lua
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-local stored = redis.call('HMGET', KEYS[1], 'failures', 'opened', 'open_ms', 'trial', 'paused')
+local stored = redis.call('HMGET', KEYS[1], 'failures', 'opened', 'open_ms', 'trial', 'paused', 'pause_length')
 local failures, opened, open_ms, trial, paused = tonumber(stored[1] or 0) or 0, tonumber(stored[2] or 0) or 0,
   tonumber(stored[3] or 0) or 0, tonumber(stored[4] or 0) or 0, tonumber(stored[5] or 0) or 0
-if opened > now then -- the server's clock was set back
+if opened > now then -- the server's clock was set back; this is written, since a limit that moves with `now` ends never
   opened = now
+  redis.call('HSET', KEYS[1], 'opened', string.format('%.0f', opened))
+end
+if paused > now and bound_end(paused, stored[6], now, math.huge) < paused then
+  local ends = bound_end(paused, stored[6], now, math.huge)
+  redis.call('HSET', KEYS[1], 'paused', string.format('%.0f', ends), 'pause_length', write_length(ends, ends - now))
+  paused = ends
 end
 -- one that is not asked any more is forgotten, long after the longest time for which it is open
 local kept_ms = math.max(tonumber(ARGV[4]) * 4, 86400000)
@@ -33,8 +41,11 @@ end
 
 if ARGV[1] == 'pause' then
   paused = tonumber(ARGV[6]) < 0 and -1 or now + tonumber(ARGV[6])
+  redis.call('HDEL', KEYS[1], 'pause_length', 'paused_by', 'paused_at')
   redis.call('HSET', KEYS[1], 'paused', string.format('%d', paused))
-  redis.call('HDEL', KEYS[1], 'paused_by', 'paused_at')
+  if paused ~= -1 then
+    redis.call('HSET', KEYS[1], 'pause_length', write_length(paused, ARGV[6]))
+  end
   expire()
   return {'paused', tonumber(ARGV[6])}
 end
@@ -43,7 +54,7 @@ if ARGV[1] == 'resume' then -- and what failed before is forgotten: it is to be 
   return {'closed', 0}
 end
 if paused ~= -1 and paused <= now then
-  redis.call('HDEL', KEYS[1], 'paused', 'paused_by', 'paused_at')
+  redis.call('HDEL', KEYS[1], 'paused', 'pause_length', 'paused_by', 'paused_at')
   paused = 0
 end
 if ARGV[1] == 'ok' then

@@ -25,14 +25,15 @@ _BY_WORD: Final = (
     ("NOREPLICAS", "readonly"),
     ("OOM", "oom"),
     ("MISCONF", "misconf"),
+    ("BUSY ", "busy"),  # not BUSYGROUP or BUSYKEY
 )
 
 
 class BusError(Exception):
     """A request to a bus failed.
 
-    `reason` is one of refused, timeout, dns, tls, auth, loading, readonly, oom, misconf, error. The message
-    holds no credentials.
+    `reason` is one of refused, timeout, dns, tls, auth, loading, readonly, oom, misconf, busy, error. The
+    message holds no credentials.
     """
 
     def __init__(self, bus: str, reason: str, detail: str = "") -> None:

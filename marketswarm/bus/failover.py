@@ -37,6 +37,8 @@ from marketswarm.bus_url import Sentinels, parse_sentinels
 _HUNG_UP: Final = "hung up after the handshake; does it want another client certificate (ssl_certfile)?"
 OTHERS_WITHIN_SEC: Final = 0.1
 """How long to wait for the other sentinels after the first answer: one of them may know a newer master."""
+MAX_CONNECTIONS: Final = 100
+"""The most connections of a client to a bus; `max_connections` in the URL replaces it. More requests wait."""
 
 HostPort = tuple[str, int]
 MasterAnswer = tuple[int, HostPort]
@@ -52,10 +54,23 @@ class LeanPool(ConnectionPool):
 
     The library's lock, events and metrics are an eighth of the processor time of a request. No lock is
     needed: nothing waits between looking at the connections and taking one.
+
+    While all `max_connections` are taken, a further request waits, in turn, for one that comes back. Nothing
+    here limits that wait: the time limit of the request counts it. Who holds a connection must not wait for a
+    second one of the same pool.
     """
 
+    def __init__(self, *, max_connections: int = MAX_CONNECTIONS, **options: Any) -> None:
+        super().__init__(max_connections=max_connections, **options)
+        self._unused = asyncio.Semaphore(self.max_connections)
+
     async def get_connection(self, command_name: Any = None, *keys: Any, **options: Any) -> Any:  # noqa: ARG002 - the library's
-        connection: Any = self.get_available_connection()  # type: ignore[no-untyped-call]
+        await self._unused.acquire()
+        try:
+            connection: Any = self.get_available_connection()  # type: ignore[no-untyped-call]
+        except BaseException:  # an option of the URL that no connection takes
+            self._unused.release()
+            raise
         try:
             await self.ensure_connection(connection)
         except BaseException:
@@ -66,9 +81,12 @@ class LeanPool(ConnectionPool):
     async def release(self, connection: Any) -> None:
         """Take a connection back, and close it if it is to be opened anew, to another master."""
         self._in_use_connections.remove(connection)
-        if connection.should_reconnect():
-            await connection.disconnect()
-        self._available_connections.append(connection)
+        try:
+            if connection.should_reconnect():
+                await connection.disconnect()
+            self._available_connections.append(connection)
+        finally:
+            self._unused.release()
 
 
 def make_connection_pool(url: str, **options: Any) -> ConnectionPool:

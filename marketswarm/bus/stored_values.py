@@ -28,6 +28,8 @@ MAX_EPOCH_SEC: Final = 253_402_300_799.0
 """The latest time that is accepted: the end of the year 9999, the last that every date library can show."""
 MAX_DURATION_SEC: Final = 1e9
 """The longest duration, or reading of a listening clock, that is accepted: about 30 years."""
+MAX_AHEAD_SEC: Final = 60.0
+"""How far ahead of our clock the time of something past may be: the clocks of two machines differ."""
 MAX_STRING_BYTES: Final = 16 * 1024
 """The longest string that is read. A beat has at most 4 KiB, a `health:` object less."""
 MAX_COUNT: Final = 2**64 - 1
@@ -82,6 +84,16 @@ def get_list(value: Any) -> list[Any]:
 def parse_epoch(value: Any) -> float | None:
     """Return a time in epoch seconds; None unless it is from 0 to MAX_EPOCH_SEC."""
     return parse_number(value, 0.0, MAX_EPOCH_SEC)
+
+
+def is_ahead(at: float, now: float) -> bool:
+    """Return True if the time of something past lies so far in the future that it says nothing.
+
+    Both are in epoch seconds, `now` by the reader's clock. The clock was set back since, or the writer has
+    another one. A reader that believed such a time would wait until then, and so would its next instance. A
+    limit that moves along with `now` mends nothing: treat the time as one that was never written.
+    """
+    return at > now + MAX_AHEAD_SEC
 
 
 def parse_duration(value: Any) -> float | None:

@@ -3,8 +3,8 @@
 -- last SLOTS slots and the running one must not exceed the limit: so no stretch of that length, wherever it begins, has
 -- more requests than the source allows.
 --
--- KEYS  1     the account of the source: a hash, "<seconds>:<slot>" -> requests, "blocked" -> until when (epoch ms), and
---             for who shows it "limits" -> "<seconds>:<requests> …"
+-- KEYS  1     the account of the source: a hash, "<seconds>:<slot>" -> requests, "blocked" -> until when (epoch ms),
+--             "block_length" -> that and for how long it is, and for who shows it "limits" -> "<seconds>:<requests> …"
 --       2     of a source with keys: its own account, where "key:<name>" names the account of each key
 -- ARGV  1     take; left: only say how many are left; or block: take no request for a while, since the source asked for
 --             that (Retry-After)
@@ -12,10 +12,22 @@
 --       3 …   for each window its seconds and its requests
 -- Returns the milliseconds to wait before asking again; 0: the request was taken. Of left: for each window how many
 -- requests may be sent now.
+-- include: pause_end.lua
 local SLOTS = 20
+local LONGEST_BLOCK_MS = 86400000 -- no caller asks for more
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
-local blocked = tonumber(redis.call('HGET', KEYS[1], 'blocked') or 0) or 0
+local found = redis.call('HMGET', KEYS[1], 'blocked', 'block_length')
+local blocked = tonumber(found[1] or 0) or 0
+
+local function block_until(ends)
+  blocked = ends
+  redis.call('HSET', KEYS[1], 'blocked', string.format('%.0f', ends), 'block_length', write_length(ends, ends - now))
+end
+
+if blocked > now and bound_end(blocked, found[2], now, LONGEST_BLOCK_MS) < blocked then -- the clock was set back
+  block_until(bound_end(blocked, found[2], now, LONGEST_BLOCK_MS))
+end
 local longest_ms, limits = 0, {}
 for at = 3, #ARGV, 2 do
   longest_ms = math.max(longest_ms, tonumber(ARGV[at]) * 1000)
@@ -32,10 +44,11 @@ if KEYS[2] then
 end
 
 if ARGV[1] == 'block' then
-  local upto = math.max(blocked, now + tonumber(ARGV[2]))
-  redis.call('HSET', KEYS[1], 'blocked', upto)
-  redis.call('PEXPIRE', KEYS[1], math.max(kept_ms, upto - now + 1000))
-  return upto - now
+  if now + tonumber(ARGV[2]) > blocked then
+    block_until(now + tonumber(ARGV[2]))
+  end
+  redis.call('PEXPIRE', KEYS[1], math.max(kept_ms, blocked - now + 1000))
+  return blocked - now
 end
 if blocked > now and ARGV[1] == 'take' then
   return blocked - now

@@ -19,6 +19,7 @@ from marketswarm.channels.http import (
 )
 from marketswarm.channels.links import fit_links, list_links
 from marketswarm.channels.message import Message, MessageLink, choose_style, format_title
+from marketswarm.channels.registry import is_in_domains
 from marketswarm.channels.text import fit_lines, printable_line, printable_lines, truncate, utf16_length
 from marketswarm.net.http import HttpResponse
 from marketswarm.text import format_utc
@@ -29,6 +30,12 @@ DESCRIPTION_AT_MOST: Final = 4096
 LINKS_ROOM: Final = 2200
 """Characters of the links in a description; text and lines have the rest."""
 LABEL_AT_MOST: Final = 80
+VERSIONS: Final = {"discord.com": "v10", "discordapp.com": "v9"}
+"""By domain, the version of the API that messages are posted to. v10 is refused at the older domain.
+
+A webhook's URL as Discord shows it has no version, and so means v6. Until v7, the pauses of a 429 are in
+milliseconds; from v8 on, they are in seconds.
+"""
 PAUSE_AT_MOST: Final = 3.0
 """How long `send` itself waits for the rate limit, in seconds; a longer pause raises SendError."""
 
@@ -38,7 +45,8 @@ _GONE: Final = frozenset({10003, 10015, 50001, 50013, 50027, 50083, 160005})
 _MARKUP: Final = re.compile(r"[\\*_~`|<>\[\]@#]|:(?=\S)|(?<!\S)[-+](?=\s)|(?<=\d)[.)](?=\s)")
 """Characters that format, link, mention or begin a list; a backslash before one takes away that effect."""
 
-
+_MILLISECONDS: Final = re.compile(r"^/api(?:/v[1-7])?/(?=webhooks/)")
+"""The begin of the path of a webhook's URL whose version has pauses in milliseconds."""
 _ENDS_LINK: Final = re.compile(r"[()<>\\\s]")
 """Characters that would end the address in a link of Markdown."""
 _BETWEEN_LINKS: Final = " · "
@@ -53,7 +61,7 @@ class Discord(HttpChannel):
 
     def __init__(self, name: str, options: Options, http: Http | None = None) -> None:
         super().__init__(name, options.url, http)
-        self._url = add_wait_parameter(options.url)
+        self._url = choose_version(add_wait_parameter(options.url))
         self.within_sec = PAUSE_AT_MOST + WITHIN_SEC
         self._free_at = float("-inf")
 
@@ -87,6 +95,19 @@ def add_wait_parameter(url: str) -> str:
     parts = urlsplit(url)
     query = [(key, value) for key, value in parse_qsl(parts.query) if key != "wait"]
     return parts._replace(query=urlencode([*query, ("wait", "true")])).geturl()
+
+
+def choose_version(url: str) -> str:
+    """Return the URL of a webhook with a version of the API whose pauses are in seconds.
+
+    One that has such a version, or is not Discord's own, is returned unchanged.
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    version = next((VERSIONS[domain] for domain in VERSIONS if is_in_domains(host, (domain,))), None)
+    if version is None:
+        return url
+    return parts._replace(path=_MILLISECONDS.sub(f"/api/{version}/", parts.path)).geturl()
 
 
 def build_payload(message: Message) -> dict[str, Any]:

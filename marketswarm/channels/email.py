@@ -7,6 +7,7 @@ ones. Nothing in a message can add a header, end the mail or format anything.
 import asyncio
 import re
 import ssl
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.header import Header
 from email.message import EmailMessage
@@ -35,6 +36,7 @@ _CELL: Final = 'style="border-top:1px solid #ddd;padding:4px 8px"'
 _BUTTON: Final = 'style="border:1px solid #36a3eb;border-radius:4px;padding:6px 12px;text-decoration:none"'
 WITHIN_SEC: Final = 15.0
 """How long one attempt may take, in seconds; a mail server may scan the mail and look up names."""
+QUIT_WITHIN_SEC: Final = 1.0
 LINE_AT_MOST: Final = 75
 """The length of a line of the subject, as of an encoded word (RFC 2047)."""
 PARENTS_AT_MOST: Final = 10
@@ -187,8 +189,7 @@ class Email(Channel):
         """Raises SendError, unless one recipient is accepted; the others, which are refused, are logged."""
         mail = compose_mail(message, self._options.sender, self._options.to, datetime.now(UTC))
         try:
-            async with asyncio.timeout(self.within_sec):
-                refused, answer = await self._send_mail(mail)
+            refused, answer = await self._send_mail(mail)
         except TimeoutError:
             raise SendError("timeout") from None
         except (aiosmtplib.SMTPException, OSError, ValueError) as error:
@@ -202,8 +203,7 @@ class Email(Channel):
         """Send a mail over a new connection; return the refused recipients and the server's answer."""
         options = self._options
         password = options.password
-        return await aiosmtplib.send(
-            mail,
+        client = aiosmtplib.SMTP(
             hostname=options.host,
             port=options.port,
             username=options.user,
@@ -215,6 +215,25 @@ class Email(Channel):
             local_hostname="[127.0.0.1]",
             timeout=self.within_sec,
         )
+        try:
+            async with asyncio.timeout(self.within_sec):
+                await client.connect()
+                return await client.send_message(mail)
+        finally:
+            await _end_session(client)
+
+
+async def _end_session(client: aiosmtplib.SMTP) -> None:
+    """Send QUIT, and close the connection.
+
+    The library's own `send` fails if QUIT does, and so would send a mail again that the server has accepted.
+    """
+    try:
+        with suppress(aiosmtplib.SMTPException, OSError):
+            async with asyncio.timeout(QUIT_WITHIN_SEC):
+                await client.quit()
+    finally:
+        client.close()
 
 
 def make_refusal_error(error: Exception) -> SendError:

@@ -13,7 +13,8 @@ import shlex
 import shutil
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from io import FileIO
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -145,32 +146,39 @@ async def _run(
     loop = asyncio.get_running_loop()
     if env is None:
         env = {name: os.environ[name] for name in ENV_NAMES if name in os.environ}
-    # our own pipes, since with asyncio's we would wait for processes that the command leaves behind
-    (stdin, into), (out, stdout) = os.pipe(), os.pipe()
-    reading, _ = await loop.connect_read_pipe(lambda: output, os.fdopen(out, "rb", 0))
-    writing, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, os.fdopen(into, "wb", 0))
-    try:
-        try:
-            process = await asyncio.create_subprocess_exec(
-                *command,
-                stdin=stdin,
-                stdout=stdout,
-                stderr=stdout if stderr is None else stderr,
-                env=env,
-                cwd=folder,
-                start_new_session=True,
-            )
-        finally:
-            os.close(stdin)
-            os.close(stdout)
+    with ExitStack() as opened:
+        # our own pipes, since with asyncio's we would wait for processes that the command leaves behind
+        (stdin, into), (out, stdout) = _open_pipe(opened), _open_pipe(opened)
+        reading, _ = await loop.connect_read_pipe(lambda: output, out)
+        opened.callback(reading.close)
+        writing, _ = await loop.connect_write_pipe(asyncio.BaseProtocol, into)
+        opened.callback(_end_writing, writing)
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stdout if stderr is None else stderr,
+            env=env,
+            cwd=folder,
+            start_new_session=True,
+        )
+        stdin.close()
+        stdout.close()
         writing.write(body)
         writing.write_eof()
         is_read = stderr is not None
         return await _wait_for_end(process, output, is_read=is_read, ends_group=ends_group, on_start=on_start)
-    finally:
-        reading.close()
-        # input that the command did not read is dropped
-        (writing.abort if writing.get_write_buffer_size() else writing.close)()
+
+
+def _open_pipe(opened: ExitStack) -> tuple[FileIO, FileIO]:
+    """Open a pipe whose ends `opened` closes; an end that was closed before is not closed again."""
+    reading, writing = os.pipe()
+    return opened.enter_context(FileIO(reading, "rb")), opened.enter_context(FileIO(writing, "wb"))
+
+
+def _end_writing(writing: asyncio.WriteTransport) -> None:
+    """Close the command's input; what it did not read is dropped."""
+    (writing.abort if writing.get_write_buffer_size() else writing.close)()
 
 
 async def _wait_for_end(

@@ -2,12 +2,12 @@
 
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, Final
+from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
 import anyio
 import orjson
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 
 from marketswarm.channels.channel import AcceptedParts, Channel, ChannelOptions, Failure, SendError
 from marketswarm.net.errors import NetworkReason
@@ -84,6 +84,16 @@ class Http(HttpClient):
             if error.reason == TOO_LONG:
                 return error.answer
             raise make_exception_error(error) from None
+
+
+def _require_no_query(url: str) -> str:
+    if "?" in url or "#" in url:
+        raise ValueError("must have no ? and no #")
+    return url
+
+
+BaseUrl = Annotated[HttpUrl, AfterValidator(_require_no_query)]
+"""A URL to which a channel appends a path, and a token in it; with a query, they would be a part of that."""
 
 
 class UrlOptions(ChannelOptions):

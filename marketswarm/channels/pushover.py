@@ -13,6 +13,7 @@ from pydantic import Field, StrictBool
 from marketswarm.bus.stored_values import parse_object
 from marketswarm.channels.channel import ChannelOptions, Failure, Receipt, SendError
 from marketswarm.channels.http import (
+    BaseUrl,
     Http,
     HttpPartsChannel,
     exchange_json,
@@ -22,7 +23,7 @@ from marketswarm.channels.links import fit_links, list_links
 from marketswarm.channels.message import Message, MessageLink, Style, choose_style, format_title
 from marketswarm.channels.text import fit_lines, printable_line, printable_lines, truncate, utf16_length
 from marketswarm.net.http import HttpResponse
-from marketswarm.settings import HttpUrl, Name, Token
+from marketswarm.settings import Name, Token
 
 TITLE_AT_MOST: Final = 250
 MESSAGE_AT_MOST: Final = 1024
@@ -54,7 +55,7 @@ class Options(ChannelOptions):
     user: Token
     device: Name | None = None
     emergency: StrictBool = True
-    url: HttpUrl = Field("https://api.pushover.net", repr=False)
+    url: BaseUrl = Field("https://api.pushover.net", repr=False)
 
 
 class Pushover(HttpPartsChannel):

@@ -4,7 +4,7 @@ The file of a channel, and the library that it needs, is loaded only where that 
 agent without one stays small. Not here: the options of a kind, which its own file defines.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import import_module
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from marketswarm.channels.channel import Channel
 from marketswarm.exit import Code, Exit
 from marketswarm.settings.programs import ChannelSettings
-from marketswarm.truth.env_policy import OPTION_VARIABLES
+from marketswarm.truth.env_policy import OPTION_VARIABLES, UNKNOWN_OPTION
 
 # fmt: off
 KINDS: Final = {
@@ -36,7 +36,7 @@ _BY_VARIABLES: Final = (
 )
 """The environment makes a channel of these kinds once the variable of their first option is set."""
 
-_ERROR_WORDS: Final = {"missing": "is missing", "extra_forbidden": "is not an option of this kind"}
+_ERROR_WORDS: Final = {"missing": "is missing", "extra_forbidden": UNKNOWN_OPTION}
 
 
 class ChannelError(ValueError):
@@ -81,12 +81,13 @@ def find_kind_of_url(url: str) -> str:
     host = parts.hostname or ""
     if host in _SLACK:
         return "slack"
-    if _is_in_domains(host, _DISCORD) and parts.path.startswith("/api/"):
+    if is_in_domains(host, _DISCORD) and parts.path.startswith("/api/"):
         return "discord"
-    return "teams" if _is_in_domains(host, _TEAMS) else "webhook"
+    return "teams" if is_in_domains(host, _TEAMS) else "webhook"
 
 
-def _is_in_domains(host: str, domains: tuple[str, ...]) -> bool:
+def is_in_domains(host: str, domains: Iterable[str]) -> bool:
+    """Return True if a host is one of these domains, or below one."""
     return any(host == domain or host.endswith(f".{domain}") for domain in domains)
 
 

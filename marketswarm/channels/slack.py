@@ -26,6 +26,7 @@ from marketswarm.channels.text import (
 )
 from marketswarm.settings import HttpUrl, Name, Token
 
+API: Final = "https://slack.com/api"
 TITLE_AT_MOST: Final = 300
 SECTION_AT_MOST: Final = 3000
 BUTTONS_AT_MOST: Final = 8
@@ -62,7 +63,6 @@ class Options(ChannelOptions):
     url: HttpUrl | None = Field(None, repr=False)
     token: Token | None = None
     channel: Name | None = None
-    api: HttpUrl = Field("https://slack.com/api", repr=False)
 
     @model_validator(mode="after")
     def _require_url_or_token(self) -> Self:
@@ -72,12 +72,15 @@ class Options(ChannelOptions):
 
 
 class Slack(HttpChannel):
-    """A channel that posts to one Slack channel."""
+    """A channel that posts to one Slack channel.
 
-    def __init__(self, name: str, options: Options, http: Http | None = None) -> None:
-        super().__init__(name, options.url or options.api, http)
+    `api` is where a token is sent. It is no option, because a truth must not choose that.
+    """
+
+    def __init__(self, name: str, options: Options, http: Http | None = None, *, api: str = API) -> None:
+        super().__init__(name, options.url or api, http)
         self._options = options
-        self._url = options.url or f"{options.api.rstrip('/')}/chat.postMessage"
+        self._url = options.url or f"{api}/chat.postMessage"
         self.within_sec = 2 * WITHIN_SEC  # one request in the thread, then one without it
 
     async def send(self, message: Message, anchor: str | None = None) -> Receipt:

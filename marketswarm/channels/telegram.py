@@ -17,6 +17,7 @@ from marketswarm.bus.stored_values import get_object, parse_object
 from marketswarm.channels.channel import ChannelOptions, Failure, Receipt, SendError
 from marketswarm.channels.http import (
     WITHIN_SEC,
+    BaseUrl,
     Http,
     HttpChannel,
     exchange_json,
@@ -27,7 +28,7 @@ from marketswarm.channels.links import fit_links, list_buttons, list_links
 from marketswarm.channels.message import Message, MessageLink, format_title
 from marketswarm.channels.text import fit_lines, printable_line, printable_lines, truncate, utf16_length
 from marketswarm.net.http import HttpResponse
-from marketswarm.settings import HttpUrl, Name, Token
+from marketswarm.settings import Name, Token
 
 TITLE_AT_MOST: Final = 300
 TEXT_AT_MOST: Final = 1500
@@ -53,7 +54,7 @@ class Options(ChannelOptions):
 
     token: Token
     chat: Name | int
-    url: HttpUrl = Field("https://api.telegram.org", repr=False)
+    url: BaseUrl = Field("https://api.telegram.org", repr=False)
 
 
 class Telegram(HttpChannel):

@@ -32,7 +32,7 @@ JOB_WEIGHT: Final = 100
 NO_TIMEOUT: Final = inf
 """The timeout of a bus whose loss another program publishes."""
 
-SERVER_REASONS: Final = frozenset({"auth", "loading", "readonly", "oom", "misconf"})
+SERVER_REASONS: Final = frozenset({"auth", "loading", "readonly", "oom", "misconf", "busy"})
 """Reasons that only a server which was reached can give."""
 
 

@@ -3,8 +3,9 @@
 `up` writes `<agent>.log`: one JSON object a line, as agents write them; other text is the `line` of an event
 `program.output`. A file that would grow beyond `MAX_BYTES` becomes `<agent>.log.1`, that one `<agent>.log.2`,
 and the oldest is deleted, so that an agent never takes more than `FILES` times `MAX_BYTES`. The second
-process of a service has its own file, `rss_agg@2.log`, since `@` is in no service's name. Not here: how the
-files are read (`marketswarm/log_follower.py`), and how a line looks to a person (`output.py`).
+process of a service has its own file, `rss_agg@2.log`, since `@` is in no service's name. A server writes its
+log itself, in its own folder, where it is bounded in the same way. Not here: how the files are read
+(`marketswarm/log_follower.py`), and how a line looks to a person (`output.py`).
 """
 
 import contextlib
@@ -26,6 +27,24 @@ LOGS_FOLDER: Final = "logs"
 def find_logs(data: Path) -> dict[str, Path]:
     """Return the current log file of each agent, by agent, sorted by file name."""
     return find_log_files(data / LOGS_FOLDER)
+
+
+def bound_log(path: Path, max_bytes: int = MAX_BYTES) -> None:
+    """Rotate a log file of over `max_bytes` whose program opens it anew for each line; its oldest is deleted.
+
+    A file that does not exist is none to rotate. Raises OSError if the files can't be renamed.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if path.stat().st_size > max_bytes:
+            _rename_files(path)
+
+
+def _rename_files(path: Path) -> None:
+    """Give each file of a log the name of the next older one; what was the oldest is gone."""
+    for number in range(FILES - 1, 0, -1):
+        older = find_rotated(path, number - 1)
+        if older.exists():
+            older.replace(find_rotated(path, number))
 
 
 class LogFiles:
@@ -83,11 +102,7 @@ class LogFiles:
         """Rename an agent's files, the current one to `.log.1`, the oldest away; open a new one."""
         self._close(name)
         self._torn.discard(name)
-        path = self._current_path(name)
-        for number in range(FILES - 1, 0, -1):
-            older = find_rotated(path, number - 1)
-            if older.exists():
-                older.replace(find_rotated(path, number))
+        _rename_files(self._current_path(name))
         return self._open_file(name)
 
     def _close(self, name: str) -> None:

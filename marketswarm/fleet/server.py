@@ -26,6 +26,8 @@ LIMITS: Final[Mapping[str, str]] = {
     "client-output-buffer-limit": "normal 128mb 64mb 60 replica 256mb 64mb 60 pubsub 256mb 64mb 60",
 }
 """Directives of every embedded server."""
+SERVER_LOG: Final = "server.log"
+"""The log of a server, in its folder; it opens the file for each line, so it may be renamed."""
 # the directives that make a server a bus of ours; `build_command` can replace any of them
 _DIRECTIVES = {
     "bind": "127.0.0.1",
@@ -34,7 +36,7 @@ _DIRECTIVES = {
     "appendonly": "yes",
     "appendfsync": "everysec",
     **LIMITS,
-    "logfile": "server.log",
+    "logfile": SERVER_LOG,
 }
 
 _SIZE: Final = re.compile(r"([1-9][0-9]{0,11})([kmg]?b?)", re.IGNORECASE)

@@ -20,7 +20,7 @@ from marketswarm.bus import Bus, BusError
 from marketswarm.detector import START_UP_SEC
 from marketswarm.exit import Code, Exit
 from marketswarm.fleet.access import FleetAccess
-from marketswarm.fleet.agent_logs import LOGS_FOLDER
+from marketswarm.fleet.agent_logs import LOGS_FOLDER, bound_log
 from marketswarm.fleet.child import Child, LogEvent, Program
 from marketswarm.fleet.data_folder import make_private_folder
 from marketswarm.fleet.deferred_port import defer_port
@@ -48,12 +48,14 @@ from marketswarm.fleet.preflight import find_external_buses
 from marketswarm.fleet.readiness import InstanceCounter, find_ready, have_subscribers
 from marketswarm.fleet.server import (
     MAXMEMORY,
+    SERVER_LOG,
     build_command,
     build_memory_limits,
     build_tls_directives,
     limit_process_memory,
 )
 from marketswarm.fleet_control import ProcessState
+from marketswarm.log_follower import LogFollower
 from marketswarm.net.retry import Backoff
 from marketswarm.settings import CommonSettings, read_settings
 from marketswarm.tasks import end_tasks
@@ -65,6 +67,7 @@ _HEALER_LISTENS_WITHIN_SEC = 4.0
 _COUNTER_LISTENS_WITHIN_SEC = 2.0
 _REPORT_LOADING_AFTER_SEC = 5.0
 _REPORT_LATE_AFTER_SEC = 15.0
+_BOUND_LOGS_EVERY_SEC = 10.0
 _READ_TRUTH_WITHIN_SEC = 2.0
 _SERVER_GRACE_SEC = 3.0
 _DATABASE_GRACE_SEC = 10.0  # its last checkpoint
@@ -168,11 +171,13 @@ class FleetSupervisor:
             for child in (*self.servers.values(), *self.agents.values()):
                 tasks.create_task(child.supervise(), name=child.name)
             self._counting_task = tasks.create_task(self._count_instances(), name="instance-counter")
+            bounding = tasks.create_task(self._bound_server_logs(), name="server-logs")
             try:
                 yield
             finally:
                 self._is_stopping = True
                 self._counting_task.cancel()
+                bounding.cancel()
                 if self._gate_task is not None:
                     await end_tasks(self._gate_task)
                 for group in (self.agents, self.servers):
@@ -385,11 +390,25 @@ class FleetSupervisor:
         return bool(info["process_id"] == server.pid)
 
     def _read_log_end(self, bus: str) -> str:
-        try:
-            lines = (self._spec.data / bus / "server.log").read_text(encoding="utf-8").splitlines()
-        except OSError:
-            return "it left no log"
-        return " / ".join(lines[-3:])
+        lines = LogFollower(self._spec.data / bus / SERVER_LOG).read_tail(3)
+        return " / ".join(line.decode("utf-8", "replace") for line in lines) or "it left no log"
+
+    async def _bound_server_logs(self) -> None:
+        """Rotate the log of each server of ours when it is too large: strangers may cause lines there."""
+        paths = [
+            self._spec.data / bus.name / SERVER_LOG for bus in self._spec.plan.buses if bus.port is not None
+        ]
+        refused: set[Path] = set()
+        while True:
+            for path in paths:
+                try:
+                    bound_log(path)
+                    refused.discard(path)
+                except OSError as error:
+                    if path not in refused:
+                        self._log_event("logs.unwritable", "warning", path=str(path), why=error.strerror)
+                    refused.add(path)
+            await asyncio.sleep(_BOUND_LOGS_EVERY_SEC)
 
     async def _seed(self) -> None:
         """Run bootstrap, which seeds the truth file into the buses. Raise Exit if it fails."""

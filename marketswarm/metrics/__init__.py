@@ -8,6 +8,6 @@ Leaves: the text format of Prometheus, over HTTP in threads of its own.
 Never: a scrape that delays the event loop, or an answer for a foreign `Host`.
 """
 
-from marketswarm.metrics.family import Family, Histogram, LabelledHistogram, MetricTable, Source
+from marketswarm.metrics.family import Family, ForeignLabel, Histogram, LabelledHistogram, MetricTable, Source
 
-__all__ = ["Family", "Histogram", "LabelledHistogram", "MetricTable", "Source"]
+__all__ = ["Family", "ForeignLabel", "Histogram", "LabelledHistogram", "MetricTable", "Source"]

@@ -6,8 +6,12 @@ Values are computed while they are read, so those of a hundred thousand services
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
+MAX_FOREIGN_VALUES: Final = 200
+"""The most values of a label that others choose."""
+OTHER: Final = "other"
+"""The value of a label that stands for all those above that number."""
 Value = tuple[tuple[str, ...], float]
 """One value of a metric: the values of its labels, in the order of `Family.labels`, and the number."""
 
@@ -62,6 +66,22 @@ class LabelledHistogram:
     def list_series(self) -> list[tuple[str | None, Histogram]]:
         """Return the values of the label, each with its histogram."""
         return list(self._series.copy().items())
+
+
+class ForeignLabel:
+    """Bounds the values of a label that others choose, such as the name that the writer of an entry gives."""
+
+    def __init__(self, most: int = MAX_FOREIGN_VALUES) -> None:
+        self._most = most
+        self._known: set[str] = set()
+
+    def bound(self, value: str) -> str:
+        """Return the value if it is among the first `most` different ones, else OTHER."""
+        if value not in self._known:
+            if len(self._known) >= self._most:
+                return OTHER
+            self._known.add(value)
+        return value
 
 
 @dataclass(frozen=True, slots=True)

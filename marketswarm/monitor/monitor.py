@@ -119,10 +119,13 @@ class Evaluator:
             await self._publish_all(tick.verdicts)
             for bus in self._find_allowed(tick.verdicts):
                 group.create_task(self.read_unheard(bus), name=f"read_unheard:{bus}")
+            # a new truth may have dropped a bus while the verdicts were published
             for bus in tick.canary_buses:
-                self.links[bus].request_canary()
+                if (link := self.links.get(bus)) is not None:
+                    link.request_canary()
             for bus, services in Counter(suspect.bus for suspect in tick.suspects).items():
-                self.links[bus].note_proven(services)
+                if (link := self.links.get(bus)) is not None:
+                    link.note_proven(services)
             for suspect in tick.suspects:
                 if suspect.bus not in self._suspects:
                     self._suspects[suspect.bus] = deque()

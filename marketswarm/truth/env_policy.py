@@ -45,6 +45,17 @@ OPTION_VARIABLES: Final[Mapping[str, Mapping[str, str]]] = {
     "apprise": {"urls": "APPRISE_URLS"},
 }
 """By type of channel, the variable that each option may name, besides those with the prefix."""
+_OTHER_OPTIONS: Final[Mapping[str, frozenset[str]]] = {
+    "pagerduty": frozenset({"url"}),
+    "telegram": frozenset({"url"}),
+    "pushover": frozenset({"url", "device", "emergency"}),
+    "exec": frozenset({"within_sec"}),
+}
+"""By type of channel, the options without a variable of their own.
+
+An option in neither table is refused, since it could say where a secret is sent. Before an option gets
+its place here, `_find_destination` has to know whether it says that.
+"""
 PROVIDER_HOSTS: Final[Mapping[str, tuple[str, ...]]] = {
     "slack": ("slack.com",),
     "pagerduty": ("events.pagerduty.com", "events.eu.pagerduty.com"),
@@ -52,12 +63,21 @@ PROVIDER_HOSTS: Final[Mapping[str, tuple[str, ...]]] = {
     "pushover": ("api.pushover.net",),
 }
 """By type of channel, the hosts of its provider; messages go to the first one if no `url` is given."""
+_PROVIDER_PATHS: Final[Mapping[str, str]] = {"pagerduty": "/v2/enqueue"}
+"""By type of channel, the path of a `url` on these hosts; the others have none."""
 MARKET_HOSTS: Final = ("api.massive.com", "delayed.massive.com", "socket.massive.com")
 """The hosts of the market data API."""
+UNKNOWN_OPTION: Final = "is not an option of this kind"
 
 _FEED_VARIABLE: Final = re.compile(r"(?:\w+_)?FEED(?:_\w+)?")
 _DESTINATION_OPTIONS: Final = frozenset({"url", "urls", "host", "command"})
 """Options whose value is itself the destination."""
+_OWN_SUFFIXES: Final[Mapping[str, str]] = {"host": "_HOST", "sender": "_FROM", "to": "_TO"}
+"""By option, the end of an operator's own variable for it, so that it names no secret.
+
+Others see these options: name servers a host, all recipients of a mail its sender and recipients, and the
+sender of a mail that is refused whom it was for.
+"""
 _PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443, "none": 25, "starttls": 587, "tls": 465}
 _MAIL_ENCRYPTION: Final = ("starttls", "tls", "none")
 _UNENCRYPTED: Final = frozenset({"http", "ws", "none"})
@@ -110,7 +130,12 @@ def find_refusals(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     names = OPTION_VARIABLES[kind]
     for option, value in options.items():
         name = parse_reference(value)
-        if kind == "exec" and option == "command" and name != COMMAND:
+        if option != "type" and option not in names and option not in _OTHER_OPTIONS.get(kind, ()):
+            yield option, UNKNOWN_OPTION
+        elif option == "url" and any(map(parse_reference, options.values())) and _is_foreign(kind, value):
+            address = f"https://{PROVIDER_HOSTS[kind][0]}{_PROVIDER_PATHS.get(kind, '')}"
+            yield option, f"a secret is sent to no other address of the provider: {address} is one"
+        elif kind == "exec" and option == "command" and name != COMMAND:
             remedy = f'write "env:{COMMAND}" and set {COMMAND} in the environment'
             yield option, f"a truth names no command: {remedy}"
         elif kind == "apprise" and option == "urls" and name is None:
@@ -196,17 +221,16 @@ def _is_allowed_variable(kind: Any, option: str, name: str, names: Mapping[str, 
     """
     if name == names.get(option):
         return True
-    # a host's name is sent to name servers, so no secret may be used as one
     is_own = (
         name.startswith(PREFIX)
         and name not in RESERVED_NAMES
-        and (option != "host" or name.endswith("_HOST"))
+        and name.endswith(_OWN_SUFFIXES.get(option, ""))
     )
     return is_own and kind != "exec"
 
 
 def _format_allowed_variables(kind: Any, option: str, names: Mapping[str, str]) -> str:
-    own = f'"env:{PREFIX}…{"_HOST" if option == "host" else ""}"' if kind != "exec" else ""
+    own = f'"env:{PREFIX}…{_OWN_SUFFIXES.get(option, "")}"' if kind != "exec" else ""
     declared = f'"env:{names[option]}"' if option in names else ""
     words = " or ".join(filter(None, (declared, own)))
     return (
@@ -235,6 +259,19 @@ def _find_destination(kind: str, options: Mapping[str, Any]) -> Destination | No
     if isinstance(url, str):
         return parse_destination(url) or UNKNOWN
     return Destination("https", PROVIDER_HOSTS[kind][0], 443) if kind in PROVIDER_HOSTS else UNKNOWN
+
+
+def _is_foreign(kind: str, url: Any) -> bool:
+    """Return True if a `url` is on a host of the provider, and not the address that takes messages there.
+
+    Others have what they get shown to whoever made them, or send it on: Telegram's `sendMessage?text=` would
+    send the token that the channel appends to the chat that the same URL names.
+    """
+    place = parse_destination(url) if isinstance(url, str) else None
+    if place is None or place.host not in PROVIDER_HOSTS.get(kind, ()):
+        return False
+    path = urlsplit(url).path.rstrip("/")
+    return path != _PROVIDER_PATHS.get(kind, "") or any(sign in url for sign in "?#@")
 
 
 def _parse_number(value: Any) -> int | None:

@@ -4,6 +4,7 @@ The bus is asked at each request, so a token that is revoked is refused at once.
 opened by a token, and asks for it at each request as well.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ FAILURES: Final = 10  # wrong tokens of an address that are answered with 401 at
 FAILURES_PER_SEC: Final = 0.2
 WRITES: Final = 10  # how many writes a token may do at once
 WRITES_PER_SEC: Final = 0.5
+LOOK_UPS: Final = 32
+"""How many tokens the bus is asked for at once: strangers send them, and must not take all connections."""
 READING: Final = (Scope.READ, Scope.SIGNALS)
 """The scopes that change nothing: a token reads as often as it likes."""
 TOKEN_HEADER: Final = Depends(
@@ -78,6 +81,7 @@ class TokenVerifier:
 
     def __init__(self, tokens_bus: Callable[[], Bus], program: str) -> None:
         self._tokens_bus, self.program = tokens_bus, program
+        self._look_ups = asyncio.Semaphore(LOOK_UPS)
         self._failures = RateLimiter(FAILURES, FAILURES_PER_SEC)
         self._writes = RateLimiter(WRITES, WRITES_PER_SEC)
 
@@ -135,5 +139,12 @@ class TokenVerifier:
         return token if token is not None and token.matches(text) and not token.expired(wall) else None
 
     async def _read_token(self, ident: str) -> Token | None:
+        bus = self._tokens_bus()
         with refuse_without_bus("keeps the tokens"):
-            return await read_token(self._tokens_bus(), ident)
+            # its time limit counts the wait, too
+            found: Token | None = await bus.ask(self._read_in_turn(bus, ident))
+            return found
+
+    async def _read_in_turn(self, bus: Bus, ident: str) -> Token | None:
+        async with self._look_ups:
+            return await read_token(bus, ident)

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, TypeAdapter, ValidationError
 
 from marketswarm.bus.stream import is_entry_id
 from marketswarm.event import UNWATCHED_REASON, Event, Kind, parse_event
+from marketswarm.truth import HEALER
 
 T = TypeVar("T")
 
@@ -27,6 +28,8 @@ CLOSES: Final = UNWATCHED.union(kind for kind in Kind if kind.is_bad is False)
 """The kinds of events that close an incident."""
 LATE_END: Final = "end."
 """Prefix of the id of a notice that was held for a channel; the channel and the notice's own id follow."""
+BUS_KEY: Final = "bus:"
+"""What the key of an incident about a bus begins with."""
 HANDLED_AT_MOST: Final = 40
 """Of how many events an incident keeps the ids: of more than those that count as changes when it flaps."""
 
@@ -266,6 +269,11 @@ class Notice:
     def is_late_end(self) -> bool:
         """Whether this is the end for one channel that could not be opened when it was sent to others."""
         return self.id.startswith(LATE_END)
+
+    @property
+    def may_be_sent_by_sentinel(self) -> bool:
+        """Whether the sentinel sends its events, about the healer or a bus, if they wait here for long."""
+        return self.key == HEALER or self.key.startswith(BUS_KEY)
 
 
 _INCIDENT: Final = TypeAdapter(Incident)

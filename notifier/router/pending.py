@@ -3,8 +3,9 @@
 Pure; times are epoch seconds. A single notice after a quiet time is due within a quarter of a second. Several
 are due `group_wait_sec` after the first of them, and so is a single one shortly after others, because
 services that fail of one cause do not fail at one moment. A gap, such as a restart, is never due at once: it
-has ended, and other services restarted with it. Outages that were healed before a message about them was sent
-wait for one message in a while, the digest; once it is due, they are queued like every notice.
+has ended, and other services restarted with it. One about the healer or a bus waits 10 s at most, and all
+that are queued are due with it. Outages that were healed before a message about them was sent wait for one
+message in a while, the digest; once it is due, they are queued like every notice.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,6 +16,9 @@ from typing import Final
 
 from notifier.router.incident import Notice, NoticeKind, parse_notice
 
+SENTINEL_WAIT_SEC: Final = 10.0
+"""The longest wait of a notice about the healer or a bus, in seconds. The sentinel waits for 15, as shipped,
+and then sends a message itself, because no delivery record is written while a notice waits."""
 ALONE_SEC: Final = 0.25
 """The longest wait of a single notice after a quiet time, in seconds."""
 MAX_DIGEST_NOTICES: Final = 200
@@ -182,4 +186,8 @@ class PendingNotices(StoredNotices):
         is_alone = len(self.notices) == 1 and first.say is not NoticeKind.NOTE
         is_after_quiet = first.at - self._taken_at >= group_wait_sec
         short_sec = min(ALONE_SEC, group_wait_sec / 4)
-        return first.at + (short_sec if is_alone and is_after_quiet else group_wait_sec)
+        due_at = first.at + (short_sec if is_alone and is_after_quiet else group_wait_sec)
+        if group_wait_sec <= SENTINEL_WAIT_SEC:
+            return due_at
+        hurried = (each.at for each in self.notices.values() if each.may_be_sent_by_sentinel)
+        return min(due_at, min(hurried, default=due_at) + SENTINEL_WAIT_SEC)

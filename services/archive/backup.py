@@ -23,6 +23,7 @@ import orjson
 from pydantic import Field, TypeAdapter, ValidationError
 
 from marketswarm.agent.child_program import inherit_environ, run_to_end
+from marketswarm.bus.stored_values import is_ahead
 from marketswarm.postgres.pool import open_connection
 from marketswarm.postgres.transaction import terminate, transaction
 from services.archive.database import SCHEMA
@@ -167,18 +168,23 @@ def _is_being_written(files: Iterable[Path]) -> bool:
     return False
 
 
-def list_backups(folder: Path) -> list[Backup]:
-    """Return the newest backup first; leave out one with an unreadable manifest."""
+def list_backups(folder: Path, now: float) -> list[Backup]:
+    """Return the newest backup first; leave out one with an unreadable manifest.
+
+    One begun ahead of `now` (epoch seconds), by a clock that was set back since, comes after all others.
+    """
     found = []
     for path in sorted(folder.glob("archive-*.json"), reverse=True):
         if _NAME.fullmatch(path.name):
             with contextlib.suppress(BackupError):
                 found.append(read_manifest(path))
-    return found
+    return sorted(found, key=lambda each: is_ahead(each.begun_at, now))
 
 
-def read_newest_backup(folder: Path) -> Backup | None:
-    return next((each for each in list_backups(folder) if (folder / each.file).exists()), None)
+def read_newest_backup(folder: Path, now: float) -> Backup | None:
+    """Return the newest backup whose dump is there; None if all that are left were begun ahead of `now`."""
+    known = (each for each in list_backups(folder, now) if not is_ahead(each.begun_at, now))
+    return next((each for each in known if (folder / each.file).exists()), None)
 
 
 def read_manifest(path: Path) -> Backup:
@@ -200,13 +206,15 @@ def read_manifest(path: Path) -> Backup:
     return found
 
 
-def remove_old_backups(folder: Path, before: float) -> list[str]:
-    """Remove the backups begun before that time (epoch seconds), but not the newest; return their dumps.
+def remove_old_backups(folder: Path, before: float, now: float) -> list[str]:
+    """Remove the backups begun before that time, but not the newest as of `now`; return their dumps.
+
+    Both are in epoch seconds.
 
     Raises BackupError if a file can't be removed.
     """
     removed = []
-    for each in list_backups(folder)[1:]:
+    for each in list_backups(folder, now)[1:]:
         if each.begun_at < before:
             dump = folder / each.file
             try:

@@ -49,6 +49,13 @@ _EXPORT_SEC: Final = 6 * 3600.0
 _MOST: Final = 10_000
 _WORDS: Final = (b"stream", b"entry", b"reason")
 
+_REPLACE_HELP: Final = (
+    "Replace the whole database; archive's sessions are ended. Before, stop board, signals and whatever else "
+    "reads it: `marketswarm stop board` and `marketswarm stop signals`, `docker compose stop board signals`, "
+    "`systemctl stop marketswarm@board marketswarm@signals`, or `kubectl -n marketswarm scale "
+    "deployment/board deployment/signals --replicas=0`."
+)
+
 File = Annotated[Path, argument("FILE", "The dump, or its manifest, of a backup.")]
 
 
@@ -78,9 +85,7 @@ def backup(
 def restore(
     file: File,
     *,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Replace the whole database; its sessions are ended.")
-    ] = False,
+    replace: Annotated[bool, typer.Option("--replace", help=_REPLACE_HELP)] = False,
     data: Data = DATA,
     as_json: Json = False,
 ) -> None:

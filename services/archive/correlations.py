@@ -12,16 +12,17 @@ of an hour in which we happened to look.
 
 The days of all symbols need not end together, because a recording of 2013 may be played beside one of 2018.
 So the days that are computed are the latest ones, and the last ones of most symbols. A day that was computed
-while history was still coming in is computed again.
+while history was still coming in is computed again, and one of whose bars retention has taken some is not.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime, timedelta
 from hashlib import blake2b
 from typing import Any, Final
 
 from marketswarm.postgres.transaction import transaction
+from services.archive.settings import KeptTable
 from services.market.adjust import GivenClose
 from services.market.universe import DAY_SHARE, DayShares, list_day_shares
 from services.tables.adjusted_bars import (
@@ -40,6 +41,8 @@ LAST_DAYS: Final = 5
 NO_SHARES: Final = list_day_shares(None)
 MIN_DAYS: Final = 5
 """The fewest common days of a correlation."""
+SETTLED_DAYS: Final = 7
+"""The age from which no correction of a day's bars is expected, where retention takes bars of its span."""
 
 _DAY: Final = DAY_SQL
 _SHARE: Final = f"""coalesce(
@@ -91,12 +94,14 @@ WITH wanted AS ({_DAYS}), due AS (
             SELECT sum(hashfloat8(ratio)::bigint * (ex_day - date '2000-01-01')) FROM actions
             WHERE kind = 'split' AND NOT withdrawn
                 AND ex_day BETWEEN daily.day - (2 * $3::integer + 14) AND daily.day
-        )) AS made_of
+        )) AS made_of, sum(replays) OVER span > 0 AS has_replays
     FROM daily
     WINDOW span AS (ORDER BY day RANGE BETWEEN make_interval(days => 2 * $3 + 14) PRECEDING AND CURRENT ROW)
 )
 SELECT day, summed.made_of FROM due JOIN summed USING (day) LEFT JOIN correlated_days before USING (day)
 WHERE summed.made_of IS DISTINCT FROM before.made_of
+    AND (has_replays OR day >= coalesce($5::date, '-infinity'))
+    AND (has_replays OR before.day IS NULL OR day >= coalesce($6::date, '-infinity'))
 ORDER BY day DESC
 """  # noqa: S608 - our own names
 _CHOOSE: Final = f"""
@@ -162,13 +167,43 @@ class Compared:
         return f"{self.days} {self.symbols} {blake2b(shares.encode(), digest_size=6).hexdigest()}"
 
 
-async def list_changed_days(connection: Any, compared: Compared) -> dict[date, str]:
+@dataclass(frozen=True, slots=True)
+class KeptDays:
+    """Hold the first day whose correlations are kept, and the first one that is computed more than once.
+
+    None stands for every day. A day with a replayed bar counts as after both, since retention keeps it.
+    """
+
+    stored: date | None = None
+    whole: date | None = None
+
+
+EVERY_DAY: Final = KeptDays()
+
+
+def find_kept_days(keep_days: Mapping[KeptTable, float], days: int, now: datetime) -> KeptDays:
+    """Return what is kept of correlations over so many days, by the settings of retention."""
+    stored, bars = (keep_days.get(table) for table in ("correlations", "bars"))
+    # a day begins at most three days from its date, and the fingerprint of one spans 2 * days + 14 before it
+    whole = None if bars is None else max(bars - (2 * days + 18), SETTLED_DAYS)
+    # the day in which a span of retention begins is not wholly in it, and its correlations are deleted
+    first = (None if age is None else (now - timedelta(days=age - 1)).date() for age in (stored, whole))
+    return KeptDays(*first)
+
+
+async def list_changed_days(
+    connection: Any, compared: Compared, kept: KeptDays = EVERY_DAY
+) -> dict[date, str]:
     """Return the days to compute, newest first, each with a fingerprint of the bars that they are made of.
 
     These are the latest days and the last days of most symbols, and those that have correlations already, if
-    a bar that they are made of has changed or come since.
+    a bar that they are made of has changed or come since. A day that is not `kept` whole is computed once:
+    from what retention leaves of its bars, other correlations or none would follow.
     """
-    rows = await connection.fetch(_CHANGED, LATEST_DAYS, LAST_DAYS, compared.days, compared.fingerprint)
+    limits = kept.stored, kept.whole
+    rows = await connection.fetch(
+        _CHANGED, LATEST_DAYS, LAST_DAYS, compared.days, compared.fingerprint, *limits
+    )
     return {row["day"]: row["made_of"] for row in rows}
 
 

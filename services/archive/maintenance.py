@@ -51,6 +51,7 @@ from services.archive.backup import (
 from services.archive.correlations import (
     Compared,
     compute_correlations,
+    find_kept_days,
     forget_expired_days,
     list_changed_days,
 )
@@ -116,17 +117,16 @@ _UNKNOWN: Final = "unknown"
 _WRITE_SOURCE: Final = """
 INSERT INTO sources AS old (source, state, updated) VALUES ($1, $2, $3)
 ON CONFLICT (source) DO UPDATE SET state = excluded.state, updated = excluded.updated
-WHERE old.state <> excluded.state AND old.updated <= excluded.updated
+WHERE old.state <> excluded.state
+AND (old.updated <= excluded.updated OR old.updated > excluded.updated + interval '1 minute')
 """
-# a change is a row; the same state again adds no row
+# a change is a row, after the last one even if the clock was set back; the same state again adds no row
 _WRITE_HEALTH: Final = """
 INSERT INTO source_health (source, at, state, reason)
-SELECT $1::text, $2::timestamptz, $3::text, $4::text
-WHERE NOT EXISTS (
-    SELECT FROM (
-        SELECT state, reason FROM source_health WHERE source = $1::text ORDER BY at DESC LIMIT 1
-    ) last WHERE state = $3::text AND reason = $4::text
-)
+SELECT $1::text, greatest($2::timestamptz, last.at + interval '1 ms'), $3::text, $4::text
+FROM (VALUES ($1::text)) given (source) LEFT JOIN LATERAL (
+    SELECT at, state, reason FROM source_health old WHERE old.source = given.source ORDER BY at DESC LIMIT 1
+) last ON true WHERE (last.state, last.reason) IS DISTINCT FROM ($3::text, $4::text)
 ON CONFLICT (source, at) DO NOTHING
 """
 
@@ -407,8 +407,9 @@ class Maintenance:
             return
         shares = list_day_shares(self._me.truth.services.get("bars"))
         compared = Compared(wanted.days, wanted.symbols, shares)
+        kept = find_kept_days(settings.keep_days, wanted.days, datetime.now(UTC))
         async with self._database.connect(_JOB_SEC) as connection:
-            changed = await list_changed_days(connection, compared)
+            changed = await list_changed_days(connection, compared, kept)
             for day, made_of in islice(changed.items(), CORRELATIONS_AT_ONCE):
                 self._metrics.correlations_total += await compute_correlations(
                     connection, day, compared, made_of
@@ -444,7 +445,7 @@ class Maintenance:
 
     async def _make_due_backup(self, settings: WriteSettings, folder: Path, url: str) -> None:
         now = time.time()
-        newest = await self._check_newest_backup(folder)
+        newest = await self._check_newest_backup(folder, now)
         schedule = parse_schedule(settings.backup.schedule)
         # without any, the first one is made at once
         due_at, result = now if newest is None else schedule.next_run(newest.begun_at), BackupResult.NOT_DUE
@@ -459,7 +460,7 @@ class Maintenance:
             self._me.log.info("backup.made", file=newest.file, size=newest.size, sha256=newest.sha256)
         self._metrics.backup_timestamp_seconds = newest.begun_at
         before = now - settings.backup.keep_days * 86_400
-        removed = await asyncio.to_thread(remove_old_backups, folder, before)
+        removed = await asyncio.to_thread(remove_old_backups, folder, before, now)
         if removed:
             self._me.log.info("backup.removed", files=removed)
         await self._desk.note(BackupState.IDLE, result, made_at=newest.begun_at, due_at=due_at)
@@ -467,13 +468,14 @@ class Maintenance:
     async def _check_restore(self, settings: WriteSettings) -> None:
         """Restore the newest backup into a database of its own, if that is due, and drop that; report it.
 
-        At the begin of a term, drop the databases that restores of ours left when they were killed.
+        At the begin of a term, where that is on, drop the databases that killed restores of ours left.
         """
         folder, url = self._me.settings.archive_backup_folder, self._me.settings.database_url
         if folder is None or url is None:
             return
         try:
-            if not self._has_dropped_copies:
+            # where it is off, our role may not even connect to the database that the others are made from
+            if settings.restore_check.enabled and not self._has_dropped_copies:
                 await drop_stale_copies(url)
                 self._has_dropped_copies = True
             await self._verify_due_backup(settings.restore_check, folder, url)
@@ -487,11 +489,12 @@ class Maintenance:
         if not settings.enabled:
             await self._desk.note_restore(verify_due_at=None, verify_why="")
             return
-        backups = await asyncio.to_thread(list_backups, folder)
+        now = time.time()
+        backups = await asyncio.to_thread(list_backups, folder, now)
         if not backups:
             return
-        now = time.time()
-        due_at = find_restore_due(settings.schedule, report.verified_at, backups[-1].begun_at, now)
+        oldest_at = min(each.begun_at for each in backups)
+        due_at = find_restore_due(settings.schedule, report.verified_at, oldest_at, now)
         if not report.verify_why and (due_at is None or due_at > now):
             await self._desk.note_restore(verify_due_at=due_at)
             return
@@ -512,7 +515,7 @@ class Maintenance:
             verify_due_at=find_restore_due(settings.schedule, now, now, now),
         )
 
-    async def _check_newest_backup(self, folder: Path) -> Backup | None:
+    async def _check_newest_backup(self, folder: Path, now: float) -> Backup | None:
         """Return the newest backup; None, so that another is due, if there is none or its dump is damaged.
 
         A damaged one is logged, and reported until its file is gone. The digest is compared at the begin of a
@@ -521,7 +524,7 @@ class Maintenance:
         damaged = self._desk.state.damaged
         if damaged and not await asyncio.to_thread((folder / damaged).exists):
             await self._desk.note_damaged("")
-        newest = await asyncio.to_thread(read_newest_backup, folder)
+        newest = await asyncio.to_thread(read_newest_backup, folder, now)
         if newest is None:
             return None
         file, checked_at = self._checked

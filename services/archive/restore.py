@@ -50,6 +50,10 @@ NO_ROOM: Final = (
     "the disk of PostgreSQL is full: a restore needs room for a second copy of the database; "
     "free some, or add some"
 )
+NOT_ALONE: Final = (
+    "stop board, signals and whatever else reads the database, as `marketswarm archive restore --help` says; "
+    "then restore again"
+)
 _DISK_FULL_WORDS: Final = "No space left on device"
 _END_SESSIONS: Final = """
 SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
@@ -57,6 +61,17 @@ WHERE datname = $1 AND pg_has_role(usesysid, 'USAGE')
 """
 """Ends the sessions in a database that our role may end. An autovacuum is not one of them: only a superuser
 may end it, DROP ... WITH (FORCE) fails beside one, and what renames or drops a database ends it by itself."""
+
+
+_FOREIGN_SESSIONS: Final = """
+SELECT DISTINCT format('%s (%s)', coalesce(usename, usesysid::text), application_name) AS session
+FROM pg_stat_activity
+WHERE datname = $1 AND usesysid IS NOT NULL AND NOT pg_has_role(usesysid, 'USAGE')
+    AND application_name NOT LIKE 'TimescaleDB %'
+ORDER BY 1
+"""
+"""Lists the sessions in a database that our role may not end, each with its role and the name of its program.
+TimescaleDB ends its own workers when their database is renamed."""
 
 
 async def restore_backup(
@@ -68,12 +83,17 @@ async def restore_backup(
     transaction once it was compared, so whatever fails before leaves the old one as it is. If this is killed
     at that moment, the old one takes no connections; to call this again mends it.
 
+    The sessions of our role in the old one are ended then. It can't end those of other roles, such as board's
+    and signals': while there is one, nothing is restored, and one that begins later keeps the new database
+    from taking the name.
+
     Without `replace` the database must be empty. `programs` is the folder of pg_restore; None for the one on
     PATH.
 
     Raises:
-        BackupError: the backup is damaged, the database is not empty, pg_restore failed, what was restored
-            differs, our role may not make a database, or the disk is full.
+        BackupError: the backup is damaged, the database is not empty, others are connected to the one that is
+            to be replaced, pg_restore failed, what was restored differs, our role may not make a database, or
+            the disk is full.
         PostgresAwayError: PostgreSQL can't be used now.
     """
     manifest = read_manifest(dump)
@@ -84,6 +104,9 @@ async def restore_backup(
                 raise BackupError(why)
         await _restore_and_compare(url, dump, manifest, programs)
         return manifest
+    async with open_connection(_replace_database(url, _MAINTENANCE), _STATEMENT_SEC) as connection:
+        # a restore takes hours, and would be for nothing
+        await _refuse_foreign_sessions(connection, _read_database(url))
     async with _new_database(url) as fresh:
         await _restore_and_compare(_replace_database(url, fresh), dump, manifest, programs)
         await _swap_databases(url, fresh)
@@ -208,25 +231,52 @@ async def _drop_stale_copies(connection: Any) -> None:
     await connection.execute("SELECT pg_advisory_lock_shared($1)", _COPIES_LOCK)
 
 
+async def _refuse_foreign_sessions(connection: Any, name: str) -> None:
+    """Raise BackupError if a database has sessions that our role may not end."""
+    found = [row["session"] for row in await connection.fetch(_FOREIGN_SESSIONS, name)]
+    if found:
+        raise BackupError(f"our role may not end these sessions in {name}: {', '.join(found)}: {NOT_ALONE}")
+
+
 async def _swap_databases(url: str, fresh: str) -> None:
-    """Give the database `fresh` the name of the one that `url` names, and that one the name `fresh`."""
-    name = unquote(urlsplit(url).path.strip("/"))
-    quoted, parked = '"' + name.replace('"', '""') + '"', f"{fresh}_old"
+    """Give the database `fresh` the name of the one that `url` names, and that one the name `fresh`.
+
+    The sessions of our role in that one are ended. Raises BackupError if it has others.
+    """
+    name = _read_database(url)
     async with open_connection(_replace_database(url, _MAINTENANCE), _STATEMENT_SEC) as connection:
         # no session begins between the end of the others and the new name
-        await connection.execute(f"ALTER DATABASE {quoted} ALLOW_CONNECTIONS false")
+        await connection.execute(f"ALTER DATABASE {_quote(name)} ALLOW_CONNECTIONS false")
         try:
             await connection.fetch(_END_SESSIONS, name)
-            async with transaction(connection):
-                await connection.execute(f"ALTER DATABASE {quoted} RENAME TO {parked}")
-                await connection.execute(f"ALTER DATABASE {fresh} RENAME TO {quoted}")
-                await connection.execute(f"ALTER DATABASE {parked} RENAME TO {fresh}")
-                # a comment stays with its database, and that of a copy says that it may be dropped
-                for row in await connection.fetch(_SWAP_COMMENTS, name, fresh):
-                    await connection.execute(row["sql"])
+            try:
+                await _swap_names(connection, name, fresh)
+            except asyncpg.ObjectInUseError:  # it waits five seconds for the sessions that are left
+                await _refuse_foreign_sessions(connection, name)
+                raise
         except BaseException:
-            await connection.execute(f"ALTER DATABASE {quoted} ALLOW_CONNECTIONS true")
+            await connection.execute(f"ALTER DATABASE {_quote(name)} ALLOW_CONNECTIONS true")
             raise
+
+
+async def _swap_names(connection: Any, name: str, fresh: str) -> None:
+    """Swap the names of two databases without sessions in one transaction; each name keeps its comment."""
+    quoted, parked = _quote(name), f"{fresh}_old"
+    async with transaction(connection):
+        await connection.execute(f"ALTER DATABASE {quoted} RENAME TO {parked}")
+        await connection.execute(f"ALTER DATABASE {fresh} RENAME TO {quoted}")
+        await connection.execute(f"ALTER DATABASE {parked} RENAME TO {fresh}")
+        # a comment stays with its database, and that of a copy says that it may be dropped
+        for row in await connection.fetch(_SWAP_COMMENTS, name, fresh):
+            await connection.execute(row["sql"])
+
+
+def _quote(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def _read_database(url: str) -> str:
+    return unquote(urlsplit(url).path.strip("/"))
 
 
 def _replace_database(url: str, name: str) -> str:

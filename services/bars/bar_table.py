@@ -47,6 +47,11 @@ _IS_KNOWN_TIME: Final = 1 << 15
 Only the slots have one whose bar or indicators a correction changed. Its other numbers are those of the bar
 in the row that follows, so that a release that does not know this bit takes that bar.
 """
+_HAS_CORRECTED_TIME: Final = 1 << 14
+"""In a row with this bit, too, the number of trades is when the correction of the bar itself was asked for.
+
+The rows of the releases before have it not: the bar may have been corrected, but not after it was seen.
+"""
 
 
 @dataclass(slots=True)
@@ -59,6 +64,8 @@ class Slot:
         indicator_rev: the revision of its indicators that was published last, -1 for none.
         known_ms: since when its indicators are known, or without these itself, as a correction changed them;
             0 if none did.
+        corrected_ms: when the source was asked for the last correction of the shown bar after it was final;
+            0 if there was none.
         packed: its bytes, empty if it changed since it was packed last.
     """
 
@@ -66,6 +73,7 @@ class Slot:
     given: HeldBar | None = None
     indicator_rev: int = -1
     known_ms: int = 0
+    corrected_ms: int = 0
     packed: bytes = b""
 
     @property
@@ -258,14 +266,17 @@ class BarTable:
             packed = _pack_row(start, built, 0, rev, self._sources)
         if given is not None:
             packed += _pack_row(start, given, _IS_GIVEN, rev, self._sources)
-        if slot.known_ms and (held := built or given) is not None:
-            flag, known = _IS_GIVEN if built is None else 0, replace(held, seen_ms=slot.known_ms)
-            packed = _pack_row(start, known, flag, rev, self._sources, mark=_IS_KNOWN_TIME) + packed
+        if (slot.known_ms or slot.corrected_ms) and (held := built or given) is not None:
+            bar = replace(held.bar, trades=slot.corrected_ms)
+            flag, known = _IS_GIVEN if built is None else 0, replace(held, bar=bar, seen_ms=slot.known_ms)
+            mark = _IS_KNOWN_TIME | _HAS_CORRECTED_TIME
+            packed = _pack_row(start, known, flag, rev, self._sources, mark=mark) + packed
         slot.packed = packed
         return packed
 
     def _unpack(self, packed: bytes) -> dict[int, Slot]:
         slots: dict[int, Slot] = {}
+        undated: list[Slot] = []
         former = len(packed) % _ROW.size
         rows = _FORMER_ROW.iter_unpack(packed) if former else _ROW.iter_unpack(packed)
         for start, *numbers, seen_ms, changes, rev, source, flags, minutes in (
@@ -274,6 +285,10 @@ class BarTable:
             slot = slots.setdefault(start, Slot(indicator_rev=rev))
             if source & _IS_KNOWN_TIME:
                 slot.known_ms = seen_ms
+                if source & _HAS_CORRECTED_TIME:
+                    slot.corrected_ms = 0 if isnan(numbers[-1]) else int(numbers[-1])
+                else:
+                    undated.append(slot)
                 continue
             opened, high, low, close, *rest = numbers
             volume, vwap, trades = (None if isnan(number) else number for number in rest)
@@ -296,6 +311,9 @@ class BarTable:
                 slot.given = held
             else:
                 slot.built = held
+        for slot in undated:
+            if slot.rev > 0 and (shown := slot.shown) is not None:
+                slot.corrected_ms = min(slot.known_ms, shown.seen_ms)
         return slots
 
 

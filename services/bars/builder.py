@@ -11,7 +11,7 @@ read: of the entries of one bar, the highest revision of the highest epoch count
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import date
 from typing import Final
@@ -149,19 +149,24 @@ class BarBuilder:
     def flush(self, clock_ms: int) -> Outputs:
         """Build what changed, and return what is to be published at this time."""
         outputs, self._pending = self._pending, Outputs()
+        minutes = {start_ms for timeframe, start_ms in self._publisher.find_restated() if timeframe == "1m"}
+        restated: dict[Timeframe, set[int]] = {"1m": minutes}
         for finer, timeframe in _CHAIN:
-            self._build(finer, timeframe)
+            restated[timeframe] = self._build(finer, timeframe, restated[finer])
         for built in self._built.values():
             built.clear()
         border_ms = self._find_border(clock_ms)
-        days = self._publisher.publish(SOURCE_TIMEFRAMES, self._changed, border_ms, outputs)
-        days, self._past_days = self._past_days + days, []
-        days += self._list_days_near(self._publisher.take_moved_splits())
+        final = self._publisher.publish(SOURCE_TIMEFRAMES, self._changed, border_ms, outputs)
+        known = final.restated
+        days, self._past_days = self._past_days + final.starts, []
+        near = self._list_days_near(self._publisher.take_moved_splits())
+        known.update(set(near).difference(days))
+        days += near
         is_restarted = self._publisher.is_outdated(PERIODS)  # other splits are in effect
         if days or is_restarted or self._known_days != self._find_known_days():
             self._known_days = self._find_known_days()
             for timeframe in PERIODS:
-                self._build_periods(timeframe, days)
+                self._build_periods(timeframe, days, known)
             self._forget_past_days()
             self._publisher.publish(PERIODS, self._changed, border_ms, outputs)
         return outputs
@@ -482,7 +487,8 @@ class BarBuilder:
                 self._publisher.live_indicators[timeframe].end_past(reaches_table=reaches_table)
         state.is_replay = provenance.is_replay
         if slot.shown is not shown:
-            self._publisher.note_replaced(timeframe, bar.start_ms, shown)
+            if bar.start_ms not in self._changed[timeframe]:
+                self._publisher.note_replaced(timeframe, bar.start_ms, shown)
             self._changed[timeframe][bar.start_ms] = provenance
 
     def _record_minute(self, start_ms: int) -> None:
@@ -505,13 +511,20 @@ class BarBuilder:
         self.counts[source, rejection.check] += 1
         self._pending.quarantine.append(self._encoder.encode_rejected(arrival, source, rejection))
 
-    def _build(self, finer: Timeframe, timeframe: Timeframe) -> None:
-        """Build each longer bar again in which a shorter one changed."""
+    def _build(self, finer: Timeframe, timeframe: Timeframe, restated: Collection[int]) -> set[int]:
+        """Build each longer bar again in which a shorter one changed.
+
+        `restated` are the starts of the shorter ones that changed and correct nothing; return those of the
+        longer ones.
+        """
         touched: dict[int, tuple[Interval, Provenance]] = {}
+        found: set[int] = set()
+        others: set[int] = set()
         for start_ms, provenance in self._built[finer].items():
             if (interval := self._grid.find(start_ms, timeframe)) is not None:
                 touched.pop(interval.open_ms, None)
                 touched[interval.open_ms] = (interval, provenance)
+                (found if start_ms in restated else others).add(interval.open_ms)
         for open_ms, (interval, provenance) in touched.items():
             parts = self.state.tables[finer].list_built(interval.open_ms, interval.close_ms)
             slot = self.state.tables[timeframe].open_slot(open_ms)
@@ -539,8 +552,10 @@ class BarBuilder:
             self._built[timeframe][open_ms] = provenance
             self.state.cover(timeframe, open_ms)
             if slot.shown is built:
-                self._publisher.note_replaced(timeframe, open_ms, shown)
+                known = None if open_ms in self._changed[timeframe] else shown
+                self._publisher.note_rebuilt(timeframe, open_ms, known, is_restated=open_ms not in others)
                 self._changed[timeframe][open_ms] = provenance
+        return found - others
 
     def _is_seen_whole(self, interval: Interval, minutes: int) -> bool:
         """Return True if a built bar was seen from its open, and of a day nearly all of its minutes.
@@ -554,17 +569,20 @@ class BarBuilder:
             return True
         return minutes >= WHOLE_SHARE * self._grid.count_minutes(interval)
 
-    def _build_periods(self, timeframe: Timeframe, days: Sequence[int]) -> None:
+    def _build_periods(self, timeframe: Timeframe, days: Sequence[int], known_days: Collection[int]) -> None:
         """Build each week or month again in which a final day is new or changed, of all of its final days.
 
         One of which some days are kept no more stays as it is. Those that are whole by now become final. The
-        source of a bar is that of its last day.
+        source of a bar is that of its last day. `known_days` are those of the days that correct nothing.
         """
         state = self.state
         touched: dict[int, Interval] = {}
+        others: set[int] = set()
         for start_ms in days:
             if (interval := self._grid.find(start_ms, timeframe)) is not None:
                 touched[interval.open_ms] = interval
+                if start_ms not in known_days:
+                    others.add(interval.open_ms)
         for open_ms, interval in touched.items():
             parts = self._list_final_days(interval)
             changes = sum(part.changes for part in parts)
@@ -580,7 +598,7 @@ class BarBuilder:
                 if bar == known.bar:
                     continue
                 changes = known.changes + 1  # of the same days, with a split that was not known before
-            self._publisher.note_replaced(timeframe, open_ms, known)
+            self._publisher.note_rebuilt(timeframe, open_ms, known, is_restated=open_ms not in others)
             state.tables[timeframe].open_slot(open_ms).built = HeldBar(
                 bar,
                 changes,

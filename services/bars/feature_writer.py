@@ -64,17 +64,19 @@ RECORD: Final = "features"
 MARKS: Final = "features marks"
 """The field of a symbol's state with the marks of the days whose features are all published."""
 _ALWAYS: Final = frozenset({RECORD.encode(), MARKS.encode(), REST.encode()})
-_FORMAT: Final = 2
+_FORMAT: Final = 3
 """Marks of another format don't count: all days are computed again."""
 _CHUNK_MS: Final = CHUNK_BARS * DAY_MS
 """The time of a chunk, as in the state: old days are forgotten by whole chunks."""
 # of a day what features are computed of: its ordinal, when it closed, four prices, the volume
 _INPUT: Final = Struct("<2q5d")
+# of a day since when it is known: its ordinal, when it closed, when it was corrected
+_KNOWN: Final = Struct("<3q")
 
 Rows = Sequence[tuple[int, Values]]
 History = Mapping[str, Sequence[DailyBar]]
-Marks = Mapping[int, tuple[int, str]]
-"""The number of a chunk of days -> how many are final, and a digest of them."""
+Marks = Mapping[int, tuple[int, str, str]]
+"""The number of a chunk of days -> how many are final, a digest of them, one of since when they are known."""
 
 
 Whole = Annotated[int, Field(ge=-(2**63), lt=2**63)]
@@ -146,7 +148,10 @@ def compute_new(
         symbol: _read_marks(fields.get(MARKS.encode(), b""), truth) for symbol, fields in stored.items()
     }
     after = {
-        symbol: {number: (len(chunk), _digest_days(chunk)) for number, chunk in _split_days(daily)}
+        symbol: {
+            number: (len(chunk), _digest_days(chunk), _digest_known(chunk))
+            for number, chunk in _split_days(daily)
+        }
         for symbol, daily in history.items()
     }
     change = find_first_change(before, after, history)
@@ -178,7 +183,7 @@ def list_daily(symbol: str, fields: Fields, session: Session, least_share: float
     less than `least_share` of their minutes.
     """
     daily = []
-    for held in read_final_days(symbol, fields, session):
+    for held, corrected_ms in read_final_days(symbol, fields, session):
         start_ms = held.bar.start_ms
         try:
             day = session.find_day(start_ms)
@@ -189,7 +194,7 @@ def list_daily(symbol: str, fields: Fields, session: Session, least_share: float
         least = least_share * count_minutes(day, day.open_ms, day.close_ms)
         if not held.minutes or held.minutes >= least:
             close_ms = find_utc_end(day.close_ms) if held.is_other_hours else day.close_ms
-            daily.append(DailyBar(day.date, close_ms, held.bar, held.is_replay))
+            daily.append(DailyBar(day.date, close_ms, held.bar, held.is_replay, corrected_ms))
     return daily
 
 
@@ -199,6 +204,8 @@ def find_first_change(
     """Return since when days of any symbol may be new or others; None if none are.
 
     Chunks that are gone were forgotten since the marks were stored, which changes nothing that is published.
+    A split changes the prices of all days before it, and corrects none: for that counts since when they are
+    known.
 
     Args:
         before: the stored marks of each symbol; None if they are missing or don't count.
@@ -210,14 +217,15 @@ def find_first_change(
         if daily and marks is None:
             return FeatureChange(EARLIEST_MS)
         for number, chunk in _split_days(daily):
-            count, digest = (marks or {}).get(number, (0, _digest_days(())))
-            if (count, digest) == after[symbol][number]:
+            mark = (marks or {}).get(number, (0, _digest_days(()), _digest_known(())))
+            if mark == after[symbol][number]:
                 continue
+            count, digest, known = mark
             is_longer = count < len(chunk) and _digest_days(chunk[:count]) == digest
             changed.append(chunk[count if is_longer else 0].close_ms)
             # an older history that came later corrects nothing: all that was there ends the chunk
-            if not is_longer and _digest_days(chunk[-count:]) != digest:
-                corrected.append(changed[-1])
+            if known not in (_digest_known(chunk[:count]), _digest_known(chunk[-count:])):
+                corrected.append(chunk[0].close_ms)
     return FeatureChange(min(changed), min(corrected, default=LATEST_MS)) if changed else None
 
 
@@ -295,6 +303,15 @@ def _digest_days(chunk: Iterable[DailyBar]) -> str:
     return _digest(found)
 
 
+def _digest_known(chunk: Iterable[DailyBar]) -> str:
+    """Return a digest of which days there are, and since when each is known."""
+    found = bytearray()
+    for each in chunk:
+        found += _KNOWN.pack(each.day.toordinal(), each.close_ms, each.corrected_ms)
+        found += b"replay" if each.is_replay else b""
+    return _digest(found)
+
+
 def _digest(raw: bytes | bytearray) -> str:
     return blake2b(raw, digest_size=8).hexdigest()
 
@@ -305,7 +322,10 @@ def _read_marks(packed: bytes, truth: str) -> Marks | None:
         found = orjson.loads(packed or b"null")
         if found["truth"] != truth:
             return None
-        return {int(number): (int(count), str(digest)) for number, (count, digest) in found["days"].items()}
+        return {
+            int(number): (int(count), str(digest), str(known))
+            for number, (count, digest, known) in found["days"].items()
+        }
     except (ValueError, TypeError, AttributeError, KeyError):
         return None
 

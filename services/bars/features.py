@@ -43,13 +43,15 @@ class DailyBar(NamedTuple):
     """Hold a bar of `1d`, the date of its trading day, and whether it was played from a recording.
 
     `close_ms` is when the trading day closed (epoch milliseconds), and so when the bar is known: of a day of
-    UTC's hours the end of that.
+    UTC's hours the end of that. `corrected_ms` is when its source was asked for the last correction, 0 if
+    there was none.
     """
 
     day: date
     close_ms: int
     bar: Bar
     is_replay: bool = False
+    corrected_ms: int = 0
 
 
 def compute_features(

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from marketswarm.metrics import Family, Histogram, MetricTable
+from marketswarm.metrics import Family, ForeignLabel, Histogram, MetricTable
 from services.bars.outputs import Outputs
 
 _HELP: Final = {
@@ -47,13 +47,21 @@ class BarsMetrics:
         self.records_total: Counter[tuple[str, str]] = Counter()
         self.findings_total: Counter[tuple[str, str]] = Counter()
         self.published_total: Counter[str] = Counter(bars=0, indicators=0, quarantine=0)
+        self._source = ForeignLabel()  # any text that the writer of an entry chose
+        self._taken = 0
         self.arrived: list[int] = []
         """When each entry of this batch was written, in epoch milliseconds."""
 
     def count_committed(self, outputs: Outputs, records: Counts, findings: Counts) -> None:
-        """Count what was committed of one symbol: records by source and outcome, findings by source."""
-        self.records_total.update(records)
-        self.findings_total.update(findings)
+        """Count what was committed of one symbol: records by source and outcome, findings by source.
+
+        After the first 200 different sources, `other` stands for each further one.
+        """
+        for (source, outcome), count in records.items():
+            self.records_total[self._source.bound(source), outcome] += count
+            self._taken += count if outcome == "taken" else 0
+        for (source, finding), count in findings.items():
+            self.findings_total[self._source.bound(source), finding] += count
         self.published_total["bars"] += len(outputs.bars)
         self.published_total["indicators"] += len(outputs.indicators)
         self.published_total["quarantine"] += len(outputs.quarantine)
@@ -66,8 +74,7 @@ class BarsMetrics:
         self.arrived.clear()
 
     def summary(self) -> str:
-        taken = sum(count for (_, outcome), count in self.records_total.items() if outcome == "taken")
-        words = [f"{self.symbols:,} symbols", f"{taken:,} records"]
+        words = [f"{self.symbols:,} symbols", f"{self._taken:,} records"]
         quarantined = self.published_total["quarantine"]
         words += [f"{quarantined:,} quarantined"] if quarantined else []
         words += [f"entries lost {self.trimmed_total:,} times"] if self.trimmed_total else []

@@ -4,8 +4,10 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from datetime import date
 from functools import partial
+from typing import NamedTuple
 
 from services.bars.bar_table import EARLIEST_MS, LATEST_MS, BarTable, Slot
+from services.bars.corrections import BarKey, RestatementFinder, is_correction
 from services.bars.indicators import IndicatorSeries, Values
 from services.bars.live_indicators import LiveIndicators
 from services.bars.outputs import EntryEncoder, Outputs
@@ -15,12 +17,19 @@ from services.bars.splits import SplitView
 from services.bars.state import DAILY, OpenBar, SymbolState, past_field, series_field
 from services.market.fields import Fields
 from services.market.intervals import Grid
-from services.market.records import PERIODS, TIMEFRAMES, Bar, Provenance, Timeframe
+from services.market.records import PERIODS, TIMEFRAMES, Provenance, Timeframe
 
 Origins = dict[int, Provenance]
 """By the start of a bar, where its last change came from."""
 Changed = dict[Timeframe, Origins]
 """The bars that changed, by timeframe."""
+
+
+class FinalDays(NamedTuple):
+    """Hold the starts of the days that are final and new or changed, and which of these correct nothing."""
+
+    starts: list[int]
+    restated: set[int]
 
 
 class BarPublisher:
@@ -56,26 +65,54 @@ class BarPublisher:
         ]
         self._open_values: dict[tuple[Timeframe, int], Values] = {}
         self._has_new_day = False
-        self._final_days: list[int] = []
+        self._final_days = FinalDays([], set())
         self._moved_splits: set[date] = set()
-        self._replaced: dict[tuple[Timeframe, int], HeldBar] = {}
+        self._replaced: dict[BarKey, HeldBar] = {}
+        """The bars that were final and are others now, as they were before."""
+        self._restated: set[BarKey] = set()
+        """Those of them that correct nothing."""
+        self._restatements = RestatementFinder(state, splits)
         self.find_first_close()
 
     def note_replaced(self, timeframe: Timeframe, start_ms: int, held: HeldBar | None) -> None:
-        """Note the shown bar that another one replaces, to see at the next `publish` if that corrects it."""
+        """Note the shown bar that was published last and that another one replaces now.
+
+        So the next `publish` sees if that corrects it.
+        """
         key = timeframe, start_ms
         if held is not None and key not in self._state.open_bars:  # only of a final one is that asked
             self._replaced.setdefault(key, held)
 
+    def note_rebuilt(
+        self, timeframe: Timeframe, start_ms: int, held: HeldBar | None, *, is_restated: bool
+    ) -> None:
+        """Note the same of a bar that is built of others: `is_restated` if none is new or corrected."""
+        self.note_replaced(timeframe, start_ms, held)
+        if is_restated:
+            self._restated.add((timeframe, start_ms))
+        else:
+            self._restated.discard((timeframe, start_ms))
+
+    def find_restated(self) -> set[BarKey]:
+        """Return the bars that correct nothing of those that were replaced since the last `publish`."""
+        tables = self._state.tables
+        self._restated = self._restatements.find(
+            {
+                (timeframe, start_ms): (before, held)
+                for (timeframe, start_ms), before in self._replaced.items()
+                if (held := tables[timeframe][start_ms].shown) is not None
+            }
+        )
+        return set(self._restated)
+
     def publish(
         self, timeframes: Sequence[Timeframe], changed: Changed, border_ms: int, outputs: Outputs
-    ) -> list[int]:
+    ) -> FinalDays:
         """Add the entries of the bars that changed, which are no longer changed then, and of those now final.
 
-        All intervals that end at `border_ms` or before have ended. Return the
-        starts of the days among them that are final.
+        All intervals that end at `border_ms` or before have ended. Return the days among them that are final.
         """
-        self._final_days = []
+        self._final_days = FinalDays([], set())
         self._apply_splits()
         due: dict[Timeframe, list[int]] = {timeframe: [] for timeframe in timeframes}
         for (timeframe, start_ms), each in self._state.open_bars.items():
@@ -136,19 +173,19 @@ class BarPublisher:
         shown: Origins = {}
         corrections: dict[int, int] = {}
         for start_ms in sorted([*changed, *due]):
-            slot, opened, known_ms = table[start_ms], open_bars.get((timeframe, start_ms)), 0
+            slot, opened = table[start_ms], open_bars.get((timeframe, start_ms))
             provenance = changed.get(start_ms) or (opened.provenance if opened else Provenance("unknown"))
             shown[start_ms] = provenance
-            before = self._replaced.pop((timeframe, start_ms), None)
-            if opened is None and slot.indicator_rev >= 0 and slot.shown is not None:  # it was final before
-                known_ms = _find_known(slot, slot.shown, before, corrections)
+            is_known = self._settle_correction(table, start_ms, corrections)
             close_ms = self._find_final(timeframe, start_ms, slot, opened)
             is_final = close_ms <= border_ms
             if is_final:
                 open_bars.pop((timeframe, start_ms), None)
                 if timeframe == "1d":
                     self._has_new_day = True
-                    self._final_days.append(start_ms)
+                    self._final_days.starts.append(start_ms)
+                    if is_known:
+                        self._final_days.restated.add(start_ms)
             else:
                 open_bars[timeframe, start_ms] = OpenBar(close_ms, provenance)
             if is_wanted and (held := slot.shown) is not None:
@@ -163,7 +200,7 @@ class BarPublisher:
                         volume_kind=held.volume_kind,
                         minutes=held.minutes,
                         is_other_hours=held.is_other_hours,
-                        corrected_ms=known_ms,
+                        corrected_ms=slot.corrected_ms,
                     )
                 )
                 if not has_indicators:
@@ -174,6 +211,22 @@ class BarPublisher:
         if is_wanted and has_indicators:
             self._publish_indicators(timeframe, shown, changed, corrections, outputs)
         changed.clear()
+
+    def _settle_correction(self, table: BarTable, start_ms: int, corrections: dict[int, int]) -> bool:
+        """Note in its slot, and in `corrections`, if a bar that was final is another one by a correction.
+
+        Return True if it was final and is not corrected.
+        """
+        key = table.timeframe, start_ms
+        before, is_restated = self._replaced.pop(key, None), key in self._restated
+        self._restated.discard(key)
+        held = table[start_ms].shown
+        if before is None or held is None:
+            return False
+        if is_restated or not is_correction(before.bar, held.bar):
+            return True
+        table.open_slot(start_ms).corrected_ms = corrections[start_ms] = held.seen_ms
+        return False
 
     def _find_final(self, timeframe: Timeframe, start_ms: int, slot: Slot, opened: OpenBar | None) -> int:
         """Return the time at which a bar is final: EARLIEST_MS if it is now, LATEST_MS if that is unknown."""
@@ -238,32 +291,6 @@ class BarPublisher:
                     corrected_ms=slot.known_ms,
                 )
             )
-
-
-def _find_known(slot: Slot, held: HeldBar, before: HeldBar | None, corrections: dict[int, int]) -> int:
-    """Return since when a bar is known that was final before, 0 for its end; add it if corrected now."""
-    if before is None or is_correction(before.bar, held.bar):
-        corrections[held.bar.start_ms] = held.seen_ms
-        return held.seen_ms
-    # it may have been corrected earlier, but not after these times
-    return min(slot.known_ms, before.seen_ms) if before.changes > 1 else 0
-
-
-def is_correction(before: Bar, bar: Bar) -> bool:
-    """Return True if a bar has another price than one before it, or another volume, vwap or count of trades.
-
-    That these are unknown now corrects nothing: since when the prices are known stays as it was.
-    """
-    if (bar.open, bar.high, bar.low, bar.close) != (before.open, before.high, before.low, before.close):
-        return True
-    return any(
-        now is not None and now != then
-        for now, then in (
-            (bar.volume, before.volume),
-            (bar.vwap, before.vwap),
-            (bar.trades, before.trades),
-        )
-    )
 
 
 def _note_corrections(table: BarTable, starts: Sequence[int], corrections: Mapping[int, int]) -> None:

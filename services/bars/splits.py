@@ -139,9 +139,15 @@ class SplitView:
         return self.find_day(max(starts)) if starts else date.min
 
 
-def read_final_days(symbol: str, fields: Fields, session: Session) -> list[HeldBar]:
-    """Return the final days of a stored state in order, as of the newest one; none if it can't be read."""
+def read_final_days(symbol: str, fields: Fields, session: Session) -> list[tuple[HeldBar, int]]:
+    """Return the final days of a stored state in order, as of the newest one; none if it can't be read.
+
+    With each comes when the source was asked for its last correction, in epoch milliseconds; 0 if none came.
+    """
     state = restore_days(symbol, fields)
     days, splits = list_final_days(state), SplitView(state, Grid(session))
     adjusted = splits.adjust(days, splits.find_current())
-    return [replace(held, bar=bar) for held, bar in zip(days, adjusted, strict=True)]
+    return [
+        (replace(held, bar=bar), state.tables["1d"][bar.start_ms].corrected_ms)
+        for held, bar in zip(days, adjusted, strict=True)
+    ]

@@ -78,6 +78,15 @@ class TickTimes:
 Splits = tuple[tuple[date, float], ...]
 """Splits in order: their ex-days, and the shares that one share became."""
 
+
+@dataclass(frozen=True, slots=True)
+class Restated:
+    """Hold by which ratio a source changed the prices of bars that it gave anew last, for a split."""
+
+    source: str
+    ratio: float
+
+
 # fmt: off
 StoredSuspect = tuple[
     int, int, float, float, float, float, float | None, float | None, int | None,
@@ -99,6 +108,7 @@ class StoredRest:
         adjusted: how the bars of suspects are adjusted that are not raw, by timeframe.
         splits: the ex-days and ratios of all splits that are known; `applied`: of those in `SymbolState`.
         volume_kinds: whose volume the bars of suspects have where it is known, by timeframe.
+        restated: as in `SymbolState`.
     """
 
     epoch: int
@@ -115,6 +125,7 @@ class StoredRest:
     splits: tuple[tuple[date, float], ...] = ()
     applied: tuple[tuple[date, float], ...] = ()
     volume_kinds: dict[Timeframe, VolumeKind] = field(default_factory=dict)
+    restated: Restated | None = None
 
 
 _REST: Final = TypeAdapter(StoredRest)
@@ -139,6 +150,7 @@ class SymbolState:
         has_new_past: whether they changed since they were stored.
         splits: all splits that are known, also those that are still to come.
         applied: the splits for which the bars are adjusted of which the series of indicators were computed.
+        restated: the ratio of the bars that were restated last; None if none ever were.
     """
 
     symbol: str
@@ -159,6 +171,7 @@ class SymbolState:
     has_new_past: bool = False
     splits: Splits = ()
     applied: Splits = ()
+    restated: Restated | None = None
 
     def __post_init__(self) -> None:
         for timeframe in TIMEFRAMES:
@@ -234,6 +247,7 @@ class SymbolState:
                 self.splits,
                 self.applied,
                 {timeframe: kind for timeframe, kind in volumes.items() if kind is not None},
+                self.restated,
             )
         )
 
@@ -380,7 +394,7 @@ def _restore_rest(state: SymbolState, raw: bytes) -> None:
     rest = _REST.validate_json(raw)
     state.epoch, state.first_ms, state.newest_ms = rest.epoch, rest.first, rest.newest
     state.is_replay, state.sources.names = rest.replay, rest.sources
-    state.splits, state.applied = rest.splits, rest.applied
+    state.splits, state.applied, state.restated = rest.splits, rest.applied, rest.restated
     for opened in rest.open:
         if (timeframe := opened[0]) in state.tables:
             state.open_bars[timeframe, opened[1]] = OpenBar(opened[2], Provenance(*opened[3:]))

@@ -33,13 +33,15 @@ HEADERS: Final = {
 class FeedError(Exception):
     """A feed could not be read; `str()` is one word or status, such as timeout, 404 or not_a_feed.
 
-    `retry_after_sec` is for how long the server asked for no further request; `gone` means that it answered
-    410, and the feed will not come back.
+    `retry_after_sec` is for how long the server at `host` (`host_and_port`) asked for no further request: the
+    feed's own, or that of a redirect. `gone` means that the feed will not come back, by 410.
     """
 
-    def __init__(self, reason: str, retry_after_sec: float | None = None, *, gone: bool = False) -> None:
+    def __init__(
+        self, reason: str, retry_after_sec: float | None = None, *, host: str = "", gone: bool = False
+    ) -> None:
         super().__init__(reason)
-        self.retry_after_sec, self.gone = retry_after_sec, gone
+        self.retry_after_sec, self.host, self.gone = retry_after_sec, host, gone
 
 
 # -- headers and URLs
@@ -74,12 +76,23 @@ def resolve_redirect(url: str, location: str) -> str | None:
     """Return the absolute URL that a redirect from `url` points to; None if it is not usable."""
     try:
         target = urldefrag(urljoin(url, location.strip())).url
+        # the server's would be sent by us to a host of its choice; our own stay with a relative redirect
+        has_credentials = "@" in urlsplit(location.strip()).netloc
     except ValueError:
         return None
-    if not is_web_url(target) or len(target) > URL_LENGTH or not target.isprintable():
+    if has_credentials or not is_web_url(target) or len(target) > URL_LENGTH or not target.isprintable():
         return None
-    # credentials in a redirect would be sent by us to a host of the server's choice
-    return None if "@" in urlsplit(target).netloc else target
+    return target
+
+
+def make_base_url(url: str, *, is_secret: bool) -> str:
+    """Return the URL against which the relative links of a document at `url` are resolved.
+
+    It is without what must not be published: user and password, and all but the host if the URL is secret.
+    """
+    parts = urlsplit(url)
+    bare = parts._replace(netloc=parts.netloc.rpartition("@")[2])
+    return (bare._replace(path="/", query="", fragment="") if is_secret else bare).geturl()
 
 
 def host_and_port(url: str) -> str:
@@ -145,7 +158,7 @@ class Fetcher:
         """
         self._guard.allowances = settings.allowances
         until = time.monotonic() + settings.timeout_sec
-        url, permanent = moved_to or own_url, True
+        url, permanent, is_own = moved_to or own_url, True, not moved_to
         for _ in range(MAX_REDIRECTS + 1):
             sent = validators if validators_of == hash_url(url) else NO_VALIDATORS
             try:
@@ -161,7 +174,7 @@ class Fetcher:
             except HttpError as error:
                 raise FeedError(error.reason) from None
             if answer.status not in REDIRECTS:
-                return _make_response(answer, url, moved_to, sent)
+                return _make_response(answer, url, moved_to, sent, may_be_gone=is_own and permanent)
             permanent = permanent and answer.status in PERMANENT_REDIRECTS
             target = resolve_redirect(url, answer.headers.get("location", ""))
             if target is None:
@@ -170,13 +183,22 @@ class Fetcher:
         raise FeedError("too_many_redirects")
 
 
-def _make_response(answer: HttpResponse, url: str, moved_to: str, validators: Validators) -> FeedResponse:
-    """Return the document that was found at `url`. Raises FeedError for a status that has none."""
+def _make_response(
+    answer: HttpResponse, url: str, moved_to: str, validators: Validators, *, may_be_gone: bool
+) -> FeedResponse:
+    """Return the document that was found at `url`. Raises FeedError for a status that has none.
+
+    `may_be_gone` is False where 410 is final for that address alone: after a redirect that is not permanent,
+    and at one to which the feed has moved, which is forgotten after some failures.
+    """
     if answer.status == 304 and validators != NO_VALIDATORS:
         return FeedResponse(None, "", url, moved_to, validators)
     if answer.status != 200:
         raise FeedError(
-            str(answer.status), answer.find_retry_after(MAX_RETRY_AFTER_SEC), gone=answer.status == 410
+            str(answer.status),
+            answer.find_retry_after(MAX_RETRY_AFTER_SEC),
+            host=host_and_port(url),
+            gone=may_be_gone and answer.status == 410,
         )
     content_type = answer.headers.get("content-type", "")[:200]
     return FeedResponse(answer.body, content_type, url, moved_to, read_validators(answer.headers))

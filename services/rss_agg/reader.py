@@ -24,7 +24,14 @@ from marketswarm.text import redact_url
 from marketswarm.truth import AccessPoint
 from marketswarm.truth.credentials import parse_reference
 from marketswarm.truth.env_policy import is_feed_variable
-from services.rss_agg.fetch import FeedError, FeedResponse, Fetcher, hash_url, host_and_port
+from services.rss_agg.fetch import (
+    FeedError,
+    FeedResponse,
+    Fetcher,
+    hash_url,
+    host_and_port,
+    make_base_url,
+)
 from services.rss_agg.metrics import RssMetrics
 from services.rss_agg.parse import Item, NotAFeedError, make_items
 from services.rss_agg.parse_process import ParseProcess
@@ -53,7 +60,10 @@ class FeedReader:
     async def read(
         self, known: KnownFeed, settings: RssSettings, store: FeedStore
     ) -> tuple[FeedState, float]:
-        """Return the state of the feed, and for how many seconds its host asked for no further request."""
+        """Return the state of the feed, and for how many seconds its host asked for no further request.
+
+        The host of a redirect speaks for the feed alone: that it is busy says nothing of other feeds there.
+        """
         (state,) = await store.load_states([known])
         if not should_read(state, settings.every_sec(known.feed), time.time()):
             return state, 0.0
@@ -61,7 +71,9 @@ class FeedReader:
         try:
             outcome, after = await self._fetch_parse_publish(known, state, settings.settings, store)
         except FeedError as error:
-            reason, outcome, pause_sec = str(error), "failed", error.retry_after_sec or 0.0
+            reason, outcome = str(error), "failed"
+            if error.host == host_and_port(state.moved_to or resolve_url(known.feed.url)):
+                pause_sec = error.retry_after_sec or 0.0
             after = state.after_failure(reason, time.time(), error.retry_after_sec, gone=error.gone)
             if reason != state.error:
                 event = "feed.gone" if error.gone else "feed.failed"
@@ -90,8 +102,9 @@ class FeedReader:
             await store.save_state(known, after, settings)
             self._log.debug("feed.unchanged", feed=known.feed.name)
             return "unchanged", after
+        base_url = make_base_url(response.url, is_secret=known.feed.is_secret)
         try:
-            entries = await self._parser.parse(response.body, response.content_type, response.url)
+            entries = await self._parser.parse(response.body, response.content_type, base_url)
         except NotAFeedError as error:
             raise FeedError(str(error)) from None
         items = make_items(known.feed, known.scope, entries)

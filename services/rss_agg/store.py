@@ -17,7 +17,7 @@ import orjson
 
 from marketswarm.bus import Bus, Pipeline
 from marketswarm.bus.scripts import Script
-from marketswarm.bus.stored_values import read_fields, read_strings, report_unusable
+from marketswarm.bus.stored_values import is_ahead, read_fields, read_strings, report_unusable
 from marketswarm.bus.stream_length import StreamLength
 from marketswarm.keys import feed_scope_key, feed_seen_key, feed_state_key, items_usable_key
 from marketswarm.pages import split_pages
@@ -38,6 +38,8 @@ FORGET_MOVE_AFTER: Final = 3
 again."""
 MAX_FAILURES: Final = 1e6
 MAX_WAIT_SEC: Final = 86_400.0
+FAR_SEC: Final = 1e15
+"""More epoch seconds than any clock has."""
 SHOWN_FAILING: Final = 4
 SHOWN_OTHERS: Final = 2
 ITEMS_PER_STEP: Final = 100  # a few hundred kilobytes
@@ -119,7 +121,9 @@ class FeedState:
 def parse_feed_state(raw: Mapping[bytes, bytes], address: str, now: float) -> FeedState:
     """Return the state in stored fields; a field that can't be read counts as missing.
 
-    If the feed had another address then, keep only the validators and the turn.
+    If the feed had another address then, keep only the validators and the turn. A time of reading in the
+    future is of a clock that was set back since: it counts as missing, and so does the pause that began then.
+    (Cut to `now`, it would be a moment ago with each load, and the feed unread until that time comes.)
     """
 
     def text(name: str, max_length: int = 100) -> str:
@@ -137,9 +141,11 @@ def parse_feed_state(raw: Mapping[bytes, bytes], address: str, now: float) -> Fe
     turn = text("turn") or "0"
     if text("at") != address:
         return FeedState(validators=validators, validators_of=text("of"), turn=turn)
+    read_at = number("read_at", FAR_SEC)
+    read_at = 0.0 if is_ahead(read_at, now) else min(read_at, now)
     return FeedState(
-        read_at=number("read_at", now),
-        not_before=number("not_before", now + MAX_WAIT_SEC),
+        read_at=read_at,
+        not_before=number("not_before", read_at + MAX_WAIT_SEC),  # both are stored at once
         failures=int(number("fails", MAX_FAILURES)),
         error=text("why", 200),
         gone_at=number("gone_at", now),

@@ -275,7 +275,8 @@ class SignalLeader:
             symbols = self._reader.symbols
             try:
                 if not self._is_published or self._publisher.has_moved():
-                    first, _ = await self._publisher.begin(lease.epoch, decision.tick - 1)
+                    log = await self._stored.read_first_hash()
+                    first, _ = await self._publisher.begin(lease.epoch, decision.tick - 1, log)
                     rows = self._stored.read_rows(first, decision.tick + 1)
                     self._metrics.published_total += await self._publisher.publish_stored(
                         lease.epoch, rows, symbols

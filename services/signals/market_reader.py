@@ -8,10 +8,11 @@ from typing import Any, Final
 from marketswarm.agent import Agent
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.follower import StreamFollower, read_streams
-from marketswarm.bus.stream import FIRST_ID, StreamTypes
+from marketswarm.bus.stream import FIRST_ID, StreamTypes, entry_sort_key
 from marketswarm.postgres.errors import PostgresAwayError
+from services.market.records import DAY_MS
 from services.market.universe import LoadedSymbol
-from services.signals.cycle.market import WINDOW, ArchivedBar, MarketBars
+from services.signals.cycle.market import AHEAD, AHEAD_MS, WINDOW, ArchivedBar, MarketBars
 from services.signals.metrics import SignalsMetrics
 from services.signals.sessions import SessionBook
 from services.signals.settings import (
@@ -42,7 +43,8 @@ class MarketReader:
 
     Every process does, so each may lead at once. At first, and after a reseed with other symbols, sources or
     another timeframe, windows begin with the last bars of the archive, and the streams are read from their
-    beginning: they hold less than a window of long bars.
+    beginning: they hold less than a window of long bars. So they are once this machine's clock was behind, as
+    before it was set after a boot, and has passed the bars that were left out as ahead of it.
 
     Attributes:
         market: the last bars of each symbol; read and changed under `lock` alone.
@@ -70,6 +72,7 @@ class MarketReader:
         self._asked: tuple[object, ...] | None = None
         self._followers: tuple[StreamFollower, ...] = ()  # of bars, of actions, maybe of bars by source
         self._logged = set[str]()
+        self._ahead_ms = 0  # until when the clock is behind the bars that were refused; 0 if it is not
 
     @property
     def problem(self) -> str | None:
@@ -82,6 +85,7 @@ class MarketReader:
         This does not wait for a tick: a process that stands by has none, and only so many bars may wait.
         """
         async with self._me.waiting(READ_SEC), self.lock:
+            self._forget_position(time.time_ns() // 1_000_000)
             followers = self.follow()
         if not self._is_filled and not await self._fill(followers):
             await asyncio.sleep(AWAY_SEC)
@@ -110,7 +114,10 @@ class MarketReader:
                 for follower, (entries, _) in zip(reading, pages, strict=True):
                     place = followers.index(follower)
                     for entry in entries:
+                        refused = self.market.refusals[AHEAD]
                         self._take(place, entry.fields, now_ms)
+                        if self.market.refusals[AHEAD] > refused:
+                            self._note_ahead(entry_sort_key(entry.id)[0], now_ms)
                 self.market.advance(now_ms)
                 is_behind = any(len(entries) >= BATCH for entries, _ in pages)
                 is_whole = len(reading) == len(followers) and not is_behind
@@ -134,12 +141,27 @@ class MarketReader:
         bus: Bus = self._me.bus(point.bus)
         if not self._followers or asked != self._asked or self._followers[0].bus is not bus:
             self._asked, self.is_complete, self._is_filled = asked, False, False
-            self._separate = separate
+            self._separate, self._ahead_ms = separate, 0
             self.market = MarketBars(timeframe, symbols, sources, separate)
             self._followers = tuple(
                 StreamFollower(bus, stream, FIRST_ID, check_sec=CHECK_SEC) for stream in streams
             )
         return self._followers
+
+    def _forget_position(self, now_ms: int) -> None:
+        """Have all read from the beginning once the clock has passed the bars refused as ahead of it."""
+        if 0 < self._ahead_ms <= now_ms:
+            self._me.log.info("bars.read_again", refused=self.market.refusals[AHEAD])
+            self._asked = None
+
+    def _note_ahead(self, at_ms: int, now_ms: int) -> None:
+        """Note when the bus added a bar that was refused as ahead, or since when one of the archive is known.
+
+        If that is ahead of the clock, too, this machine's clock is behind, and the bar is wanted once it has
+        passed that. The writer of an entry chooses its id, so a later time than in a day counts as that.
+        """
+        if at_ms > now_ms + AHEAD_MS:
+            self._ahead_ms = max(self._ahead_ms, min(at_ms, now_ms + DAY_MS))
 
     async def _fill(self, followers: tuple[StreamFollower, ...]) -> bool:
         """Have the windows of `followers` begin with bars of the archive; return False if it is away.
@@ -184,7 +206,7 @@ class MarketReader:
         for each in bars:
             code = symbols[each.bar.symbol].session
             end_ms = self._sessions.find_end(code, each.bar.start_ms, market.timeframe)
-            market.begin_with(each, end_ms, now_ms, is_separate=is_separate)
+            self._note_ahead(market.begin_with(each, end_ms, now_ms, is_separate=is_separate), now_ms)
 
     def _take(self, place: int, fields: Mapping[bytes, bytes] | None, now_ms: int) -> None:
         """Take an entry that came at `now_ms` (wall clock) of the stream at a place of `follow`.

@@ -21,6 +21,7 @@ SUPERSEDED: Final = "another leader publishes"
 _LAST_PLACE: Final = 2**31
 """Greater than the place of any row."""
 _UPTO: Final = "upto"
+_LOG: Final = "log"
 _EPOCH: Final = "epoch"
 
 Position = tuple[int, int]
@@ -28,31 +29,37 @@ Position = tuple[int, int]
 
 
 class PlacePublisher:
-    """Add rows to the stream of places, and note up to which one it has them, in one step.
+    """Add rows to the stream of places, and note up to which one of which log it has them, in one step.
 
-    A stream that was deleted, and one with another name, begins with the next tick.
+    A stream that was deleted, one with another name, and one with places of another log go on with the next
+    tick.
     """
 
     def __init__(self, me: Agent[Any], settings_now: Callable[[], SignalsSettings]) -> None:
         self._me, self._settings_now = me, settings_now
         self._length = StreamLength()
         self._place: tuple[Bus, str] | None = None
-        self._stored = b""
+        self._stored, self._log = b"", ""
         self.upto: Position = (0, _LAST_PLACE)
         """The last row that was published, as far as this leader knows."""
 
-    async def begin(self, epoch: int, last_tick: int) -> Position:
-        """Return the last row that was published; note `last_tick` where nothing of that kind is stored.
+    async def begin(self, epoch: int, last_tick: int, log: bytes) -> Position:
+        """Return the last row that was published; note `last_tick` where none of this log is stored.
+
+        `log` is the hash of the log's first entry. The ticks of another log, as of a database that was empty
+        until a backup was restored, have the same numbers: what comes after one of them in this log was
+        published long ago. A position of an older release names no log, and counts.
 
         Raises BusError, and LeaseLost if a newer leader publishes.
         """
         point = find_log(self._me.section)
         self._place = self._me.bus(point.bus), point.key
         bus, key = self._place[0], places_published_key(point.key)
-        (found,) = await read_fields(bus, [key], [_UPTO])
-        self._stored = found.get(_UPTO.encode(), b"")
+        (found,) = await read_fields(bus, [key], [_UPTO, _LOG])
+        self._stored, self._log = found.get(_UPTO.encode(), b""), log.hex()
         position = parse_position(self._stored)
-        if self._stored and (position is None or position[0] > last_tick):
+        is_ours = found.get(_LOG.encode(), b"") in (b"", self._log.encode())
+        if self._stored and (position is None or position[0] > last_tick or not is_ours):
             report_unusable(bus.name, key, _UPTO)
             position = None
         self.upto = position or (last_tick, _LAST_PLACE)
@@ -106,7 +113,7 @@ class PlacePublisher:
             move.add_entry(stream, make_signal_fields(row, asset), length, begin_anew=True)
             upto = row.tick, row.place
         written = b"%d %d" % upto
-        move.write_hash(key, {_UPTO: written, _EPOCH: str(epoch)})
+        move.write_hash(key, {_UPTO: written, _LOG: self._log, _EPOCH: str(epoch)})
         if not await commit(bus, move):
             raise LeaseLost(SUPERSEDED)
         self._stored, self.upto = written, upto

@@ -17,6 +17,7 @@ from marketswarm.agent.outage_state import Thresholds
 from marketswarm.agent.requests import RequestOutcome
 from marketswarm.bus import BusError
 from marketswarm.bus.outage import Outage
+from marketswarm.bus.stored_values import is_ahead
 from marketswarm.due_queue import NEVER, DueWork
 from services.sources.cascade.loader import (
     CLAIMED_PAUSE_SEC,
@@ -26,7 +27,14 @@ from services.sources.cascade.loader import (
     load_concurrently,
 )
 from services.sources.cascade.series import Series
-from services.sources.cascade.state import WAITING, SeriesState, explain_sources, find_status, is_stale
+from services.sources.cascade.state import (
+    WAITING,
+    SeriesState,
+    explain_sources,
+    find_status,
+    forget_future,
+    is_stale,
+)
 from services.sources.metrics import SourcesMetrics
 
 RETRY_SEC: Final = 1.0
@@ -67,6 +75,7 @@ class SeriesDispatcher:
         self._stale: set[str] = set()
         self._recording: set[str] = set()
         self._critical_read_at = self._states_read_at = float("-inf")
+        self._looked_at = 0.0  # when the last loads were started, in epoch seconds
 
     async def follow(self, series: Iterable[Series]) -> None:
         """Load these series from now on; read from the bus what is known of them."""
@@ -74,8 +83,9 @@ class SeriesDispatcher:
         if wanted == self.series:
             return
         changed = [name for name, each in wanted.items() if self.series.get(name) != each]
+        now = time.time()
         try:
-            found = await self.loader.store.read_states(changed)
+            found = await self.loader.store.read_states(changed, now)
         except BusError as error:
             self.outage.record(error)
             return
@@ -85,7 +95,7 @@ class SeriesDispatcher:
             self._work.put(name, NEVER)
             self._stale.discard(name)
             self.loader.forget(name)
-        redefined, now = wanted.keys() & self.series.keys(), time.time()
+        redefined = wanted.keys() & self.series.keys()
         self.series = wanted
         for name in changed:
             self.states[name] = found[name]
@@ -103,8 +113,14 @@ class SeriesDispatcher:
         """Start the loads that are due, as many as may run.
 
         Half of the places are the most that the series of one source take, by the first source of each, if
-        there are others: a source that answers late or never keeps no other waiting.
+        there are others: a source that answers late or never keeps no other waiting. If the clock was set
+        back since the last call, what waits by the time that was is scheduled anew.
         """
+        if is_ahead(self._looked_at, now):
+            self.states = {series: forget_future(state, now) for series, state in self.states.items()}
+            for series, state in self.states.items():
+                self._schedule(series, _find_due(state, now))
+        self._looked_at = now
         firsts = {each.sources[0] for each in self.series.values()}
         self._work.limit(at_once, at_once if len(firsts) < 2 else max(1, at_once // 2))
         while (name := self._work.begin(now)) is not None:
@@ -224,18 +240,18 @@ class SeriesDispatcher:
 
         A state that is new to this process is scheduled by, unless the series is just being loaded here.
         """
-        now = time.monotonic()
-        if now >= self._states_read_at + STATES_EVERY_SEC:
-            self._states_read_at = self._critical_read_at = now
+        now, passed_sec = time.time(), time.monotonic()
+        if passed_sec >= self._states_read_at + STATES_EVERY_SEC:
+            self._states_read_at = self._critical_read_at = passed_sec
             names = list(self.series)
-        elif now >= self._critical_read_at + CRITICAL_EVERY_SEC:
-            self._critical_read_at = now
+        elif passed_sec >= self._critical_read_at + CRITICAL_EVERY_SEC:
+            self._critical_read_at = passed_sec
             names = [name for name, each in self.series.items() if each.critical]
         else:
             return
         before = {name: self.states[name] for name in names}
         try:
-            found = await self.loader.store.read_states(names) if names else {}
+            found = await self.loader.store.read_states(names, now) if names else {}
         except BusError as error:
             self.outage.record(error)
             return
@@ -243,7 +259,7 @@ class SeriesDispatcher:
             is_known = state == before[name] or self.states.get(name) is not before[name]
             if not is_known and name not in self._work.running:
                 self.states[name] = state
-                self._schedule(name, _find_due(state, time.time()))
+                self._schedule(name, _find_due(state, now))
 
     def log_changes(self, now: float) -> None:
         """Log which series have no fresh source since the last call, and which have one again."""

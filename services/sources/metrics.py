@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from marketswarm.metrics import Family, Histogram, LabelledHistogram, MetricTable
+from marketswarm.metrics import Family, ForeignLabel, Histogram, LabelledHistogram, MetricTable
 from services.market.records import RecordKind
 from services.sources.access.health import SourceHealth
 from services.sources.cascade.loader import LoadResult
@@ -60,6 +60,7 @@ class SourcesMetrics:
         self.answers_total: Counter[tuple[str, str]] = Counter()
         self.rows_set_aside_total: Counter[str] = Counter()
         self.unknown_actions_total: Counter[tuple[str, str]] = Counter()
+        self._unknown_kind = ForeignLabel()  # any word of a source
         self.requests_total: Counter[tuple[str, str]] = Counter()
         self.request_seconds = LabelledHistogram((), 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30)
         self.records_total: Counter[tuple[str, str]] = Counter()
@@ -92,7 +93,7 @@ class SourcesMetrics:
             if finding.set_aside:
                 self.rows_set_aside_total[finding.source] += len(finding.set_aside)
             for name, count in finding.answer.unknown_actions.items():
-                self.unknown_actions_total[finding.source, name] += count
+                self.unknown_actions_total[finding.source, self._unknown_kind.bound(name)] += count
         for sent in result.requests:
             self.request_seconds.observe(sent.source, sent.took_sec)
             if not sent.is_replay:

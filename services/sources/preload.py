@@ -136,7 +136,7 @@ def _describe_failure(series: Series, state: SeriesState | str) -> GateFailure:
 async def load_series(loader: SeriesLoader, series: Series, patience_sec: float) -> SeriesState | str:
     """Load a series, or wait until another instance has; return its state, or the error. Raise BusError."""
     while True:
-        before = (await loader.store.read_states([series.id]))[series.id]
+        before = (await loader.store.read_states([series.id], time.time()))[series.id]
         if before.newest_ms is not None and time.time() <= before.fresh_until:
             return before  # another instance loaded it, or it can't change now
         result = await loader.load(series, forced=True, patience_sec=patience_sec)

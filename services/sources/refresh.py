@@ -152,7 +152,7 @@ class Refresh:
         """
         begun, begun_at, settings = time.time(), time.monotonic(), self._get_settings().settings.load
         series = list_series(self._get_settings())
-        states = await self._loader.store.read_states([each.id for each in series])
+        states = await self._loader.store.read_states([each.id for each in series], begun)
         old = [each for each in series if needs_refresh(states[each.id], begun, settings.older_than_sec)]
         results = await self._load_all(old, forced=False)
         await self._loader.store.write_refreshed(begun)

@@ -52,6 +52,8 @@ MAX_VALUES_BYTES: Final = 64 * 1024
 MAX_DIAGNOSIS_BYTES: Final = 64 * 1024
 """The most bytes of a diagnosis with its patch, beside an entry of `medic:incidents`."""
 _MAX_REV: Final = 2**31 - 1
+_NUL: Final = re.compile(rb"(?<!\\)((?:\\\\)*+)\\u0000")
+r"""A character of code 0 in JSON, and the backslashes before it: `\\u0000` is a backslash and "u0000"."""
 _VALUE_NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _ENTRY_ID: Final = re.compile(rb"(\d{1,20})-(\d{1,20})")
 _SEQUENCE_BITS: Final = 20  # of an id's second number, which counts the entries of one millisecond
@@ -498,7 +500,7 @@ def _write_diagnosis(raw: bytes | None, incident: str) -> str | None:
     """Return the JSON of a diagnosis of this incident, without NUL; None without one."""
     if raw is None:
         return None
-    storable = raw.replace(b"\\u0000", b"\\ufffd")
+    storable = _NUL.sub(rb"\1\\ufffd", raw)
     found, written = parse_storable_object("diagnosis", storable, MAX_DIAGNOSIS_BYTES)
     if found.get("incident") != incident:
         raise EntryError("diagnosis.incident: another one")
@@ -623,6 +625,6 @@ def parse_storable_object(name: str, raw: bytes, most: int) -> tuple[Mapping[str
         raise EntryError(f"{name}: nested too deep") from None
     if not isinstance(found, dict):
         raise EntryError(f"{name}: no JSON object")
-    if b"\\u0000" in raw:  # text in PostgreSQL has no such character
+    if _NUL.search(raw):  # text in PostgreSQL has no such character
         raise EntryError(f"{name}: a character of code 0")
     return found, written

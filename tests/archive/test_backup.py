@@ -11,11 +11,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import asyncpg
+import orjson
 import polars as pl
 import pytest
 
 from marketswarm.postgres.errors import PostgresAwayError
 from services.archive.backup import (
+    Backup,
     BackupError,
     list_backups,
     make_backup,
@@ -90,7 +92,7 @@ def test_a_restored_backup_is_row_by_row_what_was_saved(postgres, archive_url, t
     assert made.file == "archive-20261027T112000Z.dump"
     assert {stat.S_IMODE(path.stat().st_mode) for path in (dump, dump.parent)} == {0o600, 0o700}
     assert made.tables["bars"].rows == len(saved["bars"]) > 100
-    assert list_backups(dump.parent) == [made] == [read_newest_backup(dump.parent)]
+    assert list_backups(dump.parent, NOW) == [made] == [read_newest_backup(dump.parent, NOW)]
     # into an empty database
     other = postgres.new_database()
     asyncio.run(restore_backup(other, dump, postgres.programs))
@@ -238,6 +240,54 @@ def test_a_restore_that_was_killed_is_mended_by_the_next_one(postgres, archive_u
     asyncio.run(postgres.execute(f"DROP DATABASE {foreign}"))
 
 
+async def test_a_database_is_not_replaced_while_roles_are_connected_whose_sessions_ours_may_not_end(
+    postgres, archive_url, connect, tmp_path
+):
+    """Board and signals, which keep theirs open. Each is named before the restore, which may take hours."""
+    await fill(archive_url)
+    made = await make_backup(archive_url, tmp_path, NOW, postgres.programs)
+    dump = tmp_path / made.file
+    never = fake_program(tmp_path / "never", "pg_restore", f"touch '{tmp_path}/begun'")
+    await connect(archive_url)  # its session is of our role, and is ended
+    signals = await connect(postgres.url_as("marketswarm_signals", archive_url))
+    reader = await connect(postgres.reader_url_of(archive_url))
+    await reader.execute("SET application_name = 'psql'")
+    words = r"marketswarm_reader \(psql\), marketswarm_signals \(\): stop board, signals"
+    with pytest.raises(BackupError, match=words):
+        await restore_backup(archive_url, dump, never, replace=True)
+    assert not (tmp_path / "begun").exists()
+    await signals.close()
+    await reader.close()
+    script = (
+        f"touch '{tmp_path}/begun'; until [ -e '{tmp_path}/go' ]; do sleep 0.05; done; "
+        f'exec "{postgres.programs}/pg_restore" "$@"'
+    )
+    slow = fake_program(tmp_path / "slow", "pg_restore", script)
+    async with asyncio.TaskGroup() as group:
+        restoring = group.create_task(
+            catch(BackupError, restore_backup(archive_url, dump, slow, replace=True))
+        )
+        await auntil((tmp_path / "begun").exists)
+        late = await connect(postgres.reader_url_of(archive_url))
+        (tmp_path / "go").touch()
+    assert "marketswarm_reader" in str(restoring.result())
+    assert await late.fetchval("SELECT count(*) FROM bars") == made.tables["bars"].rows
+    await late.close()
+    connection = await connect(archive_url)  # the old one takes connections again
+    assert await connection.fetch("SELECT FROM pg_database WHERE datname LIKE 'restored%'") == []
+    await connection.execute("DELETE FROM bars")
+    await restore_backup(archive_url, dump, postgres.programs, replace=True)
+    assert (
+        await (await connect(archive_url)).fetchval("SELECT count(*) FROM bars") == made.tables["bars"].rows
+    )
+
+
+async def catch(kind, work):
+    with pytest.raises(kind) as caught:
+        await work
+    return caught.value
+
+
 @pytest.fixture
 def frequent_autovacuum(postgres):
     """Has the server look every second for tables to vacuum."""
@@ -274,10 +324,7 @@ async def test_a_copy_that_another_restore_is_making_is_left_alone(
 ):
     await fill(archive_url)
     made = await make_backup(archive_url, tmp_path, NOW, postgres.programs)
-    slow = tmp_path / "slow"
-    slow.mkdir()
-    (slow / "pg_restore").write_text(f"#!/bin/sh\n{SLEEP.replace('{}', str(tmp_path))}\n")
-    (slow / "pg_restore").chmod(0o755)
+    slow = fake_program(tmp_path / "slow", "pg_restore", SLEEP.replace("{}", str(tmp_path)))
     first = asyncio.create_task(verify_backup(archive_url, tmp_path / made.file, slow))
     await auntil((tmp_path / "pid").exists)
     copies = "SELECT count(*) FROM pg_database WHERE datname LIKE 'restored%'"
@@ -305,11 +352,15 @@ def test_a_backup_that_fails_leaves_no_file_and_names_no_password(postgres, arch
 
 def fake_pg_dump(folder, script):
     """Write a program in the place of pg_dump that runs a shell script; return its folder."""
-    programs = folder / "programs"
-    programs.mkdir()
-    (programs / "pg_dump").write_text(f"#!/bin/sh\n{script}\n")
-    (programs / "pg_dump").chmod(0o755)
-    return programs
+    return fake_program(folder / "programs", "pg_dump", script)
+
+
+def fake_program(folder, name, script):
+    """Make a folder with a program that runs a shell script; return the folder."""
+    folder.mkdir()
+    (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+    (folder / name).chmod(0o755)
+    return folder
 
 
 SLEEP = 'echo $$ >"{}/pid.part" && mv "{}/pid.part" "{}/pid"; exec sleep 300'
@@ -399,7 +450,29 @@ def test_an_old_backup_that_can_not_be_removed_is_named(postgres, archive_url, t
     (tmp_path / made[0].file).unlink()
     (tmp_path / made[0].file).mkdir()
     with pytest.raises(BackupError, match=made[0].file):
-        remove_old_backups(tmp_path, NOW + 86_400)
+        remove_old_backups(tmp_path, NOW + 86_400, NOW + 86_400)
+
+
+def leave_backup(folder, begun_at):
+    """Write the files of a backup that was begun then; return its manifest."""
+    stem = f"archive-{datetime.fromtimestamp(begun_at, UTC):%Y%m%dT%H%M%SZ}"
+    (folder / f"{stem}.dump").write_bytes(b"x")
+    made = Backup(f"{stem}.dump", begun_at, 1, "0" * 64, 1, "16", {})
+    (folder / f"{stem}.json").write_bytes(orjson.dumps(made))
+    return made
+
+
+def test_a_backup_that_was_begun_by_a_clock_that_was_ahead_is_not_the_newest_one(tmp_path):
+    day, year = 86_400, 365 * 86_400
+    ahead = leave_backup(tmp_path, NOW + year)
+    assert read_newest_backup(tmp_path, NOW) is None, "another one is due at once"
+    assert list_backups(tmp_path, NOW) == [ahead]
+    old, older = leave_backup(tmp_path, NOW), leave_backup(tmp_path, NOW - day)
+    assert read_newest_backup(tmp_path, NOW + 60) == old
+    assert read_newest_backup(tmp_path, NOW - 60) == old, "clocks differ by a minute"
+    assert list_backups(tmp_path, NOW + 60) == [old, older, ahead]
+    assert remove_old_backups(tmp_path, NOW + 2 * day, NOW + 3 * day) == [older.file]
+    assert read_newest_backup(tmp_path, NOW + year) == ahead
 
 
 def test_old_backups_are_removed_and_the_newest_stays(postgres, archive_url, tmp_path):
@@ -407,8 +480,8 @@ def test_old_backups_are_removed_and_the_newest_stays(postgres, archive_url, tmp
         asyncio.run(make_backup(archive_url, tmp_path, NOW + 86_400 * day, postgres.programs))
         for day in range(3)
     ]
-    assert remove_old_backups(tmp_path, NOW + 86_400) == [made[0].file]
-    assert remove_old_backups(tmp_path, NOW + 86_400 * 90) == [made[1].file]
+    assert remove_old_backups(tmp_path, NOW + 86_400, NOW + 86_400 * 3) == [made[0].file]
+    assert remove_old_backups(tmp_path, NOW + 86_400 * 90, NOW + 86_400 * 91) == [made[1].file]
     assert {path.name for path in tmp_path.iterdir()} == {
         made[2].file,
         Path(made[2].file).with_suffix(".json").name,

@@ -4,6 +4,7 @@ import asyncio
 import math
 import os
 import random
+import time
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from datetime import time as dt_time
@@ -22,12 +23,15 @@ from services.archive.backup import list_backups
 from services.archive.correlations import (
     NO_SHARES,
     Compared,
+    KeptDays,
     compute_correlations,
+    find_kept_days,
     forget_expired_days,
     list_changed_days,
 )
 from services.archive.database import Database
 from services.archive.maintenance import SourceState, delete_expired, write_source_states
+from services.archive.partitions import drop_expired
 from services.archive.restore import verify_backup
 from services.archive.writer import TypedEntry, Writer
 from services.market.sessions import get_session
@@ -266,6 +270,28 @@ async def test_retention_keeps_the_newest_health_of_each_source(archive_url, con
     ]
 
 
+async def test_a_change_of_a_source_is_one_row_after_a_clock_that_was_ahead_too(archive_url, connection):
+    now = datetime(2026, 5, 1, tzinfo=UTC)
+    ahead = now + timedelta(hours=1)
+
+    async def look(at, state):
+        document = f'{{"state": "{state}"}}'
+        await write_source_states(connection, [SourceState("yahoo", document, state, "")], at.timestamp())
+        return tuple(*await connection.fetch("SELECT state ->> 'state', updated FROM sources"))
+
+    assert await look(ahead, "up") == ("up", ahead)
+    assert await look(now, "down") == ("down", now)
+    for sec in range(3):
+        await look(now + timedelta(seconds=sec), "down")
+    late = await look(now - timedelta(seconds=30), "up")  # of an instance that is late: clocks are right
+    assert late == ("down", now)
+    await look(now + timedelta(seconds=4), "down")
+    found = await connection.fetch("SELECT state, at FROM source_health ORDER BY at")
+    assert [tuple(row) for row in found] == [
+        (state, ahead + timedelta(milliseconds=n)) for n, state in enumerate(("up", "down", "up", "down"))
+    ]
+
+
 @partitions_only
 def test_while_a_table_is_read_for_long_retention_goes_on_with_the_others_and_reports_it(
     archive_url, tmp_path
@@ -305,6 +331,63 @@ async def test_a_pair_that_is_compared_no_more_leaves_its_day_and_no_other(archi
     assert await connection.fetch(pairs, before) == []
 
 
+@partitions_only
+async def test_the_correlations_of_bars_that_retention_dropped_stay_as_they_were_computed(
+    archive_url, connection
+):
+    """A month of bars is dropped; all the correlations are kept."""
+    chance = random.Random(9)
+    bars = {name: daily_bars(name, chance) for name in ("A", "B")}
+    await write(archive_url, [row for rows in bars.values() for row in rows])
+    last = (FIRST + timedelta(days=DAYS - 1)).date()  # 2026-08-11
+    before, delisted, latest = (last - timedelta(days=n) for n in (30, 60, 0))
+    for day in (before, delisted, latest):
+        assert await compute(connection, day) == 1
+    stored = "SELECT day, value, n FROM correlations ORDER BY day"
+    found = await connection.fetch(stored)
+    now = datetime(2026, 8, 12, tzinfo=UTC)
+    keep = {"bars": 70, "correlations": 400}  # since 2026-06-03
+    kept = find_kept_days(keep, COMPARED.days, now)
+    dropped = (await drop_expired(connection, {"bars": now - timedelta(days=70)})).dropped
+    assert ("bars_2026_05" in dropped, "bars_2026_06" in dropped) == (True, False)
+    assert {before, delisted, latest} <= (await changed_days(connection)).keys(), "by what they are made of"
+    changed = await list_changed_days(connection, COMPARED, kept)
+    assert list(changed) == [last - timedelta(days=n) for n in range(5)], "the latest, which are corrected"
+    for day in list(changed)[1:]:
+        await compute(connection, day, changed[day])
+    assert await connection.fetch(stored + " LIMIT 2") == found[:2]
+    # a recording is never dropped, however old
+    await connection.execute("UPDATE bars SET replay = true WHERE start::date = $1", before)
+    assert before in await list_changed_days(connection, COMPARED, kept)
+    assert delisted not in await list_changed_days(connection, COMPARED, kept)
+
+
+async def test_a_last_day_whose_correlations_are_kept_no_more_is_not_computed(archive_url, connection):
+    """It would be deleted within the hour, and computed again."""
+    chance = random.Random(10)
+    old = [
+        row._replace(start=row.start.replace(year=2025)) for name in "CD" for row in daily_bars(name, chance)
+    ]
+    await write(archive_url, [*old, *daily_bars("A", chance)])
+    last = (FIRST + timedelta(days=DAYS - 1)).date()
+    kept = find_kept_days({"correlations": 300}, COMPARED.days, datetime(2026, 8, 12, tzinfo=UTC))
+    assert last.replace(year=2025) in await changed_days(connection)
+    latest = [last - timedelta(days=n) for n in range(5)]
+    assert list(await list_changed_days(connection, COMPARED, kept)) == latest
+    await connection.execute("UPDATE bars SET replay = true WHERE symbol = 'C'")
+    assert last.replace(year=2025) in await list_changed_days(connection, COMPARED, kept)
+
+
+def test_a_day_is_whole_if_no_bar_of_its_span_is_dropped():
+    now = datetime(2026, 8, 12, 9, tzinfo=UTC)
+    assert find_kept_days({}, 60, now) == KeptDays(None, None)
+    assert find_kept_days({"quotes": 1, "correlations": 400}, 60, now) == KeptDays(date(2025, 7, 9), None)
+    assert find_kept_days({"bars": 365}, 60, now) == KeptDays(None, date(2025, 12, 29))
+    assert find_kept_days({"bars": 100}, 60, now) == KeptDays(None, date(2026, 8, 6)), (
+        "days of a week are corrected"
+    )
+
+
 def truth(**more):
     beats = {"interval_sec": 0.3, "timeout_sec": 10.0}
     return {"services": {"archive": {"heartbeat": beats, "settings": {"claim_sec": 0.2, **more}}}}
@@ -341,7 +424,7 @@ def test_one_of_two_instances_makes_backups_correlations_and_drops_what_is_old(
             "ARCHIVE_BACKUP_FOLDER": str(folder),
         }
         agents = [scene.module("services.archive", **env) for _ in range(2)]
-        until(lambda: folder.exists() and list_backups(folder), 60, agents[0].text)
+        until(lambda: folder.exists() and list_backups(folder, time.time()), 60, agents[0].text)
         until(lambda: query(archive_url, "SELECT count(*) FROM correlations") == [(5,)])
         assert query(archive_url, "SELECT id FROM downloads") == [("2-0",)]
         assert query(archive_url, "SELECT symbol FROM features ORDER BY 1") == [("NEW",), ("PLAYED",)]
@@ -349,14 +432,14 @@ def test_one_of_two_instances_makes_backups_correlations_and_drops_what_is_old(
             gone = "SELECT to_regclass('indicators_2025_01') IS NULL, to_regclass('bars_2025_01') IS NULL"
             assert query(archive_url, gone) == [(True, False)]
         assert sum(len(each.logs("backup.made")) for each in agents) == 1
-        (made,) = list_backups(folder)
+        (made,) = list_backups(folder, time.time())
         assert asyncio.run(verify_backup(archive_url, folder / made.file, postgres.programs)) == made
         assert [each.stop() for each in agents] == [0, 0]
         # another one finds that there is one of today
         last = scene.module("services.archive", **env)
         last.wait_log("lease.held")
         scene.wait_beat(svc="archive", boot=last.logs("agent.joined")[0]["boot"], i=5)
-        assert len(list_backups(folder)) == 1
+        assert len(list_backups(folder, time.time())) == 1
         assert last.stop() == 0
         with (folder / made.file).open("r+b") as dump:  # one bit of it is another one
             dump.seek(made.size // 2)
@@ -364,11 +447,11 @@ def test_one_of_two_instances_makes_backups_correlations_and_drops_what_is_old(
             dump.seek(-1, os.SEEK_CUR)
             dump.write(bytes([byte ^ 1]))
         after = scene.module("services.archive", **env)
-        until(lambda: len(list_backups(folder)) == 2, 60, after.text)
+        until(lambda: len(list_backups(folder, time.time())) == 2, 60, after.text)
         assert [each["file"] for each in after.logs("backup.damaged")] == [made.file]
         report = until(lambda: BackupReport.parse(scene.system.cmd("GET", "archive:backup").encode()))
         assert report.damaged == made.file
-        newest = list_backups(folder)[0]
+        newest = list_backups(folder, time.time())[0]
         assert asyncio.run(verify_backup(archive_url, folder / newest.file, postgres.programs)) == newest
 
 

@@ -56,7 +56,7 @@ def test_a_backup_that_failed_is_made_again_before_its_time_and_verified(postgre
             "verified repeat_backup",
             "resolved  healed",
         ]
-        assert len(list_backups(folder)) == 1
+        assert len(list_backups(folder, time.time())) == 1
         assert len(fleet["archive"].logs("backup.requested")) == 1
 
 

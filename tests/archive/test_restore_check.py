@@ -110,7 +110,20 @@ def test_a_dump_with_the_right_digest_that_can_not_be_restored_is_reported(postg
         assert archive.stop() == 0
 
 
-def test_where_it_is_switched_off_nothing_is_restored(postgres, archive_url, tmp_path):
+@pytest.fixture
+def stale_copy(postgres):
+    """A database that a restore left which was killed."""
+    name = "restored_0123456789cc"
+    asyncio.run(postgres.execute(f"CREATE DATABASE {name}"))
+    asyncio.run(postgres.execute(f"COMMENT ON DATABASE {name} IS '{COPY_COMMENT}'"))
+    yield name
+    asyncio.run(postgres.execute(f"DROP DATABASE IF EXISTS {name}"))
+
+
+def test_where_it_is_switched_off_nothing_is_restored_and_no_other_database_is_asked_for(
+    postgres, archive_url, stale_copy, tmp_path
+):
+    """A managed server may let our role into its own database alone."""
     folder = tmp_path / "backups"
     spoil(folder, asyncio.run(save(archive_url, folder, postgres.programs)))
     with Scene(tmp_path) as scene:
@@ -120,6 +133,7 @@ def test_where_it_is_switched_off_nothing_is_restored(postgres, archive_url, tmp
         scene.wait_beat(svc="archive", boot=archive.logs("agent.joined")[0]["boot"], i=20)
         assert archive.logs("maintenance.failed") == []
         assert report_of(scene).verify_due_at is None
+        assert query(archive_url, COPIES) == [(stale_copy,)]
         assert archive.stop() == 0
 
 

@@ -30,7 +30,7 @@ SHARED = {
         "steering_forms",
         "truth_pages",
     ),
-    "market": ("market_charts", "market_pages", "trader_walk"),
+    "market": ("market_chart_days", "market_charts", "market_pages", "trader_walk"),
     "board_fleet": ("board", "brand", "real_fleet", "walks"),
 }
 """Which files share what lasts for a session: one worker runs all of them, so that it is started once.

@@ -295,6 +295,32 @@ def test_a_person_plays_one_without_a_script_and_reads_it(desk, new_tab):
     expect(page.locator(".said")).to_have_text("breakout: the backtest is deleted.")
 
 
+REFRESH = """async () => {
+  const { refresh } = await import(new URL("page.js", document.querySelector("script[type=module]").src));
+  return refresh();
+}"""
+"""Has a page fetch itself, as it does when something happened; returns whether it could."""
+
+
+@needs_chromium
+def test_a_form_that_was_refused_keeps_its_strategy_and_what_was_typed(desk, new_tab):
+    until(lambda: desk.ask("GET", "/backtests/strategies").status_code == 200, WITHIN_SEC)
+    page = new_tab().page
+    page.goto(f"{desk.url}/market/backtests?strategy=breakout")
+    sign_in(page, desk.make_token(Scope.WRITE))
+    page.goto(f"{desk.url}/market/backtests?strategy=breakout")
+    typed = {"symbols": "ETH/USD <b>bold</b>", "cash": "4321", "p_entry": "21", **DAYS}
+    for name, text in typed.items():
+        page.locator(f'form.write [name="{name}"]').fill(text)
+    page.get_by_role("button", name="Play it").click()
+    expect(page.locator(".said.bad")).to_have_text("Symbols: one is no symbol.")
+    page.wait_for_selector("body.live")
+    assert page.evaluate(REFRESH)
+    for name, text in {**typed, "strategy": "breakout"}.items():
+        expect(page.locator(f'form.write [name="{name}"]')).to_have_value(text)
+    expect(page.locator("form.write")).to_contain_text("breakout")
+
+
 @needs_chromium
 def test_a_form_of_a_reader_or_of_another_page_does_nothing(desk, new_tab):
     page = new_tab().page

@@ -36,6 +36,26 @@ NOTE_LINKS = """() => {
 """Notes in `window.links` whether the page was current, each time that it changed."""
 
 
+SHORTEN_WAITS = """const wait = window.setTimeout;
+window.setTimeout = (run, ms, ...more) => wait(run, ms >= 10_000 ? ms / 50 : ms, ...more);"""
+"""What waits for 10 s or more waits for a fiftieth of it."""
+
+
+HIDE = """window.hide = (state) => {
+  Object.defineProperty(document, "visibilityState", { value: state, configurable: true });
+  dispatchEvent(new Event("visibilitychange"));
+}"""
+"""Gives a page `hide("hidden")`, which hides it, and `hide("visible")`, which shows it again."""
+
+
+SKIP_A_MINUTE = """() => {
+  const read = Date.now;
+  Date.now = () => read() + 60_000;
+  hide("visible");
+}"""
+"""Shows a hidden page in which no timer ran for a minute, as browsers slow them."""
+
+
 def row(page: Page, svc: str):
     return page.locator(f'#rows tr[data-svc="{svc}"]')
 
@@ -160,6 +180,66 @@ def test_a_page_that_is_refused_says_so_though_its_stream_goes_on(
     tab.forget_errors(status)
 
 
+def test_a_page_whose_request_hangs_says_so_though_its_stream_goes_on(site: BoardSite, new_tab: Tabs):
+    tab = new_tab()
+    tab.page.add_init_script(SHORTEN_WAITS)
+    page = tab.open(f"{site.url}/services/mesh")
+    page.route("**/services/mesh", lambda _route: None)  # no answer ever comes
+    site.change("mesh", state=ServiceState.DOWN, since=site.now() - 31)
+    expect(page.locator("#banner")).to_contain_text("The board does not answer")
+    expect(page.locator("body")).to_have_class("stale")
+    page.unroute("**/services/mesh")
+    page.wait_for_selector("body.live")
+    expect(page.locator("main .down").first).to_be_visible()
+
+
+@pytest.mark.nightly(
+    "test_a_page_that_was_hidden_for_long_says_… has a page give its stream back in every run"
+)
+def test_more_tabs_than_a_browser_has_connections_follow_the_fleet(site: BoardSite, new_tab: Tabs):
+    tab = new_tab()
+    for script in (SHORTEN_WAITS, HIDE):
+        tab.context.add_init_script(script)
+    hidden = []
+    for _ in range(6):
+        page = tab.context.new_page()
+        page.goto(f"{site.url}/services/mesh")
+        page.wait_for_selector("body.live")
+        page.evaluate("hide('hidden')")
+        hidden.append(page)
+    seen = tab.open(f"{site.url}/services/mesh")
+    site.change("mesh", state=ServiceState.DOWN, since=site.now() - 31)
+    for page in (seen, *hidden):
+        expect(page.locator("main .down").first).to_be_visible()
+        assert page.locator("body").get_attribute("class") == "live"
+
+
+def test_a_page_that_was_hidden_for_long_says_what_it_lost_and_follows_once_it_is_seen(
+    site: BoardSite, new_tab: Tabs
+):
+    tab = new_tab()
+    for script in (COUNT_STREAMS, SHORTEN_WAITS, HIDE):
+        tab.page.add_init_script(script)
+    page = tab.open(site.url)
+    page.evaluate("hide('hidden')")
+    expect(page.locator("html")).to_have_attribute(
+        "data-streams", re.compile("^([3-9]|..+)$")
+    )  # it looks again and again
+    assert page.locator("body").get_attribute("class") == "live"
+    site.stop()
+    expect(page.locator("#banner")).to_contain_text("The board does not answer")
+    site.change("notifier", state=ServiceState.DOWN, since=site.now() - 31)
+    site.start()
+    expect(row(page, "notifier")).to_contain_text("down")
+    page.wait_for_selector("body.live")
+    page.evaluate(NOTE_LINKS)
+    page.evaluate(SKIP_A_MINUTE)
+    site.change("mesh", state=ServiceState.DOWN, since=site.now() - 31)
+    expect(row(page, "mesh")).to_contain_text("down")
+    page.wait_for_timeout(1500)  # its clock has ticked since
+    assert page.evaluate("window.links") == []
+
+
 OPEN_A_FORM = """() => {
   const form = document.createElement("form");
   form.dataset.own = "";
@@ -228,12 +308,7 @@ def test_a_page_of_what_is_gone_stays_as_it_was_and_follows(site: BoardSite, new
 
 def test_a_hidden_page_waits_and_is_fetched_once_it_is_seen(site: BoardSite, new_tab: Tabs):
     tab = new_tab()
-    tab.context.add_init_script(
-        """window.hide = (state) => {
-          Object.defineProperty(document, "visibilityState", { value: state, configurable: true });
-          dispatchEvent(new Event("visibilitychange"));
-        }"""
-    )
+    tab.page.add_init_script(HIDE)
     page = tab.open(site.url)
     page.wait_for_selector("body.live")
     page.wait_for_timeout(500)

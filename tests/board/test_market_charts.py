@@ -217,6 +217,22 @@ def test_a_chart_that_is_refused_its_bars_asks_again(market, new_tab: Tabs):
     tab.forget_errors(429)
 
 
+def test_a_chart_whose_question_hangs_says_so_and_asks_again(market, new_tab: Tabs):
+    tab = new_tab()
+    tab.page.clock.install()
+    newest = re.compile("/api/v1/bars/")
+    tab.page.route(newest, lambda _route: None)  # no answer ever comes
+    with tab.page.expect_request(newest):
+        page = tab.open(f"{market.url}/market/symbol/GLD", live=False)
+    page.unroute(newest)
+    page.clock.fast_forward(15_100)
+    lacking = "The chart has nothing to show: the board does not answer."
+    expect(page.locator("#chart-state")).to_have_text(lacking)
+    page.clock.fast_forward(5100)
+    drawn_bars(page)
+    expect(page.locator("#chart-state")).to_have_text("")
+
+
 @pytest.mark.nightly("test_after_a_short_break_a_chart_has_what_it_missed_… asks the API in every run")
 def test_what_a_chart_missed_in_a_long_break_is_asked_of_the_api(market, new_tab: Tabs):
     tab, lost, dropped = new_tab(), threading.Event(), list[str]()

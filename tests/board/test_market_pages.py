@@ -111,6 +111,24 @@ def test_a_page_that_was_on_its_way_for_longer_than_a_price_takes_no_price_back(
     page.unroute_all()
 
 
+def test_a_bar_that_was_corrected_in_a_break_is_shown_as_the_page_has_it(market, new_tab: Tabs):
+    tab, lost = new_tab(), threading.Event()
+
+    def pass_on(client: WebSocketRoute) -> None:
+        server = client.connect_to_server()
+        server.on_message(lambda text: None if lost.is_set() else client.send(text))
+
+    tab.page.route_web_socket(re.compile("/ws$"), pass_on)
+    page = tab.open(f"{market.url}/market")
+    expect(page.locator("#prices")).to_have_text("prices live")
+    price = page.locator('.tile[data-symbol="XLE"] .price')
+    market.publish_bar("XLE", "1m", NOW + 60_000, 97.25, rev=1)
+    expect(price).to_have_text("97.2500")
+    lost.set()
+    market.publish_bar("XLE", "1m", NOW + 60_000, 98.5, rev=2)
+    expect(price).to_have_text("98.5000")  # by the page that is fetched some seconds after each price
+
+
 def test_a_series_that_names_no_symbol_keeps_no_other_from_being_followed(market, new_tab: Tabs):
     odd = {"symbol": "BRK B", "group": "indices", "kind": "bars", "timeframe": "1m"}
     market.client.hset(MARKET_SERIES, "odd", orjson.dumps(odd))

@@ -1,7 +1,7 @@
 """People announce an incident on the board of a real fleet, and everyone reads it on the public page."""
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from support.rig.browser import Tabs, needs_chromium, sign_in
 from support.rig.steered_fleet import SteeredFleet
@@ -44,6 +44,31 @@ def test_an_incident_is_announced_updated_and_withdrawn_without_a_script(fleet: 
     reader.reload()
     assert reader.locator(".announcement").count() == 0
     assert fleet.refused() == {}
+
+
+def test_a_button_that_is_clicked_twice_publishes_once(fleet: SteeredFleet, new_tab: Tabs):
+    page = new_tab().page
+    page.goto(f"{fleet.url}/announcements")
+    sign_in(
+        page, str(fleet.shell.said("token", "create", "twice", "--scope", "write", "--by", "kim").strip())
+    )
+    page.wait_for_selector("body.live")
+    sent: list[Route] = []
+    page.route("**/act/announce", lambda route: sent.append(route))
+    if page.locator("#new-incident").get_attribute("open") is None:
+        page.locator("#new-incident > summary").click()
+    page.locator("#incident-title").fill("Slow")
+    page.locator("#incident-text").fill("We look into it.")
+    publish = page.get_by_role("button", name="Publish").first
+    publish.scroll_into_view_if_needed()
+    box = publish.bounding_box()
+    assert box is not None
+    for _ in range(2):
+        page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        page.wait_for_timeout(300)
+    assert len(sent) == 1
+    sent[0].continue_()
+    expect(page.locator(".said")).to_have_text("Published: Slow.")
 
 
 def test_a_program_announces_maintenance(fleet: SteeredFleet):

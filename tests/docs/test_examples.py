@@ -3,13 +3,18 @@
 import os
 import re
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from support.rig import Fleet, Proc
+from marketswarm.bus.stream_length import find_slowest_group
+from marketswarm.keys import ARCHIVE_POSITIONS
+from services.archive.settings import FOLLOWED
+from services.tables.tables import STREAMS
+from support.rig import Fleet, Proc, Server
 from support.rig.process import Process
-from support.waiting import until
+from support.waiting import PATIENT_SEC, until
 
 ROOT = Path(__file__).parents[2]
 TRUTH = {
@@ -71,3 +76,27 @@ def test_the_service_in_python_beats(tmp_path):
         until(lambda: fleet.system.cmd("GET", "beat:my_svc") or not service.running, what="its first beat")
         assert service.running, str(service)
         assert service.stop() == 0
+
+
+@pytest.mark.needs("bash", "redis-cli")
+def test_after_a_restore_the_old_group_of_archive_is_deleted_from_every_stream(tmp_path):
+    script = example("docs/services/archive.md", "bash", "XGROUP DESTROY")
+    with Server(tmp_path / "system") as system, Server(tmp_path / "market") as market:
+        by_group = [stream for stream in STREAMS if stream not in FOLLOWED]
+        for name in ("archive", "archive-2"):
+            for stream in by_group:
+                market.cmd("XGROUP", "CREATE", stream, name, "0", "MKSTREAM")
+            for stream in FOLLOWED:
+                system.cmd(
+                    "HSET", ARCHIVE_POSITIONS, f"{name} {stream}", "1-0" if name == "archive" else "9-0"
+                )
+        script = script.replace("-p 6379", f"-p {system.port}").replace("-p 6380", f"-p {market.port}")
+        subprocess.run(["bash", "-c", script], check=True, capture_output=True, timeout=PATIENT_SEC)
+        for stream in by_group:
+            assert [group["name"] for group in market.cmd("XINFO", "GROUPS", stream)] == ["archive-2"]
+        assert set(system.cmd("HGETALL", ARCHIVE_POSITIONS)) == {f"archive-2 {stream}" for stream in FOLLOWED}
+
+
+def test_a_position_that_is_overwritten_by_a_word_holds_no_stream():
+    stored = {b"archive healer:alerts:log": b"unread", b"archive-2 healer:alerts:log": b"9-0"}
+    assert find_slowest_group(stored, "healer:alerts:log", 0.0) == b"9-0"

@@ -53,6 +53,7 @@ NAMES = {
     ways.Untrusted: "untrusted certificate",
     ways.Expired: "expired certificate",
     ways.Misnamed: "another's certificate",
+    ways.Busy: "busy",
 }
 ALIKE = (ways.StaleReplica, ways.Lonely, ways.WrongPassword, ways.Expired, ways.Misnamed)
 """Ways that differ from another one in what they say alone: tried on one bus each."""

@@ -154,6 +154,9 @@ def bad_channels(trap: Trap, touch: str) -> dict[str, dict[str, Any]]:
             **{each: base[each] for each in ("url", "host") if each in base},
         }
         tried = [{**base, option: f"env:{name}"} for option in sorted(options) for name in SECRETS]
+        # without what says where a kind sends: an option of another name may not say it either
+        elsewhere = {each: value for each, value in own.items() if each not in ("url", "host", "urls")}
+        tried.append({"type": kind, **elsewhere, "api": trap.url})
         found |= {f"{kind}-{number}": each for number, each in enumerate(tried, 1)}
     return found
 

@@ -8,8 +8,8 @@ import pytest
 
 from support.rig import refusing_servers as ways
 from support.rig.receiver import Answer, Receiver
-from support.scenes.faults import BUSES, Scene, only, service
-from support.waiting import until
+from support.scenes.faults import BUS_TIMEOUT_SEC, BUSES, Scene, only, service
+from support.waiting import fault_lasts, until
 
 SENTINEL_SEC = 1.5
 DIRECT_SEC = 1.0
@@ -94,6 +94,16 @@ def test_row_39_when_every_bus_refuses_to_be_written_that_is_no_bus(tmp_path, re
         scene.wait_beats("sentinel", 12)
         for bus in BUSES:
             assert [event["type"] for event in receiver.taken(bus)] == ["bus_miss", "bus_ok"]
+
+
+def test_a_sentinel_that_stood_still_tells_nobody_that_the_buses_are_away(tmp_path, receiver):
+    with scene_with(tmp_path, receiver) as scene:
+        scene["sentinel"].freeze()
+        fault_lasts(2 * (BUS_TIMEOUT_SEC + DIRECT_SEC))
+        scene["sentinel"].thaw()
+        scene.wait_beats("sentinel", 8)
+        assert scene["sentinel"].logs("bus.unreached") == []
+        assert receiver.taken() == []
 
 
 def beat(scene: Scene) -> dict:

@@ -170,14 +170,16 @@ def test_a_reseed_changes_what_is_read_and_a_bad_one_does_not(scene, site):
 
 
 def test_a_url_with_a_secret_is_read_and_never_written_down(scene, site):
-    site.pages |= {"/a?key=s3cret": to("/b?key=s3cret", 301), "/b?key=s3cret": rss(1), "/x?key=s3cret": 404}
+    relative = b"<item><link>#2</link></item><item><link>?p=3</link></item><item><link>/news/4</link></item>"
+    document = rss(1).replace(b"</channel>", relative + b"</channel>")
+    site.pages |= {"/a?key=s3cret": to("/b?key=s3cret", 301), "/b?key=s3cret": document, "/x?key=s3cret": 404}
     endpoints = [
         {"url": f"env:{name}", "name": name.lower()}
         for name in ("FEED", "A_FEED_URL", "LOST_FEED", "OTHER_URL")
     ]
     seed(scene.buses, truth(endpoints), 1)
     secrets = {
-        "FEED": site.url("/a?key=s3cret"),
+        "FEED": site.url("/a?key=s3cret").replace("//", "//me:s3cret@"),
         "A_FEED_URL": site.url("/x?key=s3cret"),
         "OTHER_URL": site.url("/not-for-feeds?key=s3cret"),
     }
@@ -192,6 +194,8 @@ def test_a_url_with_a_secret_is_read_and_never_written_down(scene, site):
     stored = scene.market.cmd("KEYS", "*")
     texts = [str(scene.market.cmd("HGETALL", key)) for key in stored if ":feed:" in key]
     assert len(texts) == 4
+    links = {item["link"] for item in items(scene)}
+    assert links == {"https://a.example/1", *(site.url(path) for path in ("/#2", "/?p=3", "/news/4"))}
     assert "s3cret" not in "".join([*stored, *texts, str(items(scene)), agent.text()])
 
 

@@ -92,9 +92,9 @@ async def test_the_gate_tries_a_series_again_when_its_bus_comes_back(wire, site,
     site.choose = answer_while_the_bus_goes_away
     tries, read_states = [], SeriesStore.read_states
 
-    async def read_counted(store, names):
+    async def read_counted(store, names, now):
         tries.append(names)
-        return await read_states(store, names)
+        return await read_states(store, names, now)
 
     monkeypatch.setattr(SeriesStore, "read_states", read_counted)
     progress = GateProgress(1, time.time())

@@ -122,6 +122,12 @@ def test_an_owner_that_wants_to_be_left_alone_is():
     assert begun(work, 61.0) == ["a1"]
 
 
+def test_a_pause_takes_no_longer_because_the_clock_is_set_back():
+    work = work_of("a0", "a1", "b0", spacing_sec=5.0)
+    assert [work.begin(4000.0), work.begin(4000.0)] == ["a0", "b0"]
+    assert [work.begin(now) for now in (4001.0, 401.0, 404.9, 405.0)] == [None, None, None, "a1"]
+
+
 def test_what_is_put_later_or_removed_while_it_waits_does_not_begin():
     work = work_of("a0", "a1", "a2", owner_at_once=1)
     assert begun(work, 0.0) == ["a0"]
@@ -147,7 +153,7 @@ def test_after_a_clear_nothing_waits_and_a_pause_stays():
     assert work.begin(0.0) == "a0"
     work.put("a9", 1.0)
     work.clear()
-    assert begun(work, 10.0) == []
+    assert work.next_at(10.0) == NEVER
     work.put("a2", 0.0)
     assert begun(work, 1.0) == []
     assert begun(work, 5.0) == ["a2"]

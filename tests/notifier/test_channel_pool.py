@@ -2,14 +2,22 @@
 
 import asyncio
 import time
+from importlib import import_module
 
 import pytest
 
-from marketswarm.channels import Message, Severity
+from marketswarm.channels import KINDS, Message, Severity
 from marketswarm.channels.worker import ChannelWorker
 from marketswarm.exit import Exit
 from marketswarm.settings.programs import NotifierSettings
-from notifier.channel_pool import ChannelPool, open_configured, require_one_channel, resolve_channels
+from notifier.channel_pool import (
+    SHOWN_OPTIONS,
+    ChannelPool,
+    find_channel_addresses,
+    open_configured,
+    require_one_channel,
+    resolve_channels,
+)
 from notifier.inbox import Inbox
 
 URL = "http://127.0.0.1:9/s3cret"
@@ -108,3 +116,26 @@ async def test_what_is_left_of_a_pause_and_how_long_a_message_fails_are_by_the_c
             assert worker.pause_left_sec == pytest.approx(1000.0, abs=5.0)
             worker.stop()
     assert put == [(message, pytest.approx(10.0, abs=0.01))]
+
+
+NO_ADDRESS = {
+    # what is sent, how, or as whom; a truth with the text of a token or a password is refused as a whole
+    *("token", "secret", "password", "sender", "port", "tls", "emergency", "within_sec"),
+    # an address in the truth can't be opened
+    *("urls", "command"),
+}
+"""Options that say nothing of who gets messages."""
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_recipient_that_a_truth_names_is_an_address_whatever_the_option_is_called(kind):
+    options = set(import_module(f"marketswarm.channels.{kind}").Options.model_fields)
+    for option in options - NO_ADDRESS - ({"user"} if kind == "email" else set()):
+        found = [
+            find_channel_addresses({"a": {"type": kind, option: value}})["a"]
+            for value in ("s3cret-1", "s3cret-2")
+        ]
+        assert found[0].digest != found[1].digest, option
+        assert option in SHOWN_OPTIONS or "s3cret" not in found[0].shown or option == "host"
+        assert not find_channel_addresses({"a": {"type": kind, option: "env:NOTIFY_X"}})
+    assert not find_channel_addresses({"a": {"type": kind, **dict.fromkeys(options & NO_ADDRESS, "x")}})

@@ -92,7 +92,14 @@ async def test_who_is_turned_away_where_it_is_decided_leads_no_longer(one, monke
 
 
 @pytest.mark.parametrize(
-    "line", ["SET {} them", "SET {} them EX 99999999", "RPUSH {} them", "HSET {} a them"]
+    "line",
+    [
+        "SET {} them",
+        "SET {} them EX 99999999",
+        "SET {} them EX 3000",  # taken by a clock that was ahead, before a power cut
+        "RPUSH {} them",
+        "HSET {} a them",
+    ],
 )
 async def test_what_another_hand_wrote_holds_the_lease_for_no_longer_than_one(line):
     bus = MemoryBus(HOME)
@@ -101,4 +108,12 @@ async def test_what_another_hand_wrote_holds_the_lease_for_no_longer_than_one(li
     if holder != "a":
         assert 0 < left_sec <= 3.0
         assert 0 < await bus.client.pttl(NOTIFIER_LEASE) <= 3000
+    await bus.aclose()
+
+
+async def test_a_lease_of_another_setting_is_left_as_long_as_it_is():
+    bus = MemoryBus(HOME)
+    await bus.client.set(NOTIFIER_LEASE, "them", ex=29)
+    holder, left_sec = await apply_lease_action(bus, NOTIFIER_LEASE, "a", LeaseAction.TAKE, life_sec=3.0)
+    assert (holder, 28.0 < left_sec <= 29.0) == ("them", True)
     await bus.aclose()

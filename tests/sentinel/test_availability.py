@@ -46,11 +46,26 @@ def test_a_bus_that_refuses_something_takes_other_writes(availability):
     assert lost(availability, 30) == []
 
 
-@pytest.mark.parametrize("reason", ["oom", "readonly", "misconf", "refused"])
+@pytest.mark.parametrize("reason", ["oom", "readonly", "misconf", "busy", "refused"])
 def test_buses_that_refuse_all_writes_are_as_good_as_away(availability, reason):
     for bus in BUSES:
         availability.record_refused_write(bus, reason, 20, WALL)
     assert [event.reason for event in lost(availability, 30)] == [reason, reason]
+
+
+def test_time_in_which_the_sentinel_did_not_run_makes_no_bus_lost(availability):
+    availability.record_write("market-redis", 5, WALL)
+    availability.note_stall(60, 70)
+    assert lost(availability, 70) == []
+    assert lost(availability, 5 + 60 + 24.9) == []
+    system, market = lost(availability, 5 + 60 + 25)
+    assert (system.late_sec, market.late_sec) == (30, 25)
+
+
+def test_a_write_right_after_a_stall_is_no_write_of_the_future(availability):
+    availability.record_write("market-redis", 70, WALL)
+    availability.note_stall(60, 70)
+    assert len(lost(availability, 95)) == 2
 
 
 def test_each_bus_that_was_told_is_told_back_once(availability):

@@ -318,6 +318,75 @@ def test_an_outage_of_ours_that_came_before_another_one_of_ours_is_still_known(p
     assert tell(pending, 1000) == []
 
 
+def own_outage(n: int) -> tuple[Event, Event]:
+    """The miss and the ok of the n-th time that all buses were lost."""
+    at = 1000.0 + 100 * n
+    return event(Kind.BUS_MISS, AWAY.svc, at, "sentinel"), event(Kind.BUS_OK, AWAY.svc, at + 40, "sentinel")
+
+
+def claim_due(pending: PendingAlerts, now: float) -> list[PendingAlert]:
+    """Claims all that is due, which no channel takes yet."""
+    return [alert for alert in pending.find_due_alerts(now) if pending.claim(alert)]
+
+
+def test_its_end_is_told_too_if_the_bus_is_back_before_a_channel_took_its_loss(pending):
+    pending.add_own_event(OWN, 0)
+    [miss] = claim_due(pending, 0)
+    pending.add_own_event(OWN_BACK, 40)
+    pending.record_sent(miss)
+    pending.remove(miss)
+    assert tell(pending, 40 + PATIENCE) == [OWN_BACK.id]
+    assert pending.open_outages == {}
+    note(pending, event(Kind.BUS_MISS, "market-redis", 1005.0), BACK, now=60)  # the healer, of the same
+    assert tell(pending, 1000) == []
+
+
+def test_the_healers_ok_takes_the_place_of_ours_while_no_channel_took_the_loss(pending):
+    pending.add_own_event(OWN, 0)
+    [miss] = claim_due(pending, 0)
+    pending.add_own_event(OWN_BACK, 40)
+    note(pending, BACK, now=41)
+    pending.record_sent(miss)
+    pending.remove(miss)
+    assert tell(pending, 1000) == [BACK.id]
+
+
+@pytest.mark.parametrize("is_refused", [False, True], ids=["late", "refused for good"])
+def test_the_next_loss_of_all_buses_is_told_whatever_became_of_the_first(pending, is_refused):
+    pending.add_own_event(OWN, 0)
+    [miss] = claim_due(pending, 0)
+    if is_refused:
+        pending.remove(miss)
+    pending.add_own_event(OWN_BACK, 40)
+    again, _ = own_outage(1)
+    pending.add_own_event(again, 100)
+    assert again.id in tell(pending, 100)
+
+
+def test_losses_that_no_channel_takes_for_long_each_have_their_end(pending):
+    alerts = []
+    for n, (miss, ok) in enumerate(map(own_outage, range(3))):
+        pending.add_own_event(miss, 100.0 * n)
+        alerts += claim_due(pending, 100.0 * n)
+        pending.add_own_event(ok, 100.0 * n + 40)
+        alerts += claim_due(pending, 100.0 * n + 40 + PATIENCE)
+    assert types(alerts) == ["bus_miss", "bus_ok"] * 3
+    for alert in alerts:
+        pending.record_sent(alert)
+        pending.remove(alert)
+    assert (pending.open_outages, len(pending)) == ({}, 0)
+
+
+def test_the_end_of_a_loss_of_all_buses_does_not_end_one_that_the_healer_knows(pending):
+    note(pending, AWAY)
+    [alert] = pending.find_due_alerts(PATIENCE)
+    pending.drop_sent_by_others(alert)
+    pending.add_own_event(OWN, 30)
+    pending.add_own_event(OWN_BACK, 40)
+    pending.add_own_event(own_outage(1)[0], 100)
+    assert tell(pending, 1000) == []  # people know it as away
+
+
 # -- bounds
 
 

@@ -112,7 +112,12 @@ TRIED = {
     ],
 }
 STANDSTILL = "load code into a bus: a script that never ends, or one that changes what others see"
+SLOW = "stop a bus for hours by one slow command"
 INTRUDERS = ("rss_agg", "massive")
+OWN_STREAMS = {
+    "rss_agg": [(MARKET, "rss:items")],
+    "massive": [(MARKET, "massive:probes"), (SYSTEM, "massive:alerts")],
+}
 
 
 class Buses:
@@ -138,7 +143,7 @@ class Buses:
 
         asyncio.run(seeding())
 
-    def enter(self, bus, user):
+    def enter(self, bus, user, **more):
         client = redis.Redis(
             HOST,
             self.servers[bus].port,
@@ -147,6 +152,7 @@ class Buses:
             decode_responses=True,
             socket_timeout=10,
             retry=Retry(NoBackoff(), 0),
+            **more,
         )
         return self._ends.enter_context(contextlib.closing(client))
 
@@ -182,7 +188,7 @@ def page() -> dict[str, dict[str, bool]]:
 
 
 def test_the_page_has_each_of_them():
-    assert set(page()) == {*TRIED, STANDSTILL}
+    assert set(page()) == {*TRIED, STANDSTILL, SLOW}
 
 
 @pytest.mark.parametrize("user", INTRUDERS)
@@ -206,6 +212,22 @@ def test_a_service_brings_no_code_to_a_bus(buses):
         with pytest.raises(redis.exceptions.NoPermissionError):
             buses.enter(bus, user).execute_command(*words)
     assert page()[STANDSTILL] == dict.fromkeys(INTRUDERS, False)
+
+
+@pytest.mark.parametrize("user", INTRUDERS)
+def test_one_command_does_as_much_work_as_a_service_asks_for(buses, user):
+    """A few thousand times a stream with a million entries takes hours, and nothing can end it."""
+    entries, times = 50, 200
+    for bus, stream in OWN_STREAMS[user]:
+        client = buses.enter(bus, user, protocol=2)  # with 3, what is read of one name is one item
+        client.set_response_callback("XREAD", lambda reply, **_: reply)
+        client.delete(stream)
+        for _ in range(entries):
+            client.xadd(stream, {"a": "b"})
+        reply = client.execute_command("XREAD", "STREAMS", *[stream] * times, *["0"] * times)
+        assert [len(found) for _, found in reply] == [entries] * times
+        client.delete(stream)
+    assert page()[SLOW][user]
 
 
 def test_a_function_without_an_end_is_ended_by_the_operator(buses):

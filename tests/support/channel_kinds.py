@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email import message_from_string, policy
 from email.message import EmailMessage
+from functools import partial
 from html import unescape
 from html.parser import HTMLParser
 from typing import Any
@@ -288,7 +289,7 @@ def read_apprise(raw: bytes) -> list[str]:
     return text.split("\n")
 
 
-SLACK_BY_TOKEN = {"token": f"xoxb-{KEY}", "channel": "#ops", "api": URL}
+SLACK_BY_TOKEN = {"token": f"xoxb-{KEY}", "channel": "#ops"}
 SLACK_POSTED = b'{"ok":true,"channel":"C1","ts":"1503435956.000247","message":{}}'
 TELEGRAM = {"token": f"123456:{KEY}", "chat": "-1001", "url": URL}
 TELEGRAM_SENT = b'{"ok":true,"result":{"message_id":77,"date":1,"chat":{"id":-1001}}}'
@@ -304,7 +305,8 @@ KINDS = (
     ),
     ChannelKind(
         "slack by token", in_json(slack.build_payload, channel="#ops"), read_slack, documented.SlackPost,
-        slack.Slack, SLACK_BY_TOKEN, (200, SLACK_POSTED), "ok", SLACK_REFUSALS, has_golden=False,
+        partial(slack.Slack, api=URL), SLACK_BY_TOKEN, (200, SLACK_POSTED), "ok", SLACK_REFUSALS,
+        has_golden=False,
     ),
     ChannelKind(
         "discord", in_json(discord.build_payload), read_discord, documented.Discord, discord.Discord,

@@ -192,8 +192,9 @@ class Receivers:
             ),
             "slack": Slack(
                 "slack",
-                SlackOptions.model_validate({"token": "xoxb-1", "channel": "C1", "api": self._url("slack")}),
+                SlackOptions.model_validate({"token": "xoxb-1", "channel": "C1"}),
                 http,
+                api=self._url("slack"),
             ),
             "tg": Telegram(
                 "tg",

@@ -252,7 +252,7 @@ class MarketFeed:
             self._hub.publish(topic, body, subject=f"{topic}:{one.start}", wider=wider)
 
     def _take_quote(self, one: QuoteRow, _at: float) -> None:
-        if self._live.take_quote(one):
+        if self._live.take_quote(one, time.time()):
             topic = name_topic(TopicKind.QUOTES, one.symbol)
             self._hub.publish(topic, encode_quote(one.cells), wider=TopicKind.QUOTES)
             self._fresh_quotes[one.symbol] = one.cells

@@ -14,7 +14,7 @@ from typing import Any, Final, get_args, get_type_hints
 
 import orjson
 
-from marketswarm.bus.stored_values import parse_object
+from marketswarm.bus.stored_values import is_ahead, parse_object
 from marketswarm.event import dump_compact
 from services.tables.rows import BAR_CELLS, QUOTE_CELLS, BarRow, Cells, IndicatorRow, QuoteRow
 from services.tables.tables import BAR_TABLE, INDICATOR_TABLE
@@ -147,10 +147,13 @@ class LiveMarket:
             self._evictions += 1
             self._evicted_at = max(self._evicted_at, evicted.dropped_at, evicted.newest_at)
 
-    def take_quote(self, one: QuoteRow) -> bool:
-        """Keep a quote; return False if a newer one is known."""
+    def take_quote(self, one: QuoteRow, now: float) -> bool:
+        """Keep a quote; return False if a newer one is known that is not ahead of `now` (epoch seconds).
+
+        One that is ahead was dated by a clock that was set back since: any other replaces it.
+        """
         known = self.quotes.get(one.symbol)
-        if known is not None and known.at > one.at:
+        if known is not None and known.at > one.at and not is_ahead(known.at / 1000, now):
             return False
         self.quotes[one.symbol] = one
         if len(self.quotes) > MAX_QUOTES:

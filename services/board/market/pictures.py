@@ -10,6 +10,7 @@ from markupsafe import Markup, escape
 from services.board.fleet.words import NONE, format_age, format_iso
 from services.board.market.rates import Measure
 from services.market.decimals import find_precision, subtract_prices
+from services.tables.adjusted_bars import find_row_day
 
 WIDTH: Final = 240
 HEIGHT: Final = 56
@@ -18,8 +19,6 @@ CURVE_WIDTH: Final = 640
 CURVE_HEIGHT: Final = 180
 CURVE_EDGE: Final = 8
 _BREAK: Final = 4.0  # A step of time that is so many times the usual one breaks the line
-EVENING_MS: Final = 4 * 3_600_000
-"""A trading day that begins so shortly before midnight UTC is the next day, as those of forex are."""
 OLD_SEC: Final = 172_800  # from this age on the time itself says more than the age
 Point = tuple[int, float]
 
@@ -178,8 +177,8 @@ def write_recency(at_ms: int | None, now: float) -> Markup:
 
 
 def format_day(start_ms: int) -> str:
-    """Return the date of a trading day that begins at a time, as the market calls it: `2013-10-09`."""
-    return format_iso((start_ms + EVENING_MS) / 1000)[:10]
+    """Return the date of a trading day, by the start of a bar of it, as the market calls it: `2013-10-09`."""
+    return find_row_day(start_ms, None).isoformat()
 
 
 def format_percent(percent: float | None) -> str:

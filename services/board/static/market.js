@@ -7,14 +7,18 @@ import { setText } from "./times.js";
 
 const LATER_MS = 5000; // the pause until the page is fetched for the rest, once its prices are in place
 
-const latest = new Map(); // by series, what came last of its price
+const PAGE_MS = 1000; // for so long the board may give the same page to several readers
+
+const latest = new Map(); // by series, what came last of its price, and when
 let followed = "";
 let stop = null;
 
-// Returns whether the page has a place for all of it.
-function put({ series, at, cells }) {
+// Returns whether the page has a place for all of it. `at` is no version: it stays the same while a bar goes on, is corrected
+// or divided for a split. So what the page has of the same time is replaced only if it may have been made before this.
+function put({ series, at, cells }, isLater = true) {
   const places = [...document.querySelectorAll(`[data-priced="${CSS.escape(series)}"]`)];
-  const older = places.filter((each) => Number(each.dataset.priceAt) <= at);
+  const isOlder = (shownAt) => shownAt < at || (shownAt === at && isLater);
+  const older = places.filter((each) => isOlder(Number(each.dataset.priceAt)));
   return Object.keys(cells).length > 0 && places.length > 0 && older.every((place) => {
     place.dataset.priceAt = at;
     return Object.entries(cells).every(([name, cell]) => putCell(place.querySelector(`[data-cell="${name}"]`), cell));
@@ -31,7 +35,7 @@ function putCell(element, { text, mark, since, after }) {
 }
 
 export function takeCells(data) {
-  latest.set(data.series, data);
+  latest.set(data.series, { data, heardAt: performance.now() });
   plan(put(data) ? LATER_MS : undefined);
 }
 
@@ -44,5 +48,10 @@ function followTopics() {
   stop = followMarket(topics.split(" ").filter(Boolean), { take, begin: () => {}, joined: () => plan() });
 }
 
-shown.push(() => latest.forEach(put), followTopics); // a page may have been on its way for longer than a price
+// A page may have been on its way for longer than a price.
+function putAgain(askedAt) {
+  for (const { data, heardAt } of latest.values()) put(data, heardAt > askedAt - PAGE_MS);
+}
+
+shown.push(putAgain, followTopics);
 followTopics();

@@ -5,8 +5,10 @@ import {
   CandlestickSeries, ColorType, CrosshairMode, HistogramSeries, LineSeries, createChart, createSeriesMarkers,
 } from "./lightweight-charts.js";
 import { takeCells } from "./market.js";
+import { dayOf, findTotal, formatDay, lastDayOf } from "./market_days.js";
 import { followMarket } from "./market_socket.js";
-import { plan } from "./page.js";
+import { ANSWER_MS, plan } from "./page.js";
+import { now } from "./stream.js";
 import { formatClock, formatDate, setText } from "./times.js";
 
 const PAGE = 500;
@@ -16,7 +18,7 @@ const SNAPSHOT_MS = 1000; // after so long the API is asked without a snapshot o
 const FIRST_RETRY_MS = 5000; // the least pause after a refusal; it doubles with each one
 const LAST_RETRY_MS = 60_000;
 const MOST_BLANKS = 2000; // of one gap: what is longer is said in words
-const EVENING_MS = 4 * 3600000; // a trading day that begins so shortly before midnight UTC is the next day
+const WEST_MS = 5 * 3600000; // so late in the day of UTC the last market with splits and dividends begins its own
 const HOUR_MS = 3600000; // a trading day that ends within an hour after midnight UTC is that of the day before
 const STEP_SEC = {
   "1m": 60, "5m": 300, "15m": 900, "30m": 1800, "1h": 3600, "4h": 14400, "1d": 86400, "1w": 604800, "1mo": 2678400,
@@ -42,6 +44,7 @@ let tears = 0; // how often bars may have been missed
 let retry = null; // the timer of the next question after a refusal
 let olderRetry = null;
 let adjust = "splits"; // the basis of the prices: as traded (none), for splits, for dividends too (all)
+let adjustedTo = ""; // the day up to which they are adjusted; empty if they are not
 let actions = []; // splits, dividends and what else happened to a share, the oldest first
 let marks = null; // the plugin of the library that draws them
 let lines = [];
@@ -70,9 +73,6 @@ function formatPrice(price) {
   if (size > 0 && size < 1) return price.toLocaleString("en-US", { maximumSignificantDigits: 6 });
   return price.toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: size >= 1 ? precision(price) : 2 });
 }
-
-// The date of a trading day that begins at a time, as the market calls it.
-const formatDay = (startMs) => new Date(startMs + EVENING_MS).toISOString().slice(0, 10);
 
 function formatMinute(ms) {
   const date = new Date(ms);
@@ -185,8 +185,8 @@ function draw() {
   describe();
 }
 
-// The date of the trading day of a bar.
-const dayOf = (bar) => bar.day ?? formatDay(bar.start);
+// The day that has begun in each market.
+const today = () => new Date(1000 * now() - WEST_MS).toISOString().slice(0, 10);
 
 function describeAction({ kind, ratio, amount, new_symbol: given }) {
   const cash = amount ? amount.toLocaleString("en-US", { maximumSignificantDigits: 6 }) : "";
@@ -228,22 +228,8 @@ function describeReturn(first, last) {
   const change = last.close / first.close - 1;
   const since = `since ${formatTime(toTime(first.start))}`;
   if (adjust === "all") return `total return ${percent(change)} ${since}`;
-  const paid = actions.filter(({ kind, ex_day: day }) => kind === "dividend" && day > dayOf(first) && day <= dayOf(last));
-  const total = paid.length ? findTotal(change, paid) : change;
+  const total = findTotal(sorted(), timeframe, actions, adjustedTo);
   return `price ${percent(change)}, total return ${total === null ? "not known" : percent(total)} ${since}`;
-}
-
-// A dividend buys shares at the close before its day: null if it is not below that.
-function findTotal(change, paid) {
-  let shares = 1;
-  for (const { ex_day: day, amount } of paid) {
-    const before = sorted().filter((bar) => dayOf(bar) < day).at(-1);
-    const splits = actions.filter((one) => one.kind === "split" && one.ex_day >= day && one.ex_day <= dayOf(newest()));
-    const paidNow = splits.reduce((sum, { ratio }) => sum / ratio, amount); // for a share as it is today
-    if (before.close <= paidNow) return null;
-    shares /= 1 - paidNow / before.close;
-  }
-  return (1 + change) * shares - 1;
 }
 
 // What the picture shows, for those who don't see it.
@@ -323,12 +309,19 @@ function showGaps() {
   list.replaceChildren(...texts.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
 }
 
-async function ask(what, more) {
-  const answer = await fetch(path(what, more), { headers: { accept: "application/json" } });
-  if (answer.ok) return answer.json();
-  const body = await answer.json().catch(() => ({}));
-  const waitMs = 1000 * Number(answer.headers.get("retry-after"));
-  throw Object.assign(new Error(body.detail ?? answer.statusText), { waitMs });
+// Ask the API. An error says why there is no answer.
+async function ask(address) {
+  const limit = new AbortController();
+  const timer = setTimeout(() => limit.abort(new Error("the board does not answer")), ANSWER_MS);
+  try {
+    const answer = await fetch(address, { headers: { accept: "application/json" }, signal: limit.signal });
+    if (answer.ok) return await answer.json();
+    const body = await answer.json().catch(() => ({}));
+    const waitMs = 1000 * Number(answer.headers.get("retry-after"));
+    throw Object.assign(new Error(body.detail ?? answer.statusText), { waitMs });
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 // Ask for a page of bars and of their indicators: what of them came, and why the rest did not. Returns null if another
@@ -336,7 +329,7 @@ async function ask(what, more) {
 async function askPage(more = "") {
   isLoading = true;
   const mine = visit;
-  const [found, computed] = await Promise.allSettled([ask("bars", basis() + more), ask("indicators", more)]);
+  const [found, computed] = await Promise.allSettled([ask(path("bars", basis() + more)), ask(path("indicators", more))]);
   if (mine !== visit) return null;
   isLoading = false;
   const refusal = found.reason ?? computed.reason ?? null;
@@ -382,6 +375,7 @@ function keep(found) {
   if (!found.bars.length) return;
   const [first, last] = [found.bars[0].start, found.bars.at(-1).start];
   if (tornAt !== null && first > tornAt) forget(first); // what was between the two is not known
+  passDays(adjustedTo, found.bars.at(-1).adjusted_to ?? "");
   if (!bars.size || first <= sorted()[0].start) cursor = found.cursor;
   for (const bar of found.bars) if (!isNewer(bars.get(bar.start), bar)) bars.set(bar.start, bar);
   const others = gaps.filter((gap) => gap.to <= first || gap.from > last);
@@ -513,6 +507,8 @@ function take(topic, data) {
     if (last && data.start > last.start + 1000 * STEP_SEC[timeframe]) tear();
     const isWhole = takeBar(data);
     if (isLoading && !isFitted) return; // it is drawn with the past
+    if (last && dayOf(data) > dayOf(last)) passDays(dayOf(last), dayOf(data));
+    else passDays(adjustedTo, today());
     if (isWhole) draw();
     else drawOne(data);
     if (tornAt !== null && retry === null) repair();
@@ -521,20 +517,31 @@ function take(topic, data) {
 
 // A correction of a bar from before a split comes as its source gave it: the API is asked for it.
 function isOfOtherBasis(bar) {
-  const counts = ({ kind }) => kind === "split" || (kind === "dividend" && adjust === "all");
-  const today = new Date().toISOString().slice(0, 10);
-  return actions.some((one) => counts(one) && one.ex_day > dayOf(bar) && one.ex_day <= today);
+  const utcDay = new Date(1000 * now()).toISOString().slice(0, 10);
+  return actions.some((one) => counts(one) && one.ex_day > lastDayOf(bar, timeframe) && one.ex_day <= utcDay);
+}
+
+const counts = ({ kind }) => kind === "split" || (kind === "dividend" && adjust === "all");
+
+// If an action came after the day `before`, up to `day`, what is known is of another basis than what comes: the API is asked
+// for all of it.
+async function passDays(before, day) {
+  if (day <= before) return;
+  const [isKnown, mine] = [before !== "", visit];
+  if (adjustedTo < day) adjustedTo = day;
+  if (!isKnown) return;
+  await loadActions().catch(() => {}); // without an answer those that are known have to do
+  const isPassed = actions.some((one) => counts(one) && one.ex_day > before && one.ex_day <= day);
+  if (isPassed && adjust !== "none" && mine === visit) load();
 }
 
 // Without them the chart has no marks: a board without an archive knows none.
 async function loadActions() {
-  const answer = await fetch(`/api/v1/actions/${encodeURIComponent(symbol)}${past.replace("&", "?")}`, { headers: { accept: "application/json" } });
-  if (!answer.ok) return;
-  const found = (await answer.json()).actions ?? [];
+  const { actions: found = [] } = await ask(`/api/v1/actions/${encodeURIComponent(symbol)}${past.replace("&", "?")}`);
   const value = { split: "ratio", dividend: "amount" };
   actions = found.filter((one) => one[value[one.kind]] || one.new_symbol || (one.kind === "merger" && one.amount));
   actions.sort((one, other) => one.ex_day.localeCompare(other.ex_day));
-  draw();
+  if (!isLoading || isFitted) draw(); // else they are drawn with the past
 }
 
 function chooseBasis(event) {
@@ -547,6 +554,8 @@ function drawOne(bar) {
   candles.update({ time: toTime(start), open, high, low, close });
   if (volume !== null) volumes.update({ time: toTime(start), value: volume, color: faint(close < open ? "--down" : "--up") });
   showLegend(bar);
+  showReturn();
+  describe();
 }
 
 function choose(event) {

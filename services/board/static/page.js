@@ -1,5 +1,6 @@
 // Keeps a page current: fetches it again when something happened, and changes what differs. The server writes all of it.
 
+import "./forms.js";
 import { keys } from "./keys.js";
 import { morph } from "./morph.js";
 import { fallBehind, follow, now } from "./stream.js";
@@ -11,6 +12,7 @@ const LEAST_MS = 200; // from one request to the next, unless the reader asks
 const HIDDEN_MS = 10_000; // the same while the page is hidden: of it only the title and the icon may be seen
 const SPREAD_MS = 50; // many browsers do not all ask at once
 const HELD_MS = 10_000; // how long news wait for a reader who is in a form, so that nothing moves while one types
+export const ANSWER_MS = 15_000; // the most that a request may take: a connection may hang, or the browser may have none to spare
 const TOO_MANY = 429; // the status of a request that the board puts off
 
 const main = document.getElementById("main");
@@ -18,7 +20,7 @@ const { pause } = document.body.dataset;
 const beats = new Map(); // by service, the last beat that the stream told of
 
 export const page = { find: () => location.href }; // the address of what is shown
-export const shown = []; // what is called when the page has been changed
+export const shown = []; // what is called when the page has been changed, with the time at which it was asked for
 
 let waiting = 0; // a timer
 let dueAt = Infinity;
@@ -60,6 +62,7 @@ export function refresh() {
 
 async function fetchPage(mine) {
   let isAnswered = false;
+  const limit = setTimeout(() => mine.abort(), ANSWER_MS);
   try {
     const answer = await fetch(page.find(), { headers: { accept: "text/html" }, signal: mine.signal });
     const text = await answer.text();
@@ -68,6 +71,8 @@ async function fetchPage(mine) {
     if (isAnswered && answer.ok) show(new DOMParser().parseFromString(text, "text/html"));
   } catch {
     if (mine !== flight) return current;
+  } finally {
+    clearTimeout(limit);
   }
   [flight, main.ariaBusy] = [null, null];
   if (!isAnswered) fallBehind(); // which has it fetched again
@@ -81,7 +86,7 @@ function show(fresh) {
   morph(main, made);
   document.title = fresh.title;
   for (const id of ["icon", "revision"]) morph(document.getElementById(id), fresh.getElementById(id));
-  for (const each of shown) each();
+  for (const each of shown) each(fetchedAt);
 }
 
 function showTimes(within) {

@@ -6,6 +6,8 @@ const LATE_MS = 5000; // how much later than it is due something may come
 const JUMP_MS = 4000; // a timer of one second that took so long: this machine slept
 const FIRST_RETRY_MS = 300;
 const LAST_RETRY_MS = 5000;
+const REST_MS = 30_000; // a page that is hidden for so long keeps no stream: over HTTP/1.1 a browser has six connections to
+const LOOK_MS = 10_000; // a host, for all of its tabs. So often it asks what it missed
 const { dataset, classList } = document.body;
 
 let source = null;
@@ -14,11 +16,14 @@ let at = Number(dataset.at); // the time of the server, in epoch seconds, at `sh
 let shownAt = performance.now();
 let heardAt = performance.now(); // when the last event came
 let dueMs = 2000; // the time between two signs of life; each says when the next one comes
+let lateAt = heardAt + dueMs + LATE_MS; // when one has to be there at the latest; infinity while none is asked for
 let isPast = true; // what comes happened before the connection
 let isBehind = false; // and the page does not show it yet
 let why = "";
 let retryMs = FIRST_RETRY_MS;
 let retry = 0;
+let resting = 0; // the timer after which a hidden page rests
+let isResting = false; // whether it has a stream only while it catches up
 let handlers = {};
 
 const isStale = () => dataset.link === "stale";
@@ -39,7 +44,7 @@ export function follow({ happened = () => {}, ticked = () => {}, reload = () => 
     const slept = Date.now() - last > 1000 + JUMP_MS && document.visibilityState === "visible";
     last = Date.now();
     if (slept) lose("This machine slept", true);
-    else if (performance.now() - heardAt > dueMs + LATE_MS) lose("The board does not answer", !isStale());
+    else if (performance.now() > lateAt) lose("The board does not answer", !isStale());
     if (isStale()) showStale();
     else handlers.ticked();
   }, 1000);
@@ -47,6 +52,32 @@ export function follow({ happened = () => {}, ticked = () => {}, reload = () => 
   addEventListener("online", connect);
   addEventListener("pageshow", (event) => event.persisted && lose("This page was put away", true));
   addEventListener("pagehide", () => source?.close());
+  addEventListener("visibilitychange", () => {
+    if (isResting && document.visibilityState === "visible") last = Date.now(); // a hidden page's timers may be rare
+    restIfHidden();
+  });
+  restIfHidden();
+}
+
+function restIfHidden() {
+  clearTimeout(resting);
+  if (document.visibilityState !== "visible") {
+    resting = setTimeout(() => {
+      isResting = true;
+      if (!isPast) rest(); // else `begin` does it, once nothing is missing
+    }, REST_MS);
+  } else if (isResting) {
+    isResting = false;
+    connect();
+  }
+}
+
+// Give the stream back until the page has to be looked after again.
+function rest() {
+  source.close();
+  [isPast, lateAt] = [true, Infinity];
+  clearTimeout(retry);
+  retry = setTimeout(connect, LOOK_MS);
 }
 
 // A connection, also one that the browser makes again by itself, begins with what was missed and `resumed`, or with
@@ -55,6 +86,7 @@ function connect() {
   clearTimeout(retry);
   source?.close();
   isPast = true;
+  lateAt = Math.min(lateAt, performance.now() + dueMs + LATE_MS);
   const mine = source = new EventSource(`${dataset.stream}?after=${encodeURIComponent(position)}`);
   const on = (name, take) => source.addEventListener(name, (event) => {
     if (mine !== source) return;
@@ -67,8 +99,8 @@ function connect() {
   on("alert", () => take(null));
   on("tick", (event) => {
     if (isPast) return;
-    hear();
     setClock(JSON.parse(event.data));
+    hear();
   });
   on("error", () => {
     isPast = true;
@@ -99,6 +131,7 @@ async function begin(mine, isLacking) {
   if (isShown) {
     [isPast, isBehind] = [false, false];
     hear();
+    if (isResting) rest();
   } else {
     lose("The board does not answer", false);
     source.close();
@@ -107,15 +140,16 @@ async function begin(mine, isLacking) {
 }
 
 function take(delta) {
+  if (delta) setClock(delta);
   if (isPast) isBehind = true;
   else hear();
-  if (delta) setClock(delta);
   handlers.happened(delta);
 }
 
 // Note that the board lives: what the page shows is current.
 function hear() {
   heardAt = performance.now();
+  lateAt = heardAt + dueMs + LATE_MS;
   retryMs = FIRST_RETRY_MS;
   if (dataset.link !== "live") showCurrent();
 }

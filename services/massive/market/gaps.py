@@ -14,6 +14,7 @@ the marks that are stored on the bus.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from services.market.massive import MAX_AHEAD_MS, UnreadBar
 from services.market.records import MINUTE_MS, Bar
@@ -51,6 +52,23 @@ class MissingBars:
     truncated: bool = False
 
 
+class _Pause(NamedTuple):
+    """Hold when a pause began, and when it ends."""
+
+    since_ms: float
+    until_ms: float
+
+    def is_over(self, now_ms: float) -> bool:
+        """Return True if a pause has ended, or the clock was set back since it began.
+
+        Otherwise it would last longer by as much as the clock had been ahead.
+        """
+        return not self.since_ms <= now_ms < self.until_ms
+
+
+_NO_PAUSE = _Pause(0.0, 0.0)
+
+
 @dataclass(slots=True)
 class _SymbolState:
     """Hold a symbol's mark `upto`, and its open gap.
@@ -78,7 +96,7 @@ class GapTracker:
     def __init__(self, delay_ms: float, settle_ms: float, max_age_ms: float) -> None:
         self._delay_ms, self._settle_ms, self._max_age_ms = delay_ms, settle_ms, max_age_ms
         self._symbols: dict[str, _SymbolState] = {}
-        self._paused_until_ms = 0.0
+        self._pause = _NO_PAUSE
 
     @property
     def open_count(self) -> int:
@@ -143,7 +161,7 @@ class GapTracker:
 
     def due_gaps(self, now_ms: float) -> list[MissingBars]:
         """Return the gaps that may be requested now, the oldest first; none while requests are paused."""
-        if now_ms < self._paused_until_ms:
+        if not self._pause.is_over(now_ms):
             return []
         earliest = int((now_ms - self._max_age_ms) // MINUTE_MS) * MINUTE_MS
         found = []
@@ -158,7 +176,7 @@ class GapTracker:
 
     def list_complete(self, now_ms: float) -> dict[str, int]:
         """Return the marks of symbols without a gap; none while requests are paused."""
-        if now_ms < self._paused_until_ms:
+        if not self._pause.is_over(now_ms):
             return {}
         return {sym: state.upto for sym, state in self._symbols.items() if state.gap_end is None}
 
@@ -185,7 +203,9 @@ class GapTracker:
 
     def pause_requests(self, now_ms: float, pause_sec: float) -> None:
         """Let no gap be due for `pause_sec` after `now_ms`, because the API refuses all requests."""
-        self._paused_until_ms = max(self._paused_until_ms, now_ms + 1000 * pause_sec)
+        until_ms = now_ms + 1000 * pause_sec
+        if self._pause.is_over(now_ms) or until_ms > self._pause.until_ms:
+            self._pause = _Pause(now_ms, until_ms)
 
     def failures(self, gap: MissingBars) -> int:
         state = self._symbols.get(gap.sym)
@@ -213,7 +233,7 @@ class RevisionSchedule:
     """
 
     def __init__(self) -> None:
-        self._due: dict[str, float] = {}
+        self._pauses: dict[str, _Pause] = {}
 
     def find_due(self, marks: Mapping[str, int], now_ms: float, revise_ms: float) -> list[MissingBars]:
         """Return the bars to request now, from `revise_ms` ago up to the mark of each symbol in `marks`.
@@ -221,10 +241,12 @@ class RevisionSchedule:
         The one that waits longest is first.
         """
         first = int((now_ms - revise_ms) // MINUTE_MS) * MINUTE_MS
-        waiting = {sym: self._due.get(sym, 0.0) for sym in marks}
-        due = sorted((sym for sym in marks if waiting[sym] <= now_ms), key=waiting.__getitem__)
+        pauses = {sym: self._pauses.get(sym, _NO_PAUSE) for sym in marks}
+        due = sorted(
+            (sym for sym in marks if pauses[sym].is_over(now_ms)), key=lambda sym: pauses[sym].until_ms
+        )
         return [MissingBars(sym, first, marks[sym]) for sym in due if first <= marks[sym]]
 
     def postpone(self, sym: str, now_ms: float, pause_sec: float = REVISE_EVERY_SEC) -> None:
         """Have a symbol due again after a pause: by default the usual one, after its bars were published."""
-        self._due[sym] = now_ms + 1000 * pause_sec
+        self._pauses[sym] = _Pause(now_ms, now_ms + 1000 * pause_sec)

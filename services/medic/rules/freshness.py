@@ -12,7 +12,7 @@ from typing import Final
 
 from marketswarm.access.services import find_written_key
 from marketswarm.bus import Bus, BusError, NoBusError
-from marketswarm.bus.stored_values import parse_epoch, parse_object, read_strings, read_time
+from marketswarm.bus.stored_values import is_ahead, parse_epoch, parse_object, read_strings, read_time
 from marketswarm.text import parse_digits
 from marketswarm.truth import Truth
 from services.medic.metric import Metric, Readings, name_reading
@@ -23,8 +23,6 @@ LEAST_EPOCH_SEC: Final = 1e9
 """An id or a `ts` from before 2001 is not a time."""
 MAX_INFO_BYTES: Final = 262_144
 """The longest answer about a stream, which has the first and the last entry in it."""
-MOST_AHEAD_SEC: Final = 60.0
-"""How far ahead of the present a time may be."""
 
 FULL_PERCENT: Final = 100.0
 """From which use of its `maxmemory` on a bus refuses writes."""
@@ -47,7 +45,7 @@ class _Write:
         That is None if it is not known: then both clocks are taken for the same one.
         """
         now = writers_now if self.by_writer and writers_now is not None else self.read_at
-        if self.at is None or not LEAST_EPOCH_SEC <= self.at <= now + MOST_AHEAD_SEC:
+        if self.at is None or self.at < LEAST_EPOCH_SEC or is_ahead(self.at, now):
             return None
         return max(0.0, now - self.at)
 

@@ -37,6 +37,8 @@ WINDOW: Final = 64
 """The bars of each symbol that are kept, and that voters see."""
 AHEAD_MS: Final = 120_000
 """How long before its end a final bar may come: the clocks of two machines differ."""
+AHEAD: Final = "end: ahead of the clock"
+"""Why a bar is refused that comes earlier still."""
 RANGE_BARS: Final = 20
 """The bars whose range says how volatile a symbol is."""
 REEL_MS: Final = DAY_MS
@@ -175,21 +177,23 @@ class MarketBars:
 
     def begin_with(
         self, archived: ArchivedBar, end_ms: int, now_ms: int, *, is_separate: bool = False
-    ) -> None:
+    ) -> int:
         """Take a bar of the archive at `now_ms`, before any entry; `is_separate` as by `take_separate`.
 
-        Its end is in epoch milliseconds. One of another symbol, or that is not known yet, is left out.
+        Its end is in epoch milliseconds. One of another symbol, or that is not known yet, is left out. Return
+        since when it is known.
         """
         bar, source = archived.bar, archived.source
         known_ms = max(end_ms, archived.known_ms or end_ms)
         row = self._rows.get(bar.symbol)
         if row is None or known_ms > now_ms:
-            return
+            return known_ms
         separate = self._held.get(source, 0) + row if is_separate else None
         came = _KnownBar(known_ms, bar, end_ms, WindowSource(source))
         for each in self._list_rows(row, source, separate):
             self._put(each, came)
         self._stored.add(row)
+        return known_ms
 
     def begin_with_split(self, symbol: str, ex_day: date) -> None:
         """Take a split of the archive, before any entry."""
@@ -339,7 +343,7 @@ class MarketBars:
         played_ms = int(self._played[row]) or now_ms
         clock_ms = played_ms if provenance.is_replay else now_ms
         if known_ms > clock_ms + AHEAD_MS:
-            raise EntryError("end: ahead of the clock")
+            raise EntryError(AHEAD)
         rows = self._list_rows(row, provenance.source, separate)
         came = _KnownBar(known_ms, bar, end_ms, WindowSource(provenance.source, provenance.is_replay))
         for each in rows:

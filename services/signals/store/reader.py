@@ -25,6 +25,7 @@ _FORMS: Final = {"at": _MS.format("at"), **{name: f"{name}::text" for name in _D
 ROW_CELLS: Final = ", ".join(_FORMS.get(name, name) for name in SignalRow._fields)
 """What a SELECT lists of `signals` for a SignalRow."""
 SIZE: Final = "SELECT coalesce(max(n), -1) + 1 FROM signal_log"
+_FIRST: Final[Node] = (0, 0)
 _NODES: Final = """
 SELECT level, number, hash FROM signal_nodes
 JOIN unnest($1::smallint[], $2::bigint[]) AS wanted(level, number) USING (level, number)
@@ -91,6 +92,13 @@ class AuditReader:
         """Return the hashes of those full subtrees that there are."""
         async with self._database.connect() as connection:
             return await fetch_nodes(connection, nodes)
+
+    async def read_first_hash(self) -> bytes:
+        """Return the hash of the first entry, which no two logs share. Raises MissingRowError without one."""
+        found = (await self.read_nodes([_FIRST])).get(_FIRST)
+        if found is None:
+            raise MissingRowError("the log has no first entry")
+        return found
 
     async def read_entries(self, first: int, end: int) -> list[bytes]:
         """Return the entries from number `first` up to `end`. Raises MissingRowError if one is missing."""

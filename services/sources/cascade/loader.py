@@ -402,7 +402,7 @@ class SeriesLoader:
         is_published = False
         try:
             async with asyncio.timeout(within_sec), run_beside(self._renew(claim)):
-                before = (await self.store.read_states([series.id]))[series.id]
+                before = (await self.store.read_states([series.id], self._now()))[series.id]
                 result = await work(claim, before)
                 is_published = result.outcome is LoadOutcome.LOADED  # publishing gave the claim back
                 return result

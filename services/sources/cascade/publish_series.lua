@@ -17,7 +17,8 @@
 --       6   length of the stream of requests, about
 --       7   from when on records are remembered (epoch ms): older ones can't be asked for again. An older quote is
 --           remembered as long as each load names its symbol
---       8   milliseconds of a bucket; 0 for quotes: the latest of each symbol counts, an older one is not published
+--       8   milliseconds of a bucket; 0 for quotes: the latest of each symbol counts, an older one is not published.
+--           One that lies ahead of the server's clock was dated by a clock that was set back since: any replaces it
 --       9   the most bytes of a bucket; what does not fit is nonsense, and not published
 --       10  seconds for which records are remembered
 --       11  id of the source that serves
@@ -62,6 +63,8 @@ local function read_bucket(name)
   return buckets[name]
 end
 
+local ahead_ms = (tonumber(redis.call('TIME')[1]) + 120) * 1000
+
 local function find_latest(bucket) -- its time and the record: of a quote there is one
   for identity, record in pairs(bucket.records) do
     return tonumber(identity, 16), record
@@ -86,7 +89,7 @@ for _ = 1, count do
   before = bucket.records[identity]
   if width == 0 and not before then
     local latest, record = find_latest(bucket)
-    before, is_later = record, latest ~= nil and its_time > latest
+    before, is_later = record, latest ~= nil and (its_time > latest or latest > ahead_ms)
   end
   local is_same_time = bucket.records[identity] ~= nil
   -- what is older than all that is remembered may have been published, and forgotten since

@@ -14,6 +14,7 @@ from typing import Annotated, Final
 import orjson
 from pydantic import Field, TypeAdapter, ValidationError
 
+from marketswarm.bus.stored_values import is_ahead
 from marketswarm.channels.text import printable_line
 from marketswarm.net.retry import Backoff
 from services.market.records import Record
@@ -193,6 +194,43 @@ def parse_series_state(raw: bytes | None) -> SeriesState:
         return WAITING if raw is None else _STORED.validate_json(raw)
     except ValidationError:
         return WAITING
+
+
+def forget_future(state: SeriesState, now: float) -> SeriesState:
+    """Return the state without what was planned by a clock that was ahead, and was set back since.
+
+    Such a state says nothing of when its series is to be loaded or how long it is fresh, so it is due at
+    once; nor does such an attempt of when its source may be asked again. A time of the newest record that
+    lies ahead is that of a record without a time of its own, which was dated by that clock.
+    """
+    attempts = {
+        name: _forget_waits(each, now) if is_ahead(each.at, now) else each
+        for name, each in state.attempts.items()
+    }
+    if attempts != state.attempts:
+        state = replace(state, attempts=attempts)
+    if not is_ahead(max(state.asked_at, state.loaded_at), now):
+        return state
+    return replace(
+        state,
+        since=0.0 if is_ahead(state.since, now) else state.since,
+        newest_ms=_forget_newest(state.newest_ms, now),
+        loaded_at=0.0,
+        asked_at=0.0,
+        fresh_until=0.0,
+        due_at=0.0,
+        not_before=0.0,
+    )
+
+
+def _forget_waits(attempt: Attempt, now: float) -> Attempt:
+    history = replace(attempt.history, retry_at=0.0, revise_at=0.0)
+    newest_ms = _forget_newest(attempt.newest_ms, now)
+    return replace(attempt, at=0.0, newest_ms=newest_ms, retry_at=0.0, history=history)
+
+
+def _forget_newest(newest_ms: int | None, now: float) -> int | None:
+    return None if newest_ms is None or is_ahead(newest_ms / 1000, now) else newest_ms
 
 
 def choose_next(

@@ -63,6 +63,7 @@ from services.sources.cascade.state import (
     SeriesState,
     SourceFinding,
     clean_reason,
+    forget_future,
     parse_series_state,
 )
 from services.sources.catalog.answer import SentRequest
@@ -212,14 +213,17 @@ class SeriesStore:
         holder, wait_sec = await apply_lease_action(self.bus, key, claim.token, action, life_sec=CLAIM_SEC)
         return holder == claim.token, wait_sec
 
-    async def read_states(self, series: Iterable[str]) -> dict[str, SeriesState]:
-        """Return the stored state of each series; `WAITING` for one without a usable state."""
+    async def read_states(self, series: Iterable[str], now: float) -> dict[str, SeriesState]:
+        """Return the stored state of each series; `WAITING` for one without a usable state.
+
+        What was planned by a clock that was ahead of `now` (epoch seconds) is left out of it.
+        """
         bus, found = self.bus, dict[str, SeriesState]()
         for page in split_pages(series, STATES_PER_READ):
             (stored,) = await read_fields(bus, [MARKET_SERIES], page, MAX_STATE_BYTES)
             for name in page:
                 raw = stored.get(name.encode())
-                found[name] = parse_series_state(raw)
+                found[name] = forget_future(parse_series_state(raw), now)
                 if raw is not None and found[name] is WAITING:
                     report_unusable(bus.name, MARKET_SERIES, name)
         return found

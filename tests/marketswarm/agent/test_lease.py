@@ -220,6 +220,31 @@ async def test_a_lease_that_somebody_made_to_last_for_years_ends(bus):
     assert await bus.client.pttl("lease:nightly") <= 200
 
 
+async def test_a_lease_that_a_dead_holder_took_by_a_clock_that_was_ahead_ends_after_its_life(bus):
+    """The time to live is an absolute time on the server, and in its file: what is left of it is too long."""
+    assert await lease(bus, life_sec=4.0).acquire()
+    await bus.client.pexpire("lease:nightly", 3_000_000)
+    waiting = lease(bus, "def", life_sec=1.0)
+    assert not await waiting.acquire()
+    assert 3000 < await bus.client.pttl("lease:nightly") <= 4000, "its own life, not that of who waits"
+    await asyncio.sleep(2)
+    assert not await waiting.acquire()
+    await asyncio.sleep(2.1)
+    assert await waiting.acquire()
+
+
+@pytest.mark.parametrize("life", ["", "x", "99999999999"])
+async def test_a_life_that_somebody_wrote_and_is_none_counts_as_none(bus, life):
+    assert await lease(bus).acquire()
+    await bus.client.hset("lease:nightly", "life", life)
+    await bus.client.pexpire("lease:nightly", 86_000_000)  # as one of an older release may last
+    assert not await lease(bus, "def").acquire()
+    assert await bus.client.pttl("lease:nightly") > 85_000_000
+    await bus.client.pexpire("lease:nightly", 10**13)
+    assert not await lease(bus, "def").acquire()
+    assert await bus.client.pttl("lease:nightly") <= 86_400_000
+
+
 async def test_a_lease_of_one_s_own_is_another_one_than_that_of_all_and_than_that_of_another_service(bus):
     shared, own = lease(bus), lease(bus, own=True)
     other = Lease("nightly", 5.0, bus, "mesh", "abc", own=True)

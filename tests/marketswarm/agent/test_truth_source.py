@@ -27,17 +27,23 @@ from marketswarm.agent.truth_source import (
     read_first_valid,
     read_truth,
 )
+from marketswarm.bus import Bus
 from marketswarm.exit import Exit
 from marketswarm.settings import CommonSettings
 from marketswarm.tasks import end_tasks
 from marketswarm.testing import MemoryBus
 from marketswarm.truth import parse_truth
 from marketswarm.truth.patch import make_patch
+from support.fixtures import opened
 from support.memory_truth import put_truth
+from support.rig import Server
+from support.rig.refusing_servers import Busy
 from support.waiting import PATIENT_SEC, auntil
 
 RAW = orjson.dumps({"services": {"a": {"heartbeat": {}}}})
 SETTINGS = CommonSettings()
+
+server = opened(lambda tmp_path: Server(tmp_path / "bus"))
 
 
 @pytest.fixture
@@ -374,6 +380,19 @@ async def test_the_beat_that_shows_a_new_truth_asks_nothing_and_the_next_one_onc
             follower.poll()
             await asyncio.sleep(1.0)
             assert len(asked) - before == expected
+
+
+@pytest.mark.live
+async def test_a_bus_that_runs_a_script_without_end_says_nothing_about_its_truth(server):
+    bus = Bus("system-redis", server.url)
+    await put(bus)
+    busy = Busy(server)
+    busy.begin()
+    seen = await read_truth(bus, "truth:doc")
+    assert (seen.found, seen.reason, seen.has_answered) == (None, "busy", False)
+    busy.end()
+    assert (await read_truth(bus, "truth:doc")).found is not None
+    await bus.aclose()
 
 
 async def test_a_bus_that_gives_no_answer_after_a_message_is_asked_again_and_the_patch_is_used(

@@ -9,6 +9,7 @@ from redis.exceptions import DataError, ResponseError
 
 from marketswarm.bus import Bus, BusError, find_bus_url
 from marketswarm.bus.errors import find_bus_reason
+from marketswarm.bus.failover import MAX_CONNECTIONS
 from marketswarm.bus.scripts import Script
 from marketswarm.truth import parse_truth
 from support.fixtures import opened
@@ -211,6 +212,8 @@ async def test_a_script_is_sent_whole_to_a_server_that_forgot_it(server):
         ("ACL failure in script: No permissions to access a channel script: on @user_script:1.", "auth"),
         ("NOPERM this user has no permissions to run the 'incr' command", "auth"),
         ("MISCONF Errors writing to the AOF file: No space left on device", "misconf"),
+        ("BUSY Redis is busy running a script. You can only call FUNCTION KILL or SHUTDOWN NOSAVE.", "busy"),
+        ("BUSYGROUP Consumer Group name already exists", "error"),
         ("wrong number of arguments for 'get' command", "error"),
     ],
 )
@@ -268,4 +271,47 @@ async def test_a_connection_comes_back_from_each_request_also_from_one_that_fail
         assert await asyncio.gather(*(bus.ask(pipeline("list")) for _ in range(5)))
         made.append(server.cmd("INFO", "stats")["total_connections_received"])
     assert made[1] == made[0] + 1, "those that came back are used again; one is of `cmd`"
+    await bus.aclose()
+
+
+@pytest.mark.live
+async def test_more_requests_than_a_pool_has_connections_wait_for_one_and_none_fails(server):
+    bus = Bus("x", server.url)
+    await bus.ask(bus.client.set("text", "x"))
+    assert (
+        await asyncio.gather(*(bus.ask(bus.client.get("text"), PATIENT_SEC) for _ in range(350)))
+        == [b"x"] * 350
+    )
+    assert server.cmd("INFO", "clients")["connected_clients"] <= MAX_CONNECTIONS + 1, "one is of `cmd`"
+    await bus.aclose()
+
+
+@pytest.mark.live
+async def test_the_time_limit_of_a_request_counts_its_wait_for_a_connection_which_no_end_of_it_loses(server):
+    bus = Bus("x", f"{server.url}?max_connections=2")
+    held = [asyncio.create_task(bus.ask(bus.client.blpop("none"), PATIENT_SEC)) for _ in range(2)]
+    await auntil(lambda: server.cmd("INFO", "clients")["blocked_clients"] == 2)
+    assert await reason(bus, bus.client.get("text"), 0.05) == "timeout", "and not that it refuses"
+    cancelled = asyncio.create_task(bus.ask(bus.client.get("text"), PATIENT_SEC))
+    waiting = [asyncio.create_task(bus.ask(bus.client.incr("n"), PATIENT_SEC)) for _ in range(5)]
+    await asyncio.sleep(0)
+    cancelled.cancel()
+    held[0].cancel()
+    assert await asyncio.gather(*waiting) == [1, 2, 3, 4, 5], "in turn, over the one that came back"
+    held[1].cancel()
+    await asyncio.gather(*held, cancelled, return_exceptions=True)
+    for _ in range(2):
+        held = [asyncio.create_task(bus.ask(bus.client.blpop("none"), PATIENT_SEC)) for _ in range(2)]
+        await auntil(lambda: server.cmd("INFO", "clients")["blocked_clients"] == 2, what="both of them")
+        for each in held:
+            each.cancel()
+        await asyncio.gather(*held, return_exceptions=True)
+    await bus.aclose()
+
+
+@pytest.mark.parametrize(("option", "said"), [("", "refused"), ("&nonsense=1", "error")])
+async def test_a_connection_that_fails_or_can_not_be_made_leaves_room_for_the_next_one(option, said):
+    bus = Bus("x", f"redis://{HOST}:{free_port()}?max_connections=1{option}")
+    for _ in range(3):
+        assert await reason(bus, bus.client.get("text")) == said
     await bus.aclose()

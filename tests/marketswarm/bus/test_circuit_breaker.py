@@ -70,6 +70,33 @@ async def test_a_success_forgets_the_failures_before_it(breaker):
         await breaker.record_success()
 
 
+async def test_a_clock_that_was_ahead_and_was_set_back_keeps_it_open_no_longer(breaker, bus, server):
+    breaker = CircuitBreaker(bus, KEY, BreakerLimits(first_open_sec=0.3))
+    await open_breaker(breaker)
+    server.cmd("HSET", KEY, "opened", str(int(server.cmd("HGET", KEY, "opened")) + 3_600_000))
+
+    async def is_tried():
+        return (await breaker.ask()).is_trial
+
+    await auntil(is_tried)
+
+
+async def test_a_clock_that_was_ahead_and_was_set_back_keeps_it_paused_no_longer(breaker, server):
+    await breaker.pause(0.3)
+    ends_ms = int(server.cmd("HGET", KEY, "paused")) + 3_600_000
+    server.cmd("HSET", KEY, "paused", str(ends_ms), "pause_length", f"{ends_ms}:300")
+    reading = await breaker.read()
+    assert (reading.refusal, 0 < reading.wait_sec <= 0.3) == ("paused", True)
+
+    async def is_over():
+        return not (await breaker.read()).refusal
+
+    await auntil(is_over)
+    await breaker.pause(None)
+    assert (await breaker.read()).wait_sec is None
+    assert not server.cmd("HEXISTS", KEY, "pause_length")
+
+
 async def test_an_operator_pauses_it_for_a_time_or_until_it_is_resumed(breaker, server):
     await breaker.pause(0.2)
     assert (await breaker.read()).refusal == "paused"

@@ -106,6 +106,35 @@ async def test_counts_of_a_clock_that_was_set_back_stop_nobody(limiter, server):
     assert await limiter.take(None, [(60, 1)]) == 0
 
 
+@pytest.mark.parametrize("ahead_sec", [3600, 365 * 86_400])
+async def test_a_pause_that_a_source_asked_for_of_a_clock_that_was_ahead_is_no_longer_than_it_was_to_be(
+    limiter, server, ahead_sec
+):
+    await limiter.block(None, 1.5, [(60, 100)])
+    ends_ms = int(server.cmd("HGET", KEY, "blocked")) + 1000 * ahead_sec
+    server.cmd("HSET", KEY, "blocked", str(ends_ms), "block_length", f"{ends_ms}:1500")
+    wait_sec = await limiter.take(None, [(60, 100)])
+    assert 0 < wait_sec <= 1.5
+    assert 0 < server.cmd("PTTL", KEY) <= 3_600_000
+
+    async def is_over():
+        return await limiter.take(None, [(60, 100)]) == 0
+
+    await auntil(is_over)
+
+
+async def test_a_pause_of_a_process_of_an_older_release_is_a_day_at_most_and_ends(limiter, server):
+    await limiter.block(None, 1.5, [(60, 100)])
+    ends_ms = int(server.cmd("HGET", KEY, "blocked")) + 365 * 86_400_000
+    server.cmd("HSET", KEY, "blocked", str(ends_ms))  # it writes no length, and leaves that of another pause
+    waits = [await limiter.take(None, []) for _ in range(2)]
+    assert waits[0] <= 86_400
+    await asyncio.sleep(0.01)  # the clock is the server's
+    assert await limiter.take(None, []) < waits[1] <= waits[0]
+    await limiter.block(None, 100_000.0, [])
+    assert await limiter.take(None, []) <= 86_400
+
+
 async def test_a_pause_of_no_time_is_a_pause_and_takes_no_request(limiter, server):
     """A server may say `Retry-After: 0`, or a date that is over."""
     await limiter.block(None, 0.0, [(60, 1)])

@@ -7,7 +7,14 @@ import orjson
 import pytest
 
 from marketswarm.channels import discord
-from marketswarm.channels.discord import PAUSE_AT_MOST, Discord, Options, add_wait_parameter, build_payload
+from marketswarm.channels.discord import (
+    PAUSE_AT_MOST,
+    Discord,
+    Options,
+    add_wait_parameter,
+    build_payload,
+    choose_version,
+)
 from support.channel_kinds import URL, refused
 from support.channel_messages import MISS
 
@@ -28,6 +35,39 @@ def test_all_the_room_there_is_gets_used():
 )
 def test_it_asks_for_an_answer_once_a_message_is_stored(url, found):
     assert add_wait_parameter(url) == found
+
+
+@pytest.mark.parametrize(
+    ("url", "found"),
+    [
+        ("https://discord.com/api/webhooks/1/x?a=b", "https://discord.com/api/v10/webhooks/1/x?a=b"),
+        ("https://discord.com/api/v6/webhooks/1/x", "https://discord.com/api/v10/webhooks/1/x"),
+        ("https://Canary.Discord.com/api/v7/webhooks/1/x", "https://Canary.Discord.com/api/v10/webhooks/1/x"),
+        ("https://discordapp.com/api/webhooks/1/x", "https://discordapp.com/api/v9/webhooks/1/x"),
+        *(
+            (url, url)
+            for url in (
+                "https://discord.com/api/v8/webhooks/1/x",
+                "https://discord.com/api/v10/webhooks/1/x",
+                "https://discord.com/x/api/webhooks/1/x",
+                "https://notdiscord.com/api/webhooks/1/x",
+                "https://hooks.example.org/api/webhooks/1/x",
+            )
+        ),
+    ],
+)
+def test_the_version_is_one_whose_pauses_are_in_seconds(url, found):
+    assert choose_version(url) == found
+
+
+async def test_a_hook_as_discord_shows_it_waits_as_long_as_discord_says(http, clock, respx_mock):
+    """Without a version, Discord answers as v6 does, in milliseconds."""
+    milliseconds = httpx.Response(429, headers={"Retry-After": "43323"}, json={"retry_after": 43323})
+    respx_mock.post("https://discord.com/api/webhooks/1/x").mock(return_value=milliseconds)
+    seconds = httpx.Response(429, headers={"Retry-After": "44"}, json={"retry_after": 43.323})
+    respx_mock.post("https://discord.com/api/v10/webhooks/1/x").mock(return_value=seconds)
+    error = await refused(Discord("discord", Options(url="https://discord.com/api/webhooks/1/x"), http))
+    assert error.retry_after_sec == pytest.approx(43.323)
 
 
 class Clock:

@@ -11,7 +11,7 @@ import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult, LoginPassword
 
-from marketswarm.channels import Failure, Message, Severity
+from marketswarm.channels import Failure, Message, Severity, email
 from marketswarm.channels.email import Email, Options, make_refusal_error
 from support.channel_kinds import compose, refused_for
 from support.channel_messages import MISS, OK, REMINDER
@@ -27,12 +27,19 @@ class Box:
         self.mails: list[tuple[list[str], bytes]] = []
         self.data = "250 taken"
         self.refused: dict[str, str] = {}
+        self.quit: str | None = "221 bye"
+        """The answer to QUIT; None for no answer, while the connection stays."""
 
     async def handle_RCPT(self, _server, _session, envelope, address, _options):  # noqa: N802 - the library's
         if address in self.refused:
             return self.refused[address]
         envelope.rcpt_tos.append(address)
         return "250 yes"
+
+    async def handle_QUIT(self, _server, _session, _envelope):  # noqa: N802 - the library's
+        if self.quit is None:
+            await asyncio.Event().wait()  # until the client hangs up
+        return self.quit or "221 bye"
 
     async def handle_DATA(self, _server, _session, envelope):  # noqa: N802 - the library's
         if self.data.startswith("250"):
@@ -137,6 +144,15 @@ async def test_a_thread_arrives_whole_for_all_recipients_in_letters_of_any_kind(
     assert "ärger &lt;b&gt;" in first.get_body(("html",)).get_content()
     assert first["Message-ID"] == "<heartbeat_miss.rss_agg.1762433458300@example.org>"
     assert later["References"] == first["Message-ID"]
+
+
+@pytest.mark.parametrize("answer", [None, "421 too slow", "x" * 9])
+async def test_a_mail_that_was_accepted_is_that_whatever_quit_is_answered(serve, monkeypatch, answer):
+    monkeypatch.setattr(email, "QUIT_WITHIN_SEC", 0.1)
+    box, port = serve()
+    box.quit = answer
+    receipt = await mailer(port, within_sec=1).send(MISS)
+    assert (receipt.answer, len(box.mails)) == ("taken", 1)
 
 
 async def test_a_line_that_is_a_dot_arrives_as_one(serve):

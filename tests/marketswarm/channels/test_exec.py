@@ -1,6 +1,7 @@
 """A command: what it reads and inherits, what its exit code comes to, and that it keeps nobody waiting."""
 
 import asyncio
+import errno
 import os
 import signal
 import sys
@@ -11,6 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from marketswarm.channels import exec as exec_channel
+from marketswarm.channels.channel import SendError
 from marketswarm.channels.exec import Exec, Options, make_environment
 from marketswarm.channels.message import encode_webhook_body
 from support.channel_kinds import refused_for
@@ -55,6 +57,43 @@ async def test_a_message_of_any_length_is_read_to_its_end(tmp_path):
     huge = replace(GROUP, text="x" * 3_000_000)
     await channel(script(tmp_path, f"wc -c >{found}\n")).send(huge)
     assert int(found.read_text()) == len(encode_webhook_body(huge))
+
+
+def list_open_files() -> set[str]:
+    return {each.name for each in Path("/proc/self/fd").iterdir()}
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="the list of open files is Linux'")
+@pytest.mark.parametrize(
+    "fails", ["second pipe", "connect_read_pipe", "connect_write_pipe", "no such command"]
+)
+async def test_an_attempt_that_fails_before_the_command_runs_leaves_no_file_open(
+    monkeypatch, tmp_path, fails
+):
+    line = script(tmp_path, "cat >/dev/null\n")
+    await channel(line).send(MISS)  # what asyncio opens for good
+    before = list_open_files()
+    pipe, pipes, loop = os.pipe, list[int](), asyncio.get_running_loop()
+
+    def open_one() -> tuple[int, int]:
+        if pipes:
+            raise OSError(errno.EMFILE, "Too many open files")
+        pipes.extend(pipe())
+        return pipes[0], pipes[1]
+
+    async def time_out(*_):
+        raise asyncio.CancelledError
+
+    with monkeypatch.context() as patch:
+        if fails == "second pipe":
+            patch.setattr(os, "pipe", open_one)
+        elif fails == "no such command":
+            line = "/nonexistent/command"
+        else:
+            patch.setattr(loop, fails, time_out)
+        with pytest.raises((SendError, asyncio.CancelledError)):
+            await channel(line).send(MISS)
+    await auntil(lambda: list_open_files() == before)
 
 
 async def test_no_shell_sees_its_arguments(tmp_path):

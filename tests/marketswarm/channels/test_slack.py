@@ -27,7 +27,7 @@ def test_it_wants_a_url_or_a_token_with_a_channel():
 @pytest.fixture
 def bot(http):
     """What posts with a token."""
-    return Slack("slack", Options(**BOT, api=URL), http)
+    return Slack("slack", Options(**BOT), http, api=URL)
 
 
 def posted():

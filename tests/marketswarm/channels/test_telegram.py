@@ -58,3 +58,10 @@ async def test_a_token_can_not_lead_elsewhere_than_to_its_bot(bot, http, receive
     await Telegram("telegram", options, http).send(MISS)
     (request,) = receiver.requests
     assert request.url.raw_path == b"/hook/s3cret/bot1%2F..%2F..%2Fx%3Fy%23z/sendMessage"
+
+
+@pytest.mark.parametrize("rest", ["/bot1:evil/sendMessage?chat_id=1&text=", "?", "/#"])
+def test_a_url_has_no_query_of_which_the_token_would_be_a_part(rest):
+    with pytest.raises(ValidationError, match="must have no") as caught:
+        Options.model_validate({"token": "123456:s3cret", "chat": 5, "url": f"{URL}{rest}"})
+    assert "s3cret" not in str(caught.value)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from marketswarm.fleet.agent_logs import LogFiles, find_logs
+from marketswarm.fleet.agent_logs import LogFiles, bound_log, find_logs
 from marketswarm.log_follower import FILES, LogFollower
 
 
@@ -71,6 +71,19 @@ def test_a_file_that_cannot_be_written_is_said_once_and_tried_again(tmp_path, fi
     blocked.rmdir()
     files.append("a", b"written")
     assert blocked.read_bytes() == b"written\n"
+
+
+def test_the_log_of_a_program_that_writes_it_itself_never_takes_more_than_its_files(tmp_path):
+    path = tmp_path / "server.log"
+    bound_log(path, 100)
+    for number in range(5):
+        path.write_bytes(b"%d" % number * 100)
+        bound_log(path, 100)
+        assert path.exists(), "it is as large as it may be"
+        path.write_bytes(b"%d" % number * 101)
+        bound_log(path, 100)
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["server.log.1", "server.log.2"]
+    assert [(tmp_path / f"server.log.{number}").read_bytes()[:1] for number in (1, 2)] == [b"4", b"3"]
 
 
 def test_a_line_of_which_a_full_disk_took_a_part_is_said_and_not_glued_to_the_next(tmp_path, files, failures):

@@ -15,8 +15,10 @@ import redis
 
 from marketswarm.access.certificate import Certificate
 from marketswarm.fleet import data_folder
+from marketswarm.fleet.agent_logs import MAX_BYTES
 from marketswarm.fleet.listen import ListenAddress, ListenSetup
 from marketswarm.fleet.plan import make_plan
+from marketswarm.fleet.server import SERVER_LOG
 from marketswarm.fleet.supervisor import FleetSpec, FleetSupervisor
 from marketswarm.fleet_control import send_request
 from marketswarm.truth import parse_truth
@@ -403,9 +405,13 @@ def test_ctrl_c_while_things_come_up_leaves_nothing(up):
 def test_a_server_that_cannot_start_ends_it_with_the_servers_own_words(up, tmp_path):
     (tmp_path / "data/system-redis").mkdir(parents=True)
     (tmp_path / "data/system-redis/appendonlydir").write_text("no folder")
+    log = tmp_path / "data/system-redis" / SERVER_LOG
+    log.write_bytes(b"a stranger's line\n" * (MAX_BYTES // 10))
     fleet = up("--data", "data")
     assert fleet.wait() == 3
     assert "the server of system-redis did not start: " in fleet.text()
+    assert "appendonlydir" in fleet.text(), "the last lines of the server"
+    assert log.stat().st_size < MAX_BYTES < (log.parent / f"{SERVER_LOG}.1").stat().st_size, "it is rotated"
 
 
 def test_a_strangers_server_that_took_the_port_meanwhile_is_not_taken_for_ours(up, tmp_path):

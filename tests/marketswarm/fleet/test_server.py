@@ -7,9 +7,11 @@ import pytest
 import redis
 
 from marketswarm.fleet import server
+from marketswarm.fleet.agent_logs import bound_log
 from marketswarm.fleet.server import (
     LIMITS,
     MAXMEMORY,
+    SERVER_LOG,
     build_command,
     build_memory_limits,
     find_binary,
@@ -125,6 +127,17 @@ def test_a_real_server_takes_all_of_them(tmp_path):
     assert told["client-query-buffer-limit"] == str(64 << 20)
     assert "normal 134217728 67108864 60" in told["client-output-buffer-limit"]
     assert "pubsub 268435456 67108864 60" in told["client-output-buffer-limit"]
+
+
+@pytest.mark.live
+def test_a_server_goes_on_in_a_new_log_when_its_own_was_rotated(tmp_path):
+    with Server(tmp_path) as bus:
+        log = tmp_path / SERVER_LOG
+        bound_log(log, 10)
+        assert not log.exists()
+        bus.cmd("BGREWRITEAOF")
+        until(lambda: log.exists() and b"rewriting" in log.read_bytes(), what="its next line")
+        assert b"rewriting" not in (tmp_path / f"{SERVER_LOG}.1").read_bytes()
 
 
 @pytest.mark.live

@@ -1,6 +1,6 @@
 from math import inf
 
-from marketswarm.metrics.family import Histogram, MetricTable
+from marketswarm.metrics.family import OTHER, ForeignLabel, Histogram, MetricTable
 
 
 def test_a_value_counts_up_to_its_bound_and_in_all_above():
@@ -49,3 +49,15 @@ def test_a_mapping_is_copied_before_another_thread_writes_to_it():
     [family] = MetricTable("", {"n_total{status}": "N."}).collect(n_total=counts)
     counts["y"] = 2
     assert list(family.values) == [(("x",), 1.0)]
+
+
+def test_a_label_that_others_choose_has_so_many_values_and_one_for_all_others():
+    label = ForeignLabel(2)
+    assert [label.bound(each) for each in ("a", "b", "c", "a", "d", "b")] == [
+        "a",
+        "b",
+        OTHER,
+        "a",
+        OTHER,
+        "b",
+    ]

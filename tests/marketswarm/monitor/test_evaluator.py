@@ -9,7 +9,9 @@ import pytest
 
 from marketswarm.bus import BusError
 from marketswarm.bus.listener import read_clocks
-from marketswarm.detector import SavedService, State, Verdict, restore_services
+from marketswarm.detector import Detector, Publication, SavedService, State, Verdict, restore_services
+from marketswarm.detector.clock import Moment
+from marketswarm.detector.verdict import Suspect, Tick
 from marketswarm.monitor import monitor as module
 from marketswarm.monitor.feed import DetectorFeed
 from marketswarm.monitor.monitor import Evaluator
@@ -135,6 +137,26 @@ async def test_the_second_witness_lets_others_run_between_any_two_verdicts(monke
         for task in tasks:
             task.cancel()
     assert max(map(concluded.count, set(concluded))) <= 2
+
+
+async def test_a_bus_that_a_truth_drops_while_verdicts_are_published_ends_nothing(monkeypatch):
+    feed, links, ticks = make_feed(), {"gone": BusLink(), "bus": BusLink()}, []
+    gap = Verdict("b", State.UP, Publication.LOG, 1.0, gap_sec=5.0)
+    first = Tick((gap,), (Suspect("a", "gone"),), ("gone", "bus"), 0.0)
+
+    def tick(_self: Detector, _now: Moment) -> Tick:
+        ticks.append(None)
+        return first if len(ticks) == 1 else Tick((), (), (), 0.01)
+
+    monkeypatch.setattr(Detector, "tick", tick)
+    evaluator = Evaluator(
+        feed, links, asyncio.Event(), progress=lambda: None, publish=lambda _: links.pop("gone")
+    )
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(evaluator.run(group))
+        await auntil(lambda: len(ticks) > 2 or running.done(), what="more evaluations")
+        running.cancel()
+    assert len(ticks) > 2
 
 
 async def test_services_that_are_down_are_read_after_a_session_began_until_the_bus_answers(moved_time):

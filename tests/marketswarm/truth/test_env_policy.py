@@ -1,14 +1,21 @@
 """What a truth gets of the environment, and where that may go: every kind of channel, every option."""
 
+from collections.abc import Iterator
 from importlib import import_module
+from itertools import chain, combinations
 from typing import Any
 
+import httpx
 import pytest
+from pydantic import ValidationError
 
-from marketswarm.channels import KINDS
+from marketswarm.channels import KINDS, SendError
+from marketswarm.channels.http import Http
 from marketswarm.settings.programs import ChannelSettings
 from marketswarm.truth.env_policy import (
     OPTION_VARIABLES,
+    PROVIDER_HOSTS,
+    UNKNOWN_OPTION,
     VariableRefused,
     find_conditional_options,
     find_refusals,
@@ -16,6 +23,7 @@ from marketswarm.truth.env_policy import (
     may_take_market_key,
     resolve_options,
 )
+from support.channel_messages import MISS
 
 EVIL = "http://127.0.0.1:6666/take"
 VALUE = "hunter2"
@@ -34,6 +42,7 @@ ENVIRON = {
     **PLACES,
 }
 del ENVIRON["SMTP_PORT"], ENVIRON["SMTP_TLS"]
+OVER_HTTP = [kind for kind in KINDS if kind not in ("email", "exec", "apprise")]
 
 
 def options_of(kind: str) -> set[str]:
@@ -76,10 +85,62 @@ def test_no_option_of_any_kind_takes_a_secret_to_where_a_truth_says(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_an_option_that_the_policy_has_not_been_told_of_is_refused(kind):
+    """Who adds an option has to say first whether it names a destination."""
+    refused = {
+        option
+        for option in options_of(kind)
+        if UNKNOWN_OPTION in dict(find_refusals({"type": kind, option: 1})).values()
+    }
+    assert not refused
+    for option in ("api", "colour"):
+        assert dict(find_refusals({"type": kind, option: EVIL})) == {option: UNKNOWN_OPTION}
+    for options in (own_options(kind), {}):
+        with pytest.raises(VariableRefused, match="api: is not an option of this kind"):
+            resolve_options({"type": kind, **options, "api": EVIL}, ENVIRON)
+
+
+def own_options(kind: str) -> dict[str, str]:
+    return {option: f"env:{name}" for option, name in OPTION_VARIABLES[kind].items()}
+
+
+def trapped_options(kind: str) -> Iterator[dict[str, Any]]:
+    """Yield options of which each one in turn is the trap, and any others have what is meant for them."""
+    for trap in sorted(options_of(kind)):
+        others = sorted(options_of(kind) - {trap})
+        for some in chain.from_iterable(combinations(others, count) for count in range(len(others) + 1)):
+            meant = {each: own_options(kind).get(each, "C1") for each in some}
+            for secrets in (meant, dict.fromkeys(some, "env:NOTIFY_NIGHT_TOKEN")):
+                yield {"type": kind, **secrets, trap: EVIL}
+
+
+@pytest.mark.parametrize("kind", OVER_HTTP)
+async def test_whatever_option_is_an_address_no_request_takes_a_secret_there(kind, respx_mock):
+    """The channels themselves send here, so that an address counts which the policy does not know."""
+    respx_mock.route().mock(return_value=httpx.Response(200, json={"ok": True, "status": 1, "ts": "1"}))
+    module, http = import_module(f"marketswarm.channels.{kind}"), Http()
+    for asked in trapped_options(kind):
+        try:
+            options = resolve_options(asked, ENVIRON)
+            del options["type"]
+            channel = getattr(module, KINDS[kind])("x", module.Options.model_validate(options), http)
+            await channel.send(MISS)
+        except (VariableRefused, ValidationError, SendError):
+            continue
+    sent = [call.request for call in respx_mock.calls]
+    assert sent
+    trapped = [each for each in sent if each.url.host == httpx.URL(EVIL).host]
+    for request in trapped:
+        assert VALUE not in f"{request.url} {request.headers.raw} {request.content!r}", request.url
+    await http.aclose()
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_variable_is_for_its_own_option_of_its_own_kind_alone(kind):
     for option in options_of(kind):
         for name in ENVIRON.keys() - {OPTION_VARIABLES[kind].get(option)}:
-            own = name.startswith("NOTIFY_") and name != "NOTIFY_EXEC" and kind != "exec" and option != "host"
+            is_shown = option in ("host", "sender", "to")
+            own = name.startswith("NOTIFY_") and name != "NOTIFY_EXEC" and kind != "exec" and not is_shown
             refused = any(each == option for each, _ in find_refusals({"type": kind, option: f"env:{name}"}))
             assert refused != own, (option, name)
 
@@ -120,6 +181,11 @@ ALLOWED = [
         {},
     ),
     ({"type": "telegram", "token": "env:TELEGRAM_TOKEN", "chat": "env:TELEGRAM_CHAT"}, {}),
+    ({"type": "telegram", "token": "env:NOTIFY_OWN", "url": "https://api.telegram.org/"}, {}),
+    (
+        {"type": "pagerduty", "routing_key": "env:NOTIFY_OWN", "url": "env:NOTIFY_PAGER"},
+        {"NOTIFY_PAGER": "https://events.pagerduty.com/integration/ours/enqueue"},
+    ),
     ({"type": "pushover", "token": "env:PUSHOVER_TOKEN", "user": "env:PUSHOVER_USER"}, {}),
     ({"type": "webhook", "url": "env:WEBHOOK_URL", "secret": "env:WEBHOOK_SECRET"}, {}),
     ({"type": "webhook", "url": "https://hooks.example.org/x", "secret": "env:WEBHOOK_SECRET"}, {}),
@@ -133,7 +199,13 @@ ALLOWED = [
         {"type": "email", "host": "env:SMTP_HOST", "tls": "none", "user": "env:SMTP_USER"},
         {"SMTP_TLS": "none"},
     ),
-    ({"type": "email", "host": "m.example", "to": "env:NOTIFY_OWN"}, {"NOTIFY_ALLOWED_HOSTS": "m.example"}),
+    *(
+        (
+            {"type": "email", "host": "m.example", option: f"env:{name}"},
+            {"NOTIFY_ALLOWED_HOSTS": "m.example", name: "a@b.example"},
+        )
+        for option, name in (("to", "NOTIFY_NIGHT_TO"), ("sender", "NOTIFY_NIGHT_FROM"))
+    ),
     ({"type": "exec", "command": "env:NOTIFY_EXEC"}, {}),
     ({"type": "apprise", "urls": "env:NOTIFY_OWN"}, {}),
     ({"type": "webhook", "url": EVIL}, {}),  # nothing of ours goes there
@@ -179,11 +251,35 @@ REFUSED = [
     ({"type": "telegram", "token": "env:TELEGRAM_TOKEN", "chat": 1, "url": "https://t.example"}, {}),
     ({"type": "pushover", "token": "env:PUSHOVER_TOKEN", "user": "u", "url": "https://p.example"}, {}),
     ({"type": "slack", "token": "env:SLACK_TOKEN", "url": EVIL}, {}),
+    # addresses of the provider where others read what is sent, also where the environment lists its host
+    *(
+        ({"type": kind, option: "env:NOTIFY_OWN", "url": f"https://{PROVIDER_HOSTS[kind][0]}{rest}"}, allowed)
+        for kind, option, rest in (
+            ("telegram", "token", "/bot1:evil/sendMessage?chat_id=1&text="),
+            ("telegram", "token", "/bot1:evil"),
+            ("telegram", "token", "?"),
+            ("telegram", "token", "/#"),
+            ("pushover", "token", "/1/messages.json?token=evil&user=evil&message="),
+            ("pagerduty", "routing_key", "/x-ere/evil"),
+            ("pagerduty", "routing_key", "/integration/evil/enqueue"),
+            ("pagerduty", "routing_key", "/v2/enqueue?to=evil"),
+            ("pagerduty", "routing_key", ""),
+        )
+        for allowed in ({}, {"NOTIFY_ALLOWED_HOSTS": PROVIDER_HOSTS[kind][0]})
+    ),
     ({"type": "email", "host": "env:SMTP_HOST", "port": 2525, "password": "env:SMTP_PASSWORD"}, {}),
     ({"type": "email", "host": "env:SMTP_HOST", "port": 2525.0, "password": "env:SMTP_PASSWORD"}, {}),
     ({"type": "email", "host": "env:SMTP_HOST", "port": True, "password": "env:SMTP_PASSWORD"}, {}),
     ({"type": "email", "host": "env:SMTP_HOST", "tls": " none", "password": "env:SMTP_PASSWORD"}, {}),
-    ({"type": "email", "host": "m.example", "to": "env:NOTIFY_OWN"}, {}),
+    ({"type": "email", "host": "m.example", "to": "env:NOTIFY_OWN_TO"}, {"NOTIFY_OWN_TO": VALUE}),
+    # a password with an @ would be an address, which whoever has the mail reads, or has the refusal of
+    *(
+        (
+            {"type": "email", "host": "env:SMTP_HOST", option: "env:NOTIFY_NIGHT_TOKEN"},
+            {"NOTIFY_ALLOWED_HOSTS": "mail.example.org"},
+        )
+        for option in ("sender", "to")
+    ),
     ({"type": "email", "host": "env:NOTIFY_NIGHT_TOKEN"}, {}),
     ({"type": "webhook", "url": ["env:WEBHOOK_URL"], "secret": "env:WEBHOOK_SECRET"}, {}),
     ({"type": "exec", "command": ["env:NOTIFY_EXEC"]}, {}),

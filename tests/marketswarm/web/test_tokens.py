@@ -1,12 +1,15 @@
 """Who may do what with which header."""
 
+import asyncio
+
 import pytest
 
 from marketswarm.operator.tokens import Scope, create_token, revoke_token, write_token
 from marketswarm.testing import MemoryBus
 from marketswarm.web.limits import RefusedError
-from marketswarm.web.tokens import FAILURES, WRITES, TokenVerifier
+from marketswarm.web.tokens import FAILURES, LOOK_UPS, WRITES, TokenVerifier
 from support.fixtures import closed
+from support.waiting import PATIENT_SEC, auntil
 
 NOW, WALL = 100.0, 1_762_433_458.0
 
@@ -94,3 +97,36 @@ async def test_without_the_bus_that_keeps_tokens_nobody_is_let_in_and_nobody_is_
         assert (found.status, found.retry_sec) == (503, 5.0)
     bus.connected = True
     assert await verifier.verify(header, Scope.WRITE, "10.0.0.1", NOW, WALL)
+
+
+class HeldBus(MemoryBus):
+    """A bus that answers no look-up until `answers` is set, and counts those under way."""
+
+    def __init__(self) -> None:
+        super().__init__(within_sec=PATIENT_SEC)
+        self.answers, self.under_way, self.most = asyncio.Event(), 0, 0
+        self.client.hget = self.look_up
+
+    async def look_up(self, _key, _ident):
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        await self.answers.wait()
+        self.under_way -= 1
+
+
+held = closed(HeldBus)
+
+
+async def test_of_many_strange_tokens_a_few_at_once_ask_the_bus_and_the_others_wait_within_the_limit(held):
+    verifier = TokenVerifier(lambda: held, "board")
+    _, text = create_token("guess", [Scope.READ], author="kim", now=WALL)
+    header = f"Bearer {text}"
+    asked = [asyncio.create_task(refusal(verifier, header, client=str(n))) for n in range(5 * LOOK_UPS)]
+    await auntil(lambda: held.under_way == LOOK_UPS)
+    held.within_sec = 0.05
+    late = await refusal(verifier, header)
+    said = "bus system-redis, which keeps the tokens, does not answer: timeout"
+    assert (late.status, late.reason) == (503, said)
+    held.answers.set()
+    assert {found.status for found in await asyncio.gather(*asked)} == {401}
+    assert held.most == LOOK_UPS

@@ -38,6 +38,24 @@ def test_one_alone_after_quiet_waits_a_moment_and_all_others_wait_for_each_other
     assert waiting.due_at(2.0) == 107.0 + ALONE_SEC
 
 
+@pytest.mark.parametrize("key", ["healer", "bus:market-redis"])
+def test_what_the_sentinel_sends_after_a_while_waits_no_longer_than_that(waiting, key):
+    waiting.put(line("1"))
+    waiting.put(line("2", 101.0))
+    assert waiting.due_at(60.0) == 160.0
+    waiting.put(line("3", 105.0, key=key))
+    waiting.put(line("4", 106.0, key=key))
+    assert waiting.due_at(60.0) == 115.0
+    assert waiting.due_at(10.0) == 110.0
+    assert waiting.due_at(2.0) == 102.0
+    assert send_all(waiting, 115.0) == ["1", "2", "3", "4"]
+    waiting.put(line("5", 120.0, key=key))
+    assert waiting.due_at(30.0) == 130.0, "it follows closely on others"
+    send_all(waiting, 130.0)
+    waiting.put(line("6", 190.0, key=key))
+    assert waiting.due_at(30.0) == 190.0 + ALONE_SEC
+
+
 def test_an_event_is_held_while_any_line_has_it(waiting):
     waiting.put(line("1"))
     waiting.put(replace(line("2"), ids=("1", "2")))

@@ -271,10 +271,10 @@ async def test_states_that_are_none_are_counted_and_logged_once(scene):
 
 
 async def test_old_backups_that_can_not_be_removed_are_a_failure_and_end_nobody(scene, monkeypatch):
-    def refuse(_folder, _before):
+    def refuse(_folder, _before, _now):
         raise BackupError("/backups: Read-only file system")
 
-    monkeypatch.setattr(maintenance, "read_newest_backup", lambda _folder: MADE)
+    monkeypatch.setattr(maintenance, "read_newest_backup", lambda _folder, _now: MADE)
     monkeypatch.setattr(maintenance, "remove_old_backups", refuse)
     monkeypatch.setattr(maintenance, "hash_file", lambda _file: MADE.sha256)
     clock = SimpleNamespace(time=lambda: MADE.begun_at + 60, monotonic=time.monotonic)
@@ -296,7 +296,7 @@ async def test_a_restore_that_failed_is_tried_again_after_an_hour_even_by_anothe
     dumps = Dumps(monkeypatch)
     dumps.made = replace(MADE, begun_at=time.time())
     monkeypatch.setattr(maintenance, "hash_file", lambda _file: MADE.sha256)
-    monkeypatch.setattr(maintenance, "list_backups", lambda _folder: [replace(MADE, begun_at=1.0)])
+    monkeypatch.setattr(maintenance, "list_backups", lambda _folder, _now: [replace(MADE, begun_at=1.0)])
     monkeypatch.setattr(maintenance, "verify_backup", fail)
     async with scene.running():
         await auntil(lambda: len(tried) == 1)
@@ -338,7 +338,7 @@ class Dumps:
     def __init__(self, monkeypatch):
         self.is_broken, self.calls, self.made = True, 0, None
         monkeypatch.setattr(maintenance, "make_backup", self.make)
-        monkeypatch.setattr(maintenance, "read_newest_backup", lambda _folder: self.made)
+        monkeypatch.setattr(maintenance, "read_newest_backup", lambda _folder, _now: self.made)
 
     async def make(self, _url, _folder, now, _programs):
         self.calls += 1

@@ -1,15 +1,20 @@
 """Which features are published: new ones, and those whose values changed, with the next revision."""
 
+import struct
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import orjson
 import pytest
 
+from services.bars.bar_table import LATEST_MS
 from services.bars.feature_writer import MARKS, compute_new, find_new
 from services.bars.features import LONGEST_WINDOW, DailyBar, compute_features
+from services.bars.outputs import Arrival
 from services.bars.settings import CheckSettings, SymbolGroup
-from services.market.records import DAY_MS, AssetClass
+from services.market.decimals import settle_single
+from services.market.entries import encode_entry
+from services.market.records import DAY_MS, ActionKind, AssetClass, CorporateAction, Provenance, RecordKind
 from services.market.sessions import get_session
 from services.tables.rows import make_feature_row
 from support.scenes.bars import MIDNIGHT, MINUTE, SymbolScene, arrival, walk
@@ -96,8 +101,10 @@ def archived(entry):
 class Station:
     """The days of some symbols, and what was published of their features: by start, the newest values."""
 
-    def __init__(self, count):
-        self.scenes = {symbol: SymbolScene(CRYPTO, symbols=[symbol], indicators=[]) for symbol in SYMBOLS}
+    def __init__(self, count, **group):
+        self.scenes = {
+            symbol: SymbolScene(CRYPTO, symbols=[symbol], indicators=[], **group) for symbol in SYMBOLS
+        }
         self.published = {symbol: {} for symbol in SYMBOLS}
         self.history = {symbol: days(count, symbol, number) for number, symbol in enumerate(SYMBOLS)}
         for bars in self.history.values():
@@ -172,8 +179,9 @@ def test_only_days_from_the_first_change_are_computed_and_the_end_is_that_of_com
     }
 
 
-def test_features_are_known_at_the_close_and_since_a_correction_where_it_changed_them():
-    station = Station(40)
+@pytest.mark.parametrize("timeframes", [("1d",), ("1w",)])  # those that bars publishes
+def test_features_are_known_at_the_close_and_since_a_correction_where_it_changed_them(timeframes):
+    station = Station(40, timeframes=timeframes)
     btc, eth = station.history.values()
     first = station.publish_entries("BTC/USD")
     for entry in (*first["BTC/USD"], *first["ETH/USD"]):
@@ -328,3 +336,92 @@ def test_a_day_that_had_too_few_minutes_is_read_once_they_came():
 def test_of_options_no_day_has_too_few_minutes():
     assert SymbolGroup(symbols=["SPY261218C00600000"], asset="options").day_share == 0
     assert SymbolGroup(symbols=["SPY"]).day_share == 0.25
+
+
+def split_of(ex_day, ratio):
+    """The entry of a split of the coin; without a ratio it is withdrawn."""
+    action = CorporateAction("BTC/USD", ActionKind.SPLIT, ex_day, ratio=ratio)
+    fields = encode_entry(action, AssetClass.CRYPTO, Provenance("one", 1.0))
+    fields |= {} if ratio else {"withdrawn": "1"}
+    raw = {name.encode(): value.encode() for name, value in fields.items()}
+    return Arrival(RecordKind.ACTIONS, b"%d-1" % MIDNIGHT, raw)
+
+
+def divided(bar, ratio):
+    """A bar in numbers of single precision, after a split."""
+    names = ("open", "high", "low", "close", "vwap")
+    prices = struct.unpack("5f", struct.pack("5f", *(getattr(bar, name) / ratio for name in names)))
+    volume = float(round(1000 * bar.volume) * ratio) / 1000
+    return replace(bar, **dict(zip(names, map(settle_single, prices), strict=True)), volume=volume)
+
+
+def assert_known_at_close(entries, *, but_since_ms=LATEST_MS):
+    for entry in entries:
+        close_ms = int(entry["start"]) + DAY_MS
+        known_ms = NOW_MS if close_ms > but_since_ms else close_ms
+        assert int(entry["known_at"]) == known_ms, entry["day"]
+
+
+@pytest.mark.parametrize("ratio", [3.0, 10.0])
+def test_a_split_changes_features_of_all_symbols_and_not_since_when_they_are_known(ratio):
+    station = Station(40)
+    btc, eth = station.history.values()
+    scene = station.scenes["BTC/USD"]
+    scene.play([split_of(dated(btc)[-1].day, ratio)])
+    for entries in station.publish_entries("BTC/USD").values():
+        assert_known_at_close(entries)
+    station.close_day(divided(btc[-1], ratio))
+    station.close_day(eth[-1])
+    for _ in range(2):
+        again = station.publish_entries("BTC/USD")
+        assert len(again["BTC/USD"]) > 20, "computed anew"
+        assert len(again["ETH/USD"]) > 5
+        for entries in again.values():
+            assert_known_at_close(entries)
+        assert station.publish_entries("BTC/USD") == {}
+        scene.play([split_of(dated(btc)[-1].day, None)])
+
+
+@pytest.mark.parametrize("is_announced", [True, False])
+def test_a_history_that_its_source_divides_leaves_features_known_and_a_correction_with_it_does_not(
+    is_announced,
+):
+    station = Station(40)
+    station.scenes["BTC/USD"] = SymbolScene(CRYPTO, symbols=["BTC/USD"], indicators=[])
+    btc = [replace(bar, volume=round(bar.volume, 3)) for bar in station.history["BTC/USD"]]
+    if is_announced:
+        station.scenes["BTC/USD"].play([split_of(dated(btc)[-1].day, 3.0)])
+    for bar in btc[:-1]:
+        station.close_day(bar, adjustment="splits")
+    station.publish()
+    corrected = btc[20]
+    seen_ms = btc[-1].start_ms + DAY_MS + 1000
+    for is_corrected in (False, True):
+        for bar in btc:
+            given = divided(bar, 1.0 if bar is btc[-1] else 3.0)
+            if is_corrected and bar.start_ms == corrected.start_ms:
+                given = replace(given, close=given.low)
+            station.close_day(given, seen_ms=seen_ms + 1000 * is_corrected, adjustment="splits")
+        again = station.publish_entries("BTC/USD")
+        assert len(again["BTC/USD"]) > (10 if is_corrected else 20)
+        for entries in again.values():
+            assert_known_at_close(entries, but_since_ms=corrected.start_ms if is_corrected else LATEST_MS)
+
+
+def test_a_correction_that_is_seen_with_a_split_is_known_since_then():
+    station = Station(40)
+    btc, eth = station.history.values()
+    station.publish()
+    assert btc[20].start_ms % (8 * DAY_MS) == 0, "the days before it are of other chunks"
+    station.scenes["BTC/USD"].play([split_of(dated(btc)[-1].day, 3.0)])
+    station.close_day(divided(btc[-1], 3.0))
+    station.close_day(eth[-1])
+    station.close_day(replace(btc[20], close=btc[20].low), seen_ms=btc[-1].start_ms + 2 * DAY_MS)
+    again = station.publish_entries("BTC/USD")
+    assert min(int(entry["start"]) for entry in again["BTC/USD"]) < btc[20].start_ms
+    for entries in again.values():
+        newest = [entry for entry in entries if int(entry["start"]) == btc[-1].start_ms]
+        assert_known_at_close(newest)
+        assert_known_at_close(
+            [entry for entry in entries if entry not in newest], but_since_ms=btc[20].start_ms
+        )

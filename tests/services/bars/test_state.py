@@ -1,5 +1,6 @@
 """What is stored of a symbol is read again whole, also what the releases before this one have stored."""
 
+import struct
 from dataclasses import replace
 from datetime import date
 
@@ -12,6 +13,7 @@ from services.bars.state import (
     VERSION,
     Covered,
     OpenBar,
+    Restated,
     SymbolState,
     TickTimes,
     list_final_days,
@@ -32,7 +34,8 @@ STORED = (
 """The field `rest` as it has been written since the first release that had all of it, without its end."""
 SUSPECTS = b',"suspects":{"1d":[0,140000,1.0,2.0,0.5,1.5,null,1.25,7,"alpaca",0.0,"",false,0.0]}'
 SPLITS = b',"adjusted":{"1d":"splits"},"splits":[["2024-06-10",10.0]],"applied":[]'
-VOLUMES = b',"volume_kinds":{"1d":"venue"}}'
+VOLUMES = b',"volume_kinds":{"1d":"venue"}'
+RESTATED = b',"restated":{"source":"yahoo","ratio":0.1}}'
 """What has come later: without it the field is still read."""
 
 
@@ -50,6 +53,7 @@ def make_state():
         Provenance("alpaca", adjustment=Adjustment.SPLITS, volume_kind=VolumeKind.VENUE),
     )
     state.splits = ((date(2024, 6, 10), 10.0),)
+    state.restated = Restated("yahoo", 0.1)
     state.covered["5m"] = Covered(0, 300_000, 600_000)
     return state
 
@@ -61,11 +65,11 @@ def store(state):
 def test_the_state_is_stored_as_before_and_read_again_whole():
     state = make_state()
     stored = store(state)
-    assert stored[REST.encode()] == STORED + SUSPECTS + SPLITS + VOLUMES
+    assert stored[REST.encode()] == STORED + SUSPECTS + SPLITS + VOLUMES + RESTATED
     found = restore_state("SPY", stored)
     for name in ("epoch", "first_ms", "newest_ms", "is_replay", "open_bars", "ticks", "suspects", "covered"):
         assert getattr(found, name) == getattr(state, name), name
-    assert (found.splits, found.applied) == (state.splits, ())
+    assert (found.splits, found.applied, found.restated) == (state.splits, (), state.restated)
     assert found.sources.names == ["alpaca"]
     assert found.tables["1m"][60_000].built == state.tables["1m"][60_000].built
 
@@ -79,11 +83,13 @@ def test_a_state_of_a_release_that_knew_suspects_of_minutes_alone_is_read():
     assert known.suspects["1d"].provenance.adjustment is Adjustment.RAW
     known = restore_state("SPY", store(state) | {REST.encode(): STORED + SUSPECTS + SPLITS + b"}"})
     assert known.suspects["1d"].provenance == Provenance("alpaca", adjustment=Adjustment.SPLITS)
+    known = restore_state("SPY", store(state) | {REST.encode(): STORED + SUSPECTS + SPLITS + VOLUMES + b"}"})
+    assert known.restated is None
 
 
 @pytest.mark.parametrize("damage", ["epoch", "open", "ticks", "suspect", "covered"])
 def test_a_state_that_lacks_something_or_has_another_form_is_unreadable(damage):
-    stored, rest = store(make_state()), orjson.loads(STORED + SUSPECTS + SPLITS + VOLUMES)
+    stored, rest = store(make_state()), orjson.loads(STORED + SUSPECTS + SPLITS + VOLUMES + RESTATED)
     others = {name: value for name, value in rest.items() if name != damage}
     for wrong in (others, {**rest, damage: "x"}, {**rest, damage: [[1]]}):
         damaged = {**stored, REST.encode(): orjson.dumps(wrong)}
@@ -93,7 +99,7 @@ def test_a_state_that_lacks_something_or_has_another_form_is_unreadable(damage):
 
 
 def test_what_is_open_of_a_timeframe_that_is_unknown_is_left_out():
-    rest = orjson.loads(STORED + SUSPECTS + SPLITS + VOLUMES)
+    rest = orjson.loads(STORED + SUSPECTS + SPLITS + VOLUMES + RESTATED)
     rest["open"].append(["2m", *rest["open"][0][1:]])
     rest["covered"]["2m"] = [0, 0, 0]
     found = restore_state("SPY", store(make_state()) | {REST.encode(): orjson.dumps(rest)})
@@ -132,13 +138,29 @@ def test_since_when_indicators_are_known_stands_in_a_row_that_another_release_ta
         setattr(table.open_slot(0), name, replace(held, changes=number + 1))
     table.open_slot(0).indicator_rev = 4
     without = store(state)[b"1h:0"]
-    table.open_slot(0).known_ms = 1_700_000_000_123
+    table.open_slot(0).known_ms, table[0].corrected_ms = 1_700_000_000_123, 1_600_000_000_123
     stored = store(state)
     rows = stored[b"1h:0"]
     length = len(without) // len(names)
     assert (len(rows), rows[length:]) == (len(without) + length, without)
     found = restore_state("SPY", stored).tables["1h"][0]
     assert found == replace(table[0], packed=b"")
-    # the first row but for that bit and the time is the second one
-    assert sum(one != other for one, other in zip(rows[:length], without, strict=False)) <= 9
+    # the first row but for two bits and two times is the second one
+    assert sum(one != other for one, other in zip(rows[:length], without, strict=False)) <= 17
     assert restore_state("SPY", stored | {b"1h:0": without}).tables["1h"][0].known_ms == 0
+
+
+@pytest.mark.parametrize(("changes", "corrected_ms"), [(1, 0), (2, 130_000)])
+def test_a_row_of_a_release_that_kept_one_time_alone_has_that_of_the_bar_but_not_after_it_was_seen(
+    changes, corrected_ms
+):
+    state = make_state()
+    bar = Bar("SPY", "1h", 0, 1.0, 2.0, 0.5, 1.5, 100.0)
+    slot = state.tables["1h"].open_slot(0)
+    slot.built = HeldBar(bar, changes, "alpaca", 130_000, is_complete=True)
+    slot.known_ms = 1_700_000_000_123
+    stored = store(state)
+    row = bytearray(stored[b"1h:0"])
+    row[struct.calcsize("<q7dqIi") + 1] &= 0xBF  # without the bit that says that a second time stands there
+    found = restore_state("SPY", stored | {b"1h:0": bytes(row)}).tables["1h"][0]
+    assert (found.known_ms, found.corrected_ms) == (slot.known_ms, corrected_ms)

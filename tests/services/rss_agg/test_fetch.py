@@ -2,6 +2,7 @@
 
 import socket
 from contextlib import aclosing
+from urllib.parse import urljoin
 
 import brotli
 import pytest
@@ -12,6 +13,7 @@ from services.rss_agg.fetch import (
     Validators,
     hash_url,
     host_and_port,
+    make_base_url,
     read_validators,
     resolve_redirect,
 )
@@ -44,6 +46,29 @@ def test_a_validator_that_is_none_was_not_said(etag):
 )
 def test_a_redirect_leads_to_a_web_address_or_nowhere(location, to):
     assert resolve_redirect("https://a/feed", location) == to
+
+
+@pytest.mark.parametrize(
+    ("location", "to"),
+    [
+        ("/b?c", "https://me:pw@a/b?c"),
+        ("b", "https://me:pw@a/b"),
+        ("https://a/b", "https://a/b"),
+        ("//b/c", "https://b/c"),
+        *((each, None) for each in ("//you:pw@a/b", "https://me:pw@a/b", " https://@a/b", "http://[@")),
+    ],
+)
+def test_our_own_password_stays_with_a_relative_redirect_and_no_other_is_taken(location, to):
+    assert resolve_redirect("https://me:pw@a/feed", location) == to
+
+
+@pytest.mark.parametrize("link", ["/news/1", "?p=3", "#n2", "item", "", "//b/c", "../up"])
+def test_no_link_is_made_of_what_is_secret_in_a_url(link):
+    base = make_base_url("https://me:hunter2@a:81/hunter2/feed?token=hunter2#hunter2", is_secret=True)
+    made = urljoin(base, link)
+    assert "hunter2" not in made
+    assert made.startswith(("https://a:81/", "https://b/c"))
+    assert make_base_url("https://me@a/x/feed?id=5", is_secret=False) == "https://a/x/feed?id=5"
 
 
 def test_a_host_is_bothered_at_one_port():
@@ -158,6 +183,25 @@ async def test_what_a_server_does_instead_of_answering_is_one_word(site, page, w
 async def test_a_feed_that_is_gone_says_so(site):
     site.pages["/feed"] = 410
     assert (await fails(site.url("/feed"))).gone
+
+
+@pytest.mark.parametrize(
+    ("statuses", "is_gone"), [((301,), True), ((301, 308), True), ((302,), False), ((301, 307), False)]
+)
+async def test_a_feed_is_gone_only_where_it_is_for_good(site, statuses, is_gone):
+    paths = ["/feed", "/b", "/c"]
+    for number, status in enumerate(statuses):
+        site.pages[paths[number]] = to(paths[number + 1], status)
+    site.pages[paths[len(statuses)]] = 410
+    failed = await fails(site.url("/feed"))
+    assert (str(failed), failed.gone) == ("410", is_gone)
+
+
+async def test_where_a_feed_has_moved_to_it_is_not_gone(site):
+    """After some failures there its own URL is asked again."""
+    site.pages["/b"] = 410
+    failed = await fails(site.url("/feed"), moved_to=site.url("/b"))
+    assert (str(failed), failed.gone) == ("410", False)
 
 
 async def test_a_server_that_is_busy_says_for_how_long(site):

@@ -1,7 +1,19 @@
+import time
+from contextlib import aclosing
+
 import pytest
 
-from services.rss_agg.reader import should_read
-from services.rss_agg.store import FeedState
+from services.rss_agg.fetch import Fetcher
+from services.rss_agg.metrics import RssMetrics
+from services.rss_agg.parse_process import ParseProcess
+from services.rss_agg.reader import FeedReader, should_read
+from services.rss_agg.settings import Feed, ReadSettings, RssSettings
+from services.rss_agg.store import FeedState, KnownFeed
+from support.fixtures import opened
+from support.rig import HOST
+from support.rig.feed_site import Page, Site, to
+
+site, target = opened(Site), opened(Site)
 
 
 @pytest.mark.parametrize(
@@ -19,3 +31,37 @@ from services.rss_agg.store import FeedState
 )
 def test_a_feed_is_asked_once_a_period_whoever_asks_and_never_against_its_word(state, now, answer):
     assert should_read(state, 300.0, now) is answer
+
+
+class Store:
+    """Keeps the state of one feed."""
+
+    def __init__(self, state):
+        self.state = state
+
+    async def load_states(self, _feeds):
+        return [self.state]
+
+    async def save_state(self, _known, state, _settings):
+        self.state = state
+
+
+@pytest.mark.parametrize(
+    ("path", "has_moved", "pause_sec"),
+    [("/feed", False, 0.0), ("/busy", False, 600.0), ("/feed", True, 600.0)],
+)
+async def test_a_pause_that_the_target_of_a_redirect_asks_for_is_not_one_of_the_feeds_host(
+    site, target, path, has_moved, pause_sec
+):
+    busy = Page(status=503, headers={"Retry-After": "600"})
+    site.pages |= {"/feed": to(target.url("/busy")), "/busy": busy}
+    target.pages["/busy"] = busy
+    feed = Feed(url=site.url(path), name="a")
+    store = Store(FeedState(moved_to=target.url("/busy") if has_moved else ""))
+    settings = RssSettings(settings=ReadSettings(allow_inside=(HOST,)))
+    async with aclosing(Fetcher()) as fetcher:
+        reader = FeedReader(fetcher, ParseProcess(), RssMetrics())
+        state, paused_sec = await reader.read(KnownFeed(feed, "scope", "address"), settings, store)
+    assert (state.error, paused_sec) == ("503", pause_sec)
+    assert state.not_before > time.time() + 500  # of the feed itself
+    assert store.state == state

@@ -1,7 +1,9 @@
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.rss_agg.fetch import Validators
+from services.rss_agg.reader import should_read
 from services.rss_agg.settings import Feed
 from services.rss_agg.store import (
     FORGET_MOVE_AFTER,
@@ -47,6 +49,27 @@ def test_whatever_is_stored_is_a_standing_of_the_past(raw):
     assert 0 <= state.read_at <= 10
     assert 0 <= state.gone_at <= 10
     assert state.not_before <= 86_410
+
+
+@pytest.mark.parametrize("retry_after_sec", [None, 600.0])
+def test_a_feed_that_was_read_by_a_clock_that_was_set_back_is_read_again(retry_after_sec):
+    now, ahead = 1_000_000.0, 1_000_000.0 + 20 * 86_400
+    read = FeedState().after_failure("503", ahead, retry_after_sec, gone=False)
+    state = parse_feed_state(stored(read), "here", now)
+    assert should_read(state, 60.0, now)
+    again = parse_feed_state(stored(state.after_success(now)), "here", now + 1)
+    assert not should_read(again, 60.0, now + 1)
+
+
+def test_a_feed_that_an_instance_with_a_fast_clock_has_read_is_not_read_again_at_once():
+    now = 1_000_000.0
+    state = parse_feed_state(stored(FeedState(read_at=now + 3)), "here", now)
+    assert not should_read(state, 60.0, now)
+
+
+def test_a_pause_ends_a_day_after_the_reading_that_it_is_of_at_the_latest():
+    raw = {**stored(FeedState(read_at=1000.0)), b"not_before": b"1e14"}
+    assert parse_feed_state(raw, "here", 80_000.0).not_before == 87_400.0
 
 
 def test_a_feed_that_fails_where_it_moved_to_is_looked_for_at_home_again():

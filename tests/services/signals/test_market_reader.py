@@ -78,13 +78,22 @@ class Scene:
         """Have the archive hold the bars of these minutes."""
         self.windows.bars = [ArchivedBar(make_bar(number), "one") for number in numbers]
 
-    async def read(self, number, now_ms):
+    async def read(self, number, now_ms, ident="*"):
         """Read the bar of a minute, which comes at `now_ms`."""
-        bar = make_bar(number)
-        fields = encode_entry(bar, AssetClass.STOCKS, Provenance("one")) | {"final": "1"}
-        await self.bus.client.xadd("bars:bars", fields)
+        await self.write(number, ident)
         self.now_ms = now_ms
         await self.reader.read_next()
+
+    async def write(self, number, ident="*"):
+        bar = make_bar(number)
+        fields = encode_entry(bar, AssetClass.STOCKS, Provenance("one")) | {"final": "1"}
+        await self.bus.client.xadd("bars:bars", fields, id=ident)
+
+    async def read_all(self, now_ms):
+        """Read what is there at `now_ms`, from the beginning if that is asked for; return the closes."""
+        self.now_ms = now_ms
+        await self.reader.read_next()
+        return self.closes
 
     @property
     def closes(self):
@@ -115,6 +124,56 @@ async def test_a_bar_that_waits_counts_from_its_end_on_without_another_one_of_it
     scene.now_ms = START + MINUTE_MS
     await scene.reader.read_next()
     assert scene.closes == [100.0]
+
+
+def close_of(*numbers):
+    return [100.0 + number for number in numbers]
+
+
+async def test_after_a_clock_that_was_behind_was_set_right_the_window_has_no_hole(scene):
+    """The machine boots with a clock that is an hour behind, and signals starts before that is set."""
+    for number in range(120):
+        await scene.write(number, f"{START + (number + 1) * MINUTE_MS}-0")
+    behind_ms = START + 60 * MINUTE_MS
+    assert await scene.read_all(behind_ms) == close_of(*range(60))
+    await scene.read(120, behind_ms + MINUTE_MS, f"{START + 121 * MINUTE_MS}-0")
+    assert scene.closes == close_of(*range(61))
+    assert scene.reader.is_complete
+    right_ms = START + 121 * MINUTE_MS + 500
+    assert await scene.read_all(right_ms) == close_of(*range(57, 121))
+    assert scene.reader.is_complete
+    assert [event for event, _ in scene.logged] == ["bars.refused", "bars.read_again"]
+    position = scene.reader.follow()[0].position
+    await scene.read_all(right_ms + MINUTE_MS)
+    assert scene.reader.follow()[0].position == position, "it is read once more, and no more than that"
+    assert len(scene.logged) == 2
+
+
+async def test_what_the_archive_alone_holds_is_in_the_window_once_a_clock_that_was_behind_is_right(scene):
+    scene.store(*range(10))
+    await scene.write(0, f"{START + MINUTE_MS}-0")
+    assert await scene.read_all(START + 2 * MINUTE_MS) == close_of(0, 1)
+    assert await scene.read_all(START + 10 * MINUTE_MS - 1) == close_of(0, 1)
+    assert await scene.read_all(START + 10 * MINUTE_MS) == close_of(*range(10))
+    assert scene.logged == [("bars.read_again", {"refused": 0})]
+
+
+async def test_a_bar_of_the_future_that_the_bus_added_now_has_nothing_read_again(scene):
+    await scene.read(0, START + MINUTE_MS, f"{START + MINUTE_MS}-0")
+    await scene.read(60, START + 2 * MINUTE_MS, f"{START + 2 * MINUTE_MS}-0")
+    assert scene.logged == [("bars.refused", {"why": "end: ahead of the clock"})]
+    assert await scene.read_all(START + 90 * MINUTE_MS) == close_of(0)
+    assert len(scene.logged) == 1
+
+
+async def test_a_bar_of_the_far_future_does_not_put_off_for_ever_that_all_is_read_again(scene):
+    day_ms = 24 * 60 * MINUTE_MS
+    await scene.write(0, f"{START + MINUTE_MS}-0")
+    await scene.write(5, f"{START + 6 * MINUTE_MS}-0")
+    await scene.write(400 * 24 * 60, f"{START + 400 * day_ms}-0")
+    assert await scene.read_all(START + MINUTE_MS) == close_of(0)
+    assert await scene.read_all(START + MINUTE_MS + day_ms - 1) == close_of(0)
+    assert await scene.read_all(START + MINUTE_MS + day_ms) == close_of(0, 5)
 
 
 async def test_what_the_stream_holds_no_more_comes_from_the_archive(scene):

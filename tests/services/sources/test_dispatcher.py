@@ -11,7 +11,14 @@ from services.market.records import AssetClass, RecordKind
 from services.sources import dispatcher as module
 from services.sources.cascade.loader import LoadOutcome, LoadResult
 from services.sources.cascade.series import Series
-from services.sources.cascade.state import WAITING, Attempt, SeriesState, SeriesStatus, SourceVerdict
+from services.sources.cascade.state import (
+    WAITING,
+    Attempt,
+    SeriesState,
+    SeriesStatus,
+    SourceVerdict,
+    forget_future,
+)
 from services.sources.dispatcher import SeriesDispatcher
 from services.sources.metrics import SourcesMetrics
 from support.waiting import auntil
@@ -32,8 +39,8 @@ class Loader:
     def is_excused(self, series):
         return series.symbol in self.excused
 
-    async def read_states(self, names):
-        return {name: self.stored.get(name, WAITING) for name in names}
+    async def read_states(self, names, now):
+        return {name: forget_future(self.stored.get(name, WAITING), now) for name in names}
 
     async def load(self, series):
         self.loaded.append(series)
@@ -280,6 +287,33 @@ async def test_what_a_bus_has_lost_is_loaded_again_at_once(scene):
     await dispatcher.read_states()  # nothing is stored any more
     await start(dispatcher)
     assert len(loader.loaded) == 2
+
+
+async def test_what_was_loaded_by_a_clock_that_was_ahead_is_loaded_again_at_once_after_a_restart(scene):
+    dispatcher, loader, _ = scene
+    ahead, now = time.time() + 3600, time.time()
+    loader.stored[SERIES.id] = SeriesState(
+        SeriesStatus.FRESH, "a", asked_at=ahead, loaded_at=ahead, fresh_until=ahead + 120, due_at=ahead + 60
+    )
+    await dispatcher.follow([SERIES])
+    await start(dispatcher, now=now)
+    assert loader.loaded == [SERIES]
+
+
+async def test_what_is_queued_by_a_clock_that_was_ahead_is_loaded_at_once_when_it_is_set_back(
+    scene, monkeypatch
+):
+    dispatcher, loader, me = scene
+    now = time.time()
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: now + 3600)
+        await dispatcher.follow([SERIES])
+        await start(dispatcher)
+        await finish(loader, me)
+        await start(dispatcher)
+    assert len(loader.loaded) == 1
+    await start(dispatcher, now=now)
+    assert len(loader.loaded) == 2, "not in an hour"
 
 
 async def test_a_critical_series_that_is_not_loaded_for_long_is_a_problem(scene):

@@ -265,12 +265,13 @@ async def count_requests(scene, now):
 
 async def test_the_outage_of_a_source_behind_one_that_serves_ends_when_it_answers_again(down):
     down.market["kraken"].choose = answer_as_kraken
-    (before,) = (await down.loader.store.read_states([SERIES])).values()
+    (before,) = (await down.loader.store.read_states([SERIES], time.time())).values()
     now = time.time()
     assert await count_requests(down, now + 200) == 0
     assert await count_requests(down, now + 310) == 1
     assert (await down.market.read_source("kraken"))["state"] == "up"
-    assert (await down.loader.store.read_states([SERIES])) == {SERIES: before}, "its series stays as it is"
+    after = await down.loader.store.read_states([SERIES], time.time())
+    assert after == {SERIES: before}, "its series stays as it is"
     bars = await down.market.bus.client.xrange(MARKET_BARS)
     assert {fields[b"source"] for _, fields in bars} == {b"coinbase"}
     assert await count_requests(down, now + 9999) == 0

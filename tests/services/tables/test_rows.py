@@ -357,6 +357,30 @@ def test_an_alert_of_any_type_is_kept_and_one_without_an_id_by_that_of_its_entry
         make_alert_row(ENTRY, {b"event": orjson.dumps(event | {"reason": "\0"})})
 
 
+BACKSLASHES = [
+    # the text, and what is stored of it where a character of code 0 is replaced
+    (r"ERROR: \u0000 cannot be converted to text", r"ERROR: \u0000 cannot be converted to text"),
+    (r"\\u0000", r"\\u0000"),
+    ("\0", "�"),
+    ("\\\0\0\\u0000", "\\��\\u0000"),
+    (r"\u0000" + "\0", r"\u0000�"),
+]
+
+
+@pytest.mark.parametrize(("text", "storable"), BACKSLASHES)
+def test_a_backslash_before_u0000_in_a_text_is_no_character_of_code_0(text, storable):
+    event = {b"event": orjson.dumps({"type": "x", "svc": "y", "ts": 1_793_000_040.125, "reason": text})}
+    if text == storable:
+        assert orjson.loads(make_alert_row(ENTRY, event)[0].event)["reason"] == text
+    else:
+        with pytest.raises(EntryError, match="code 0"):
+            make_alert_row(ENTRY, event)
+    diagnosis = orjson.dumps({"incident": TIMELINE["incident"], "text": text})
+    fields = {b"entry": orjson.dumps(TIMELINE), b"diagnosis": diagnosis}
+    row, _ = make_incident_event_row(ENTRY, fields)
+    assert orjson.loads(row.diagnosis or "") == {"incident": TIMELINE["incident"], "text": storable}
+
+
 def test_later_entries_have_a_greater_position():
     idents = [b"1-0", b"1-1", b"2-0", b"1793000040000-0", b"1793000040000-9", b"1793000040001-0"]
     positions = [to_stream_position(each) for each in idents]

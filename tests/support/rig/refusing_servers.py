@@ -147,6 +147,29 @@ class Loading(Refusal):
         return state == "ready"
 
 
+class Busy(Refusal):
+    """-BUSY: it runs a script that does not end."""
+
+    reason = "busy"
+
+    def begin(self) -> None:
+        self._set("busy-reply-threshold", 100)
+        with contextlib.suppress(redis.TimeoutError):
+            self.server.cmd("EVAL", "while true do end", 0, within=0.2)
+        until(self._is_busy, what="the server to be busy")
+
+    def end(self) -> None:
+        self.server.cmd("SCRIPT", "KILL")
+        until(lambda: not self._is_busy(), what="the script to end")
+
+    def _is_busy(self) -> bool:
+        try:
+            self.server.cmd("PING")
+        except redis.ResponseError as error:
+            return str(error).startswith("BUSY ")
+        return False
+
+
 class Locked(Refusal):
     """-NOAUTH: someone set a password."""
 

@@ -54,7 +54,7 @@ async def client(market, routes):
 
 def take_quotes(market, *symbols):
     for symbol in symbols:
-        market.live.take_quote(QuoteRow(symbol, 5, 1.5, *(None,) * 5, "yahoo", None, None, False))
+        market.live.take_quote(QuoteRow(symbol, 5, 1.5, *(None,) * 5, "yahoo", None, None, False), 1.0)
 
 
 WRONG = (

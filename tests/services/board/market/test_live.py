@@ -156,14 +156,25 @@ def test_indicators_are_passed_on_unless_a_later_revision_of_their_bar_is_known(
 def test_a_quote_is_replaced_by_newer_ones_only():
     live = LiveMarket()
     old, new = map(make_quote, (1000, 2000))
-    assert [live.take_quote(one) for one in (new, old, new)] == [True, False, False]
+    assert [live.take_quote(one, 3.0) for one in (new, old, new)] == [True, False, False]
     assert live.quotes["EUR/USD"] is new
+
+
+def test_a_quote_that_a_clock_dated_that_was_ahead_is_replaced_by_one_of_now():
+    live = LiveMarket()
+    ahead, now, older = (make_quote(at, price) for at, price in ((3_601_000, 1.1), (1000, 1.2), (500, 1.3)))
+    assert live.take_quote(ahead, 3601.0)
+    assert not live.take_quote(now, 3541.0), "clocks differ by a minute"
+    assert [live.take_quote(one, 1.0) for one in (now, older)] == [True, False]
 
 
 def test_an_entry_that_comes_again_is_no_news():
     live = LiveMarket()
-    for take, one in ((lambda bar: live.take_bar(bar, 1.0), make_bar()), (live.take_quote, make_quote(5)),
-                      (live.take_values, make_values(1, 1.0))):  # fmt: skip
+    for take, one in (
+        (lambda bar: live.take_bar(bar, 1.0), make_bar()),
+        (lambda quote: live.take_quote(quote, 1.0), make_quote(5)),
+        (live.take_values, make_values(1, 1.0)),
+    ):
         again = one._replace(stream_position=7)
         assert [take(each) for each in (one, one, again)] == [True, False, False]
 

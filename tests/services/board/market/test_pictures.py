@@ -103,7 +103,7 @@ def test_the_path_of_a_symbol_is_one_that_leads_to_it():
     assert symbol_path('a"b?c#d') == "/market/symbol/a%22b%3Fc%23d"
 
 
-DAY = 86_400_000
+DAY, DAY_SEC = 86_400_000, 86_400
 
 
 def make_series(**values):
@@ -141,7 +141,7 @@ def test_a_price_is_compared_with_the_last_day_that_ended(begins, price_at, comp
     hour = DAY // 24
     daily = tuple((10 * DAY + round(begin * hour), 1.0 + n) for n, begin in enumerate(begins))
     live = LiveMarket()
-    live.take_quote(make_quote(10 * DAY + round(price_at * hour)))
+    live.take_quote(make_quote(10 * DAY + round(price_at * hour)), 11.0 * DAY_SEC)
     tile = make_tile(make_series(), SeriesPast(daily=daily), live)
     assert tile.compared_at == 10 * DAY + round(compared * hour)
 
@@ -157,7 +157,7 @@ def test_the_last_price_before_a_split_is_adjusted_as_the_closes_are(price_at, p
     hour = DAY // 24
     daily = tuple((10 * DAY + round(begin * hour), close) for begin, close in [(-10.5, 91.0), (13.5, 92.22)])
     live = LiveMarket()
-    live.take_quote(make_quote(10 * DAY + round(price_at * hour))._replace(price=price))
+    live.take_quote(make_quote(10 * DAY + round(price_at * hour))._replace(price=price), 11.0 * DAY_SEC)
     ex_day = date(1970, 1, 12)
     split = CorporateAction("EUR/USD", ActionKind.SPLIT, ex_day, ratio=7.0)
     market = SymbolMarket(get_session("XNYS"), ex_day, Adjuster([split]))
@@ -192,7 +192,7 @@ def test_an_evening_of_currencies_is_compared_with_the_day_that_ended_then():
     hour = DAY // 24
     daily = ((9 * DAY - 3 * hour, 1.0), (10 * DAY - 3 * hour, 1.1))  # the eleventh has no bar yet
     live = LiveMarket()
-    live.take_quote(make_quote(11 * DAY - 2 * hour))
+    live.take_quote(make_quote(11 * DAY - 2 * hour), 11.0 * DAY_SEC)
     market = SymbolMarket(get_session("24x5"), date(1970, 1, 11))
     tile = make_tile(make_series(), SeriesPast(daily=daily, market=market), live)
     assert tile.compared_at == 10 * DAY - 3 * hour
@@ -208,6 +208,7 @@ def test_an_age_of_days_is_a_date():
 
 def test_a_day_of_a_market_has_its_own_date():
     assert format_day(1_381_325_400_000) == "2013-10-09"  # New York opens at 13:30
+    assert format_day(1_386_017_940_000) == "2013-12-02"  # and its last minute in winter is 20:59
     assert format_day(1_399_410_000_000) == "2014-05-07"  # forex begins on the evening before
     assert format_day(1_522_886_400_000) == "2018-04-05"  # crypto at midnight
 
@@ -221,7 +222,7 @@ def test_the_overview_has_the_groups_with_an_address_first_and_leaves_the_econom
 
 def test_a_tile_shows_the_newest_price_with_where_it_came_from_and_marks_a_replay():
     live = LiveMarket()
-    live.take_quote(make_quote(10 * DAY + 5, "twelve_data", replay=True))
+    live.take_quote(make_quote(10 * DAY + 5, "twelve_data", replay=True), 11.0 * DAY_SEC)
     tile = make_tile(make_series(), SeriesPast((), KnownPrice(10 * DAY, 1.5, "yahoo")), live)
     assert (tile.price, tile.at, tile.source, tile.replay) == (1.6, 10 * DAY + 5, "twelve_data", True)
     assert (tile.change, tile.compared) == (None, None), "nothing is known to compare with"
@@ -233,7 +234,7 @@ def test_a_price_of_a_day_is_told_from_one_of_a_moment():
     assert make_tile(bars, past, live).daily
     assert not make_tile(make_series(kind="bars", timeframe="1m"), past, live).daily
     assert not make_tile(make_series(kind="observations", timeframe="1d"), past, live).daily
-    live.take_quote(make_quote(10 * DAY + 5))
+    live.take_quote(make_quote(10 * DAY + 5), 11.0 * DAY_SEC)
     assert not make_tile(bars, past, live).daily, "a quote is of a moment"
 
 

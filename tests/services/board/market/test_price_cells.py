@@ -40,7 +40,7 @@ class Scene:
 
     def quote(self, symbol, price, at_sec=NOW - 3):
         row = QuoteRow(symbol, int(1000 * at_sec), price, *(None,) * 5, "yahoo", None, None, False)
-        assert self.live.take_quote(row)
+        assert self.live.take_quote(row, NOW)
         self.hub.publish(f"quotes:{symbol}", b"1", wider="quotes")
 
     async def take(self):

@@ -232,6 +232,22 @@ def test_a_symbol_with_a_gap_is_not_whole_nor_is_anything_while_no_one_may_ask()
     assert tracker.list_complete(T0 + 5000) == {"A": T0 + 2 * M, "B": T0 - M}
 
 
+def test_a_clock_that_is_set_back_makes_no_pause_longer():
+    tracker, schedule, marks = make_tracker(), RevisionSchedule(), {"A": T0}
+    start(tracker, None, T0)
+    ahead, now = T0 + 60 * M, T0 + M
+    tracker.pause_requests(ahead, 5.0)
+    schedule.postpone("A", ahead)
+    assert tracker.list_complete(ahead + 4999) == {}
+    assert schedule.find_due(marks, ahead + 4999, 100 * M) == []
+    assert set(tracker.list_complete(now)) == {"A"}
+    assert [each.sym for each in schedule.find_due(marks, now, 10 * M)] == ["A"]
+    tracker.pause_requests(now, 5.0)
+    schedule.postpone("A", now)
+    assert tracker.list_complete(now + 4999) == {}
+    assert schedule.find_due(marks, now + 4999, 10 * M) == []
+
+
 class World:
     """One symbol: a bar each minute, connections that come and go, processes that die anywhere."""
 

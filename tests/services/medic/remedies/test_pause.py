@@ -111,6 +111,16 @@ async def test_a_pause_of_an_operators_is_left_as_it_is(bus, context, sec):
     assert (await look(context())).results == {}
 
 
+async def test_a_pause_is_no_longer_than_it_was_to_be_if_the_clock_of_the_bus_was_ahead(bus, context):
+    await carry_out(context(clock() + 5))
+    key = source_breaker_key("kraken")
+    ends_ms, length = (await bus.client.hget(key, "pause_length")).decode().split(":")
+    assert (await bus.client.hget(key, "paused"), length) == (ends_ms.encode(), "600000")
+    ahead_ms = int(ends_ms) + 3_600_000
+    await bus.client.hset(key, mapping={"paused": ahead_ms, "pause_length": f"{ahead_ms}:{length}"})
+    assert 0 < (await CircuitBreaker(bus, key).read()).wait_sec <= 600
+
+
 async def test_an_operator_who_pauses_it_at_that_very_moment_is_not_overruled(bus, context, monkeypatch):
     begin = LeasedWriter.begin
 

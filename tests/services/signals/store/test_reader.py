@@ -4,7 +4,7 @@ import pytest
 
 from marketswarm.postgres.errors import RefusedRowsError
 from services.signals.log.entries import PlaceOutcome, make_place
-from services.signals.log.merkle import hash_tree
+from services.signals.log.merkle import hash_entry, hash_tree
 from services.signals.store.checkpoints import CheckpointTables
 from services.signals.store.reader import AuditReader, MissingRowError
 from services.signals.store.writer import SignalWriter
@@ -52,6 +52,18 @@ async def test_checkpoints_and_cosignatures_are_stored_once_and_the_largest_is_r
     assert await tables.read_cosigned_checkpoint("third") == b"note 1\none 1\nthird 1\n"
     with pytest.raises(RefusedRowsError):
         await tables.write_cosignature(7, "one", 15, "of no checkpoint\n")
+
+
+async def test_a_log_is_known_by_the_hash_of_its_first_entry(database):
+    writer, reader = SignalWriter(database), AuditReader(database)
+    with pytest.raises(MissingRowError, match="no first entry"):
+        await reader.read_first_hash()
+    await writer.begin_epoch("one")
+    maker = TickMaker(await writer.read_state())
+    first = maker.make(0, {symbol: make_signal(1, symbol) for symbol in SYMBOLS})
+    for tick in (first, maker.make(1, {})):
+        await writer.write_tick(tick)
+        assert await reader.read_first_hash() == hash_entry(first.entry)
 
 
 async def test_entries_are_found_by_their_time_and_a_missing_one_is_named(database):

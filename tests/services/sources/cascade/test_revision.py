@@ -413,7 +413,7 @@ async def test_missing_bars_that_an_adjusting_source_fills_are_no_past_that_it_a
         result = await market.load(series)
     assert (result.new, result.state.history_ms) == (len(missing), before.history_ms)
     assert "series.restated" not in [line["event"] for line in logged]
-    (stored,) = (await SeriesStore(lambda: market.bus).read_states([series.id])).values()
+    (stored,) = (await SeriesStore(lambda: market.bus).read_states([series.id], time.time())).values()
     assert stored.history_ms == before.history_ms, "nothing older is asked for again"
 
 

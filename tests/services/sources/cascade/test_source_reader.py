@@ -7,11 +7,15 @@ from dataclasses import replace
 import orjson
 import pytest
 
+from marketswarm.metrics.family import MAX_FOREIGN_VALUES, OTHER
 from services.market.records import AssetClass, RecordKind
 from services.market.sessions import get_session
 from services.sources.cascade import source_reader
+from services.sources.cascade.loader import LoadOutcome, LoadResult
 from services.sources.cascade.series import Series
 from services.sources.cascade.source_reader import SourceReader
+from services.sources.cascade.state import SourceFinding, SourceVerdict
+from services.sources.catalog.answer import AnswerStatus, SourceAnswer
 from services.sources.catalog.request import ApiKey
 from services.sources.metrics import SourcesMetrics
 from services.sources.settings import WorkSettings
@@ -74,6 +78,17 @@ async def test_actions_of_a_kind_that_no_record_can_hold_are_counted_and_each_ki
     assert log.lines == [
         ("series.actions_unknown", {"series": FACEBOOK.id, "source": "alpaca", "kinds": ["unit_split"]})
     ]
+
+
+def test_however_many_kinds_of_actions_a_source_invents_a_scrape_stays_small_and_counts_all():
+    metrics = SourcesMetrics()
+    for number in range(3 * MAX_FOREIGN_VALUES):
+        answer = SourceAnswer("alpaca", AnswerStatus.OK, unknown_actions={f"kind{number}": 1})
+        finding = SourceFinding("alpaca", SourceVerdict.FRESH, answer=answer)
+        metrics.count_load("actions", LoadResult(LoadOutcome.LOADED, findings=(finding,)))
+    counted = count(metrics, "unknown_actions")
+    assert len(counted) == MAX_FOREIGN_VALUES + 1
+    assert counted["alpaca", OTHER] == 2 * MAX_FOREIGN_VALUES
 
 
 async def test_loads_that_begin_at_once_compute_each_calendar_once_and_one_at_a_time(monkeypatch):

@@ -20,6 +20,7 @@ from services.sources.cascade.state import (
     conclude_load,
     find_known_until,
     find_status,
+    forget_future,
     is_stale,
     needs_refresh,
     parse_series_state,
@@ -151,6 +152,29 @@ def test_a_closed_market_is_left_alone_until_its_next_record():
     assert needs_refresh(planned, NOW + 50_000, 3300)
     failed, _ = load(WAITING, {})
     assert plan_load(SERIES, failed, NOW, next_record_at=NOW + 50_000).due_at == NOW + 60
+
+
+def test_what_was_planned_by_a_clock_that_was_ahead_says_nothing_once_that_was_set_back():
+    ahead = NOW + 3600
+    late, _ = load(WAITING, {"massive": SourceVerdict.LATE, "yahoo": SourceVerdict.FRESH}, ahead)
+    planned = replace(plan_load(SERIES, late, ahead, next_record_at=ahead + 50_000), history_ms=1)
+    assert forget_future(planned, ahead) is planned
+    assert forget_future(planned, ahead - 60) is planned, "clocks differ by a minute"
+    assert not needs_refresh(planned, NOW, 3300)
+    found = forget_future(planned, NOW)
+    assert (found.serving, found.reason, found.history_ms) == ("yahoo", "massive late", 1)
+    assert (found.due_at, found.fresh_until, found.newest_ms) == (0.0, 0.0, None)
+    assert needs_refresh(found, NOW, 3300)
+    assert [choose_next(SERIES, each, [], NOW) for each in (planned, found)] == ["yahoo", "massive"]
+    assert forget_future(found, NOW) == found
+    again, _ = load(found, {"massive": SourceVerdict.FRESH}, NOW)
+    assert (again.serving, again.fresh_until, again.newest_ms) == ("massive", NOW + 900, round(1000 * NOW))
+
+
+def test_the_newest_record_counts_after_a_clock_was_set_back_if_it_has_a_time_of_its_own():
+    state, _ = load(WAITING, {"massive": SourceVerdict.LATE}, NOW + 3600, age_sec=1800)
+    assert forget_future(state, NOW).newest_ms == state.newest_ms == 1000 * (NOW - 200)
+    assert find_known_until(forget_future(state, NOW), "massive") == state.newest_ms
 
 
 @pytest.mark.parametrize(("pace", "sec"), [(Pace.QUIET, 120), (Pace.NORMAL, 60), (Pace.VOLATILE, 30)])

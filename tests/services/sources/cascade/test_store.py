@@ -1,5 +1,6 @@
 """What a store publishes of loads, and what it remembers, over a bus in memory."""
 
+import time
 from dataclasses import replace
 from datetime import date
 
@@ -217,6 +218,25 @@ async def test_of_quotes_the_latest_of_each_symbol_is_remembered(bus, publish):
     assert await publish(QUOTES, quote(3000, 6.0)) == 1
     assert await count_remembered(bus, QUOTES) == 2
     assert await values(bus, MARKET_QUOTES, b"at") == [b"1000", b"1000", b"1000", b"2000", b"3000"]
+
+
+async def test_a_quote_that_was_dated_by_a_clock_that_was_ahead_keeps_none_of_now_from_being_published(
+    bus, publish
+):
+    now_ms = round(1000 * time.time())
+    ahead, now = (Quote("BTC/USD", at_ms, 5.0) for at_ms in (now_ms + 3_600_000, now_ms))
+    assert await publish(QUOTES, ahead) == 1
+    assert await publish(QUOTES, now) == 1
+    assert await publish(QUOTES, now) == 0
+    assert await publish(QUOTES, replace(now, at_ms=now_ms - 1)) == 0
+    assert await count_remembered(bus, QUOTES) == 1
+
+
+async def test_a_stored_state_is_read_without_what_a_clock_planned_that_was_ahead(bus, publish):
+    await publish(MINUTES, minute(NOW_MS))  # the series was asked at 1.0
+    store = SeriesStore(lambda: bus)
+    for now, asked_at in ((1.0, 1.0), (-60.0, 0.0)):
+        assert (await store.read_states([MINUTES.id], now))[MINUTES.id].asked_at == asked_at
 
 
 async def test_what_others_wrote_among_the_remembered_records_stops_nothing(bus, publish):
