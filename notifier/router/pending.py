@@ -3,7 +3,7 @@
 Pure; times are epoch seconds. A single notice after a quiet time is due within a quarter of a second. Several
 are due `group_wait_sec` after the first of them, and so is a single one shortly after others, because
 services that fail of one cause do not fail at one moment. A gap, such as a restart, is never due at once: it
-has ended, and other services restarted with it. One about the healer or a bus waits 10 s at most, and all
+has ended, and other services restarted with it. One about the healer or a bus waits 5 s at most, and all
 that are queued are due with it. Outages that were healed before a message about them was sent wait for one
 message in a while, the digest; once it is due, they are queued like every notice.
 """
@@ -16,7 +16,7 @@ from typing import Final
 
 from notifier.router.incident import Notice, NoticeKind, parse_notice
 
-SENTINEL_WAIT_SEC: Final = 10.0
+SENTINEL_WAIT_SEC: Final = 5.0
 """The longest wait of a notice about the healer or a bus, in seconds. The sentinel waits for 15, as shipped,
 and then sends a message itself, because no delivery record is written while a notice waits."""
 ALONE_SEC: Final = 0.25

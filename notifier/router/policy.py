@@ -55,7 +55,7 @@ class Policy(ServiceConfig):
 
     group_wait_sec: Wait = 2.0
     """How long the notifier waits after an event for further ones, to send all of them as one message.
-    For one about the healer or a bus, 10 s at most. Example: `5`."""
+    For one about the healer or a bus, 5 s at most. Example: `5`."""
     rate_limit_sec: Limit | None = None
     """How long further misses of a service are held back after a message about one; 0 means no limit.
     Default: `RATE_LIMIT_SEC`, 300. Example: `600`."""

@@ -1,6 +1,7 @@
 """Read checked bars and splits from the archive, then from their streams, into what ticks are decided on."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
@@ -23,12 +24,17 @@ from services.signals.settings import (
     find_source_bars,
     find_symbols,
 )
-from services.signals.store.windows import SYMBOLS_AT_ONCE, RightsMissingError, WindowTables
+from services.signals.store.windows import SYMBOLS_AT_ONCE, WindowTables, is_of_tables
 
 BATCH: Final = 2000
 BLOCK_SEC: Final = 0.25
 AWAY_SEC: Final = 0.5
 """The pause after an attempt to read the archive while it is away."""
+RETRY_SEC: Final = 60.0
+LONGEST_RETRY_SEC: Final = 3600.0
+"""The first and the longest pause, while it is there and does not let us read: each is twice as long."""
+READ_BARS: Final = 2 * WINDOW
+"""The bars of a symbol that are read: those of another session, which it had before, are left out."""
 CHECK_SEC: Final = 1.0
 """How often it is asked whether a stream without new entries was created again."""
 _BARS, _ACTIONS = 0, 1  # the places of their readers; that of bars by source is the third
@@ -64,6 +70,7 @@ class MarketReader:
         self._separate: Collection[tuple[str, str]] = ()
         self._is_filled = False
         self._away: str | None = None
+        self._pause_sec, self._retry_at = RETRY_SEC / 2, math.inf  # of attempts while we may not read
         self.lock = asyncio.Lock()
         self.symbols: Mapping[str, LoadedSymbol] = {}
         self.market = MarketBars("1m", ())
@@ -90,6 +97,7 @@ class MarketReader:
         if not self._is_filled and not await self._fill(followers):
             await asyncio.sleep(AWAY_SEC)
             return
+        await self._retry_archive()
         try:
             async with self._me.waiting(READ_SEC):
                 keys = [each.stream for each in followers]
@@ -166,47 +174,75 @@ class MarketReader:
     async def _fill(self, followers: tuple[StreamFollower, ...]) -> bool:
         """Have the windows of `followers` begin with bars of the archive; return False if it is away.
 
-        If it does not let us read them yet, they begin with the streams alone.
+        If the archive does not let us read them, they begin with the streams alone, until it does.
         """
-        market, symbols = self.market, dict(self.symbols)
         try:
-            async with self._me.waiting(READ_SEC):
-                await self._sessions.prepare({each.session or "" for each in symbols.values()})
-            for at in range(0, len(market.symbols), SYMBOLS_AT_ONCE):
-                some = market.symbols[at : at + SYMBOLS_AT_ONCE]
-                async with self._me.waiting(READ_SEC):
-                    splits = await self._windows.read_splits(some)
-                    bars = await self._windows.read_bars(some, market.timeframe, WINDOW)
-                    separate = [each for each in self._separate if each[0] in some]
-                    own = await self._windows.read_source_bars(separate, market.timeframe, WINDOW)
-                async with self._me.waiting(READ_SEC), self.lock:
-                    if followers is not self._followers:
-                        return True  # a reseed asks for other ones, which are not filled yet
-                    for symbol, ex_day in splits:
-                        market.begin_with_split(symbol, ex_day)
-                    self._begin_with(bars, symbols, is_separate=False)
-                    self._begin_with(own, symbols, is_separate=True)
-        except RightsMissingError as error:
-            self._me.log.warning("windows.refused", why=str(error))
+            await self._begin_windows(followers)
         except PostgresAwayError as error:
             if self._away is None:
-                self._me.log.warning("windows.waiting", why=str(error))
+                self._me.log.warning("windows.unread", why=str(error))
             self._away = f"bars of the archive not read: {error}"
-            return False
-        if self._away is not None:
-            self._away = None
-            self._me.log.info("windows.read")
+            if not is_of_tables(error):
+                return False
+            self._pause_sec = min(LONGEST_RETRY_SEC, 2 * self._pause_sec)
+            self._retry_at = time.monotonic() + self._pause_sec
+        else:
+            if self._away is not None:
+                self._away = None
+                self._me.log.info("windows.read")
+            self._pause_sec, self._retry_at = RETRY_SEC / 2, math.inf
         self._is_filled = followers is self._followers
         return True
+
+    async def _begin_windows(self, followers: tuple[StreamFollower, ...]) -> None:
+        """Read the last bars of the archive, and put them in their places. Raises PostgresAwayError."""
+        market, symbols = self.market, dict(self.symbols)
+        async with self._me.waiting(READ_SEC):
+            await self._sessions.prepare({each.session or "" for each in symbols.values()})
+        for at in range(0, len(market.symbols), SYMBOLS_AT_ONCE):
+            some = market.symbols[at : at + SYMBOLS_AT_ONCE]
+            separate = [each for each in self._separate if each[0] in some]
+            async with self._me.waiting(READ_SEC):
+                splits = await self._windows.read_splits(some)
+            async with self._me.waiting(READ_SEC):
+                bars = await self._windows.read_bars(some, market.timeframe, READ_BARS)
+            async with self._me.waiting(READ_SEC):
+                own = await self._windows.read_source_bars(separate, market.timeframe, READ_BARS)
+            async with self._me.waiting(READ_SEC), self.lock:
+                if followers is not self._followers:
+                    return  # a reseed asks for other ones, which are not filled yet
+                for symbol, ex_day in splits:
+                    market.begin_with_split(symbol, ex_day)
+                self._begin_with(bars, symbols, is_separate=False)
+                self._begin_with(own, symbols, is_separate=True)
+
+    async def _retry_archive(self) -> None:
+        """If windows began without the archive, have them begin anew once it lets us read what they want."""
+        if time.monotonic() < self._retry_at:
+            return
+        self._retry_at = time.monotonic() + self._pause_sec
+        timeframe, some = self.market.timeframe, self.market.symbols[:1]
+        try:
+            async with self._me.waiting(READ_SEC):
+                await self._windows.read_splits(some)
+            async with self._me.waiting(READ_SEC):
+                await self._windows.read_bars(some, timeframe, 1)
+            async with self._me.waiting(READ_SEC):
+                await self._windows.read_source_bars((), timeframe, 1)
+        except PostgresAwayError:
+            return
+        self._asked, self._retry_at = None, math.inf
 
     def _begin_with(
         self, bars: Sequence[ArchivedBar], symbols: Mapping[str, LoadedSymbol], *, is_separate: bool
     ) -> None:
+        """Take archived bars, but none of days of another session, which a symbol may have had before."""
         now_ms, market = time.time_ns() // 1_000_000, self.market
         for each in bars:
             code = symbols[each.bar.symbol].session
             end_ms = self._sessions.find_end(code, each.bar.start_ms, market.timeframe)
-            self._note_ahead(market.begin_with(each, end_ms, now_ms, is_separate=is_separate), now_ms)
+            if end_ms is not None:
+                self._note_ahead(market.begin_with(each, end_ms, now_ms, is_separate=is_separate), now_ms)
 
     def _take(self, place: int, fields: Mapping[bytes, bytes] | None, now_ms: int) -> None:
         """Take an entry that came at `now_ms` (wall clock) of the stream at a place of `follow`.

@@ -49,16 +49,17 @@ class SessionBook:
         """Return whether all of these sessions were computed, or are known to be unknown."""
         return self._sessions.keys() >= set(codes)
 
-    def find_end(self, code: str | None, start_ms: int, timeframe: Timeframe) -> int:
+    def find_end(self, code: str | None, start_ms: int, timeframe: Timeframe) -> int | None:
         """Return when a bar of a prepared session ends (epoch milliseconds).
 
-        Where no interval of the session begins like that, as of a source's own days, it is as long as its
-        timeframe.
+        None if no interval of the session begins like that. Without a session, and in one that no calendar
+        knows, a bar is as long as its timeframe.
         """
         session = self._sessions.get(code or "")
-        grid = None if session is None else self._grids.setdefault(session.code, Grid(session))
-        interval = None if grid is None else grid.place(start_ms, timeframe)
-        return start_ms + 1000 * TIMEFRAME_SEC[timeframe] if interval is None else interval.close_ms
+        if session is None:
+            return start_ms + 1000 * TIMEFRAME_SEC[timeframe]
+        interval = self._grids.setdefault(session.code, Grid(session)).place(start_ms, timeframe)
+        return None if interval is None or interval.open_ms != start_ms else interval.close_ms
 
     def find_closed(
         self, market: MarketBars, symbols: Mapping[str, LoadedSymbol], now_ms: int

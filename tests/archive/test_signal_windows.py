@@ -1,15 +1,17 @@
 """What windows of signals begin with: the last final bars of the archive, as its role reads them."""
 
+import time
 from contextlib import aclosing
 from datetime import date
 
 import pytest
 
 from marketswarm.access.passwords import DATABASE_SIGNALS
+from marketswarm.postgres.errors import PostgresAwayError
 from services.archive.database import SCHEMA
 from services.archive.writer import TypedEntry, Writer
 from services.signals.store.database import SignalDatabase
-from services.signals.store.windows import RightsMissingError, WindowTables
+from services.signals.store.windows import WindowTables, is_of_tables
 from services.tables.rows import BarRow, SymbolRow
 from services.tables.tables import BAR_TABLE, SOURCE_BAR_TABLE
 
@@ -83,5 +85,14 @@ async def test_splits_count_that_are_not_withdrawn(tables, connection):
 
 async def test_an_archive_that_grants_no_right_is_named(tables, connection):
     await connection.execute(f"REVOKE SELECT ON actions FROM {DATABASE_SIGNALS}")  # noqa: S608 - our own names
-    with pytest.raises(RightsMissingError, match="actions"):
+    with pytest.raises(PostgresAwayError, match="actions") as found:
         await tables.read_splits(["SPY"])
+    assert is_of_tables(found.value)
+    for reads in (tables.read_bars, tables.read_source_bars):
+        assert await reads([], "1d", 1) == [], "the others are granted"
+
+
+async def test_bars_of_the_future_take_no_place(tables, database):
+    ahead = (round(time.time() * 1000) - START) // DAY_MS + 100
+    await store(database, row(1), *[row(ahead + number) for number in range(3)])
+    assert list_closes(await tables.read_bars(["SPY"], "1d", 2)) == [("SPY", 101.0, "one", None)]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Any, Final
 
-from marketswarm.postgres.errors import PostgresAwayError
+from marketswarm.postgres.errors import PostgresAwayError, ServerFaultError
 from services.market.records import Bar, Timeframe
 from services.signals.cycle.market import ArchivedBar
 from services.signals.store.database import SignalDatabase
@@ -25,14 +25,14 @@ found.close, found.volume, found.source, (extract(epoch FROM found.known_at) * 1
 _BARS: Final = f"""
 SELECT {_CELLS} FROM unnest($1::text[]) AS wanted(symbol) CROSS JOIN LATERAL (
     SELECT * FROM bars WHERE symbol = wanted.symbol AND timeframe = $2 AND final AND NOT replay
-    ORDER BY start DESC LIMIT $3
+    AND start <= now() ORDER BY start DESC LIMIT $3
 ) AS found ORDER BY found.symbol, found.start
 """  # noqa: S608 - our own names
 _SOURCE_BARS: Final = f"""
 SELECT {_CELLS} FROM unnest($1::text[], $4::text[]) AS wanted(symbol, source) CROSS JOIN LATERAL (
     SELECT * FROM source_bars
     WHERE symbol = wanted.symbol AND source = wanted.source AND timeframe = $2 AND final AND NOT replay
-    ORDER BY start DESC LIMIT $3
+    AND start <= now() ORDER BY start DESC LIMIT $3
 ) AS found ORDER BY found.symbol, found.source, found.start
 """  # noqa: S608 - our own names
 _SPLITS: Final = """
@@ -41,12 +41,8 @@ ORDER BY symbol, ex_day
 """
 
 
-class RightsMissingError(Exception):
-    """The role may not read a table yet: an archive of an older release made the rights."""
-
-
 class WindowTables:
-    """Read what windows begin with. Each method may raise PostgresAwayError and RightsMissingError."""
+    """Read what windows begin with. Each method may raise PostgresAwayError."""
 
     def __init__(self, database: SignalDatabase) -> None:
         self._database = database
@@ -69,14 +65,19 @@ class WindowTables:
         return [(row[0], row[1]) for row in await self._fetch(_SPLITS, list(symbols))]
 
     async def _fetch(self, sql: str, *asked: Any) -> Sequence[Any]:
-        try:
-            async with self._database.connect(READ_SEC) as connection:
-                rows: Sequence[Any] = await connection.fetch(sql, *asked)
-        except PostgresAwayError as error:
-            if error.lacks_right:
-                raise RightsMissingError(str(error)) from None
-            raise
+        async with self._database.connect(READ_SEC) as connection:
+            rows: Sequence[Any] = await connection.fetch(sql, *asked)
         return rows
+
+
+def is_of_tables(error: PostgresAwayError) -> bool:
+    """Return whether these tables can't be read, though PostgreSQL may take a tick all the same.
+
+    An archive of an older release has not granted the rights, a table has a fault, or is locked for long.
+    """
+    return (
+        error.lacks_right or isinstance(error, ServerFaultError) or isinstance(error.__cause__, TimeoutError)
+    )
 
 
 def _make_bar(timeframe: Timeframe, row: Sequence[Any]) -> ArchivedBar:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import date
 from types import SimpleNamespace
 
+import asyncpg
 import pytest
 
 from marketswarm.postgres.errors import PostgresAwayError
@@ -16,8 +17,8 @@ from services.signals import market_reader as module
 from services.signals.cycle.market import WINDOW, ArchivedBar
 from services.signals.market_reader import MarketReader
 from services.signals.metrics import SignalsMetrics
+from services.signals.sessions import SessionBook
 from services.signals.settings import SignalsSettings
-from services.signals.store.windows import RightsMissingError
 
 START = 1_767_571_200_000
 VOTERS = [
@@ -62,7 +63,10 @@ class Scene:
             waiting=self.wait,
         )
         settings = SignalsSettings.model_validate({"endpoints": VOTERS, "settings": {"symbols": ["SPY"]}})
-        clock = SimpleNamespace(time_ns=lambda: self.now_ms * 1_000_000)
+        self.passed_sec = 0
+        clock = SimpleNamespace(
+            time_ns=lambda: self.now_ms * 1_000_000, monotonic=lambda: float(self.passed_sec)
+        )
         monkeypatch.setattr(module, "time", clock)
         self.windows = Windows()
         self.reader = MarketReader(me, lambda: settings, SignalsMetrics(), self.windows)
@@ -183,7 +187,7 @@ async def test_what_the_stream_holds_no_more_comes_from_the_archive(scene):
     assert scene.reader.is_complete
     await scene.read(4, START + 5 * MINUTE_MS)
     assert scene.closes[-2:] == [103.0, 104.0]
-    assert scene.windows.asked == [(("SPY",), "1m", WINDOW)]  # once, until the truth asks for other ones
+    assert scene.windows.asked == [(("SPY",), "1m", 2 * WINDOW)]  # once, until the truth asks for other ones
 
 
 async def test_nothing_is_decided_before_the_archive_was_read(scene):
@@ -193,7 +197,7 @@ async def test_nothing_is_decided_before_the_archive_was_read(scene):
         await scene.read(1, START + 5 * MINUTE_MS)
     assert (scene.closes, scene.reader.is_complete) == ([], False)
     assert scene.reader.problem == "bars of the archive not read: refused"
-    assert scene.logged == [("windows.waiting", {"why": "refused"})]
+    assert scene.logged == [("windows.unread", {"why": "refused"})]
     scene.windows.error = None
     await scene.reader.read_next()
     assert scene.closes == [100.0, 101.0]
@@ -201,11 +205,59 @@ async def test_nothing_is_decided_before_the_archive_was_read(scene):
     assert scene.logged[1:] == [("windows.read", {})]
 
 
-async def test_an_archive_that_gives_no_right_yet_leaves_the_stream(scene):
-    scene.windows.error = RightsMissingError("permission denied for table actions")
-    await scene.read(1, START + 5 * MINUTE_MS)
+def make_refusal(cause):
+    error = PostgresAwayError("permission denied for table actions")
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize("cause", [asyncpg.InsufficientPrivilegeError(), TimeoutError()])
+async def test_an_archive_that_gives_no_right_yet_leaves_the_stream_until_it_does(scene, cause, monkeypatch):
+    scene.store(0)
+    scene.windows.error = make_refusal(cause)
+    for _ in range(2):
+        await scene.read(1, START + 5 * MINUTE_MS)
     assert (scene.closes, scene.reader.is_complete) == ([101.0], True)
-    assert scene.logged == [("windows.refused", {"why": "permission denied for table actions"})]
+    assert scene.reader.problem == "bars of the archive not read: permission denied for table actions"
+    assert scene.logged == [("windows.unread", {"why": "permission denied for table actions"})]
+    asked = len(scene.windows.asked)
+    scene.passed_sec += module.RETRY_SEC
+    await scene.reader.read_next()  # still not
+    assert len(scene.windows.asked) == asked
+    scene.windows.error = None
+    await scene.reader.read_next()
+    assert scene.closes == [101.0], "it is asked once a minute"
+    scene.passed_sec += module.RETRY_SEC
+    for _ in range(2):
+        await scene.reader.read_next()
+    assert (scene.closes, scene.reader.is_complete, scene.reader.problem) == ([100.0, 101.0], True, None)
+
+
+async def test_an_archive_that_fails_at_some_symbols_is_asked_less_and_less_often(scene):
+    scene.windows.error = make_refusal(TimeoutError())
+    times = []
+    for _ in range(2000):
+        before = scene.reader.market
+        scene.windows.error = None  # what is asked first can be read
+        await scene.reader._retry_archive()  # noqa: SLF001 - without the streams
+        scene.windows.error = make_refusal(TimeoutError())
+        async with scene.reader.lock:
+            followers = scene.reader.follow()
+        if scene.reader.market is not before:
+            times.append(scene.passed_sec)
+            await scene.reader._fill(followers)  # noqa: SLF001
+        scene.passed_sec += 10
+    assert times[:5] == [0, 60, 180, 420, 900]
+    assert times[-1] - times[-2] == module.LONGEST_RETRY_SEC
+
+
+async def test_bars_of_another_session_do_not_come_from_the_archive(scene, monkeypatch):
+    """One that a symbol had before: archive keeps both, of the same dates."""
+    ends = {START: None, START + MINUTE_MS: START + 2 * MINUTE_MS}
+    monkeypatch.setattr(SessionBook, "find_end", lambda _book, _code, start_ms, _timeframe: ends[start_ms])
+    scene.store(0, 1)
+    await scene.read(2, START + 5 * MINUTE_MS)
+    assert scene.closes == [101.0, 102.0]
 
 
 async def test_a_split_that_left_its_stream_is_known_from_the_archive(scene):

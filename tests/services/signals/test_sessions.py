@@ -160,6 +160,7 @@ async def test_a_stored_bar_ends_with_its_interval_of_the_session():
     opened = datetime(2020, 11, 27, 14, 30, tzinfo=UTC)  # a Friday that is over at 13:00 in New York
     assert find_end("XNYS", opened, "1d") == datetime(2020, 11, 27, 18, 0, tzinfo=UTC)
     assert find_end("XNYS", opened, "1m") == opened + MINUTE
-    # no interval of the session, and no session
-    assert find_end("XNYS", opened + timedelta(hours=9), "1h") == opened + timedelta(hours=10)
+    # the day of another session, and of none
+    assert book.find_end("XNYS", to_ms(opened - timedelta(hours=6, minutes=30)), "1d") is None
+    assert book.find_end("XNYS", to_ms(opened + timedelta(hours=9)), "1h") is None
     assert find_end(None, opened, "1d") == opened + timedelta(days=1)
