@@ -161,6 +161,7 @@ async def test_a_stored_bar_ends_with_its_interval_of_the_session():
     assert find_end("XNYS", opened, "1d") == datetime(2020, 11, 27, 18, 0, tzinfo=UTC)
     assert find_end("XNYS", opened, "1m") == opened + MINUTE
     # the day of another session, and of none
-    assert book.find_end("XNYS", to_ms(opened - timedelta(hours=6, minutes=30)), "1d") is None
+    for hours in (6.5, 9.5):  # that of London's open, and midnight in New York
+        assert book.find_end("XNYS", to_ms(opened - timedelta(hours=hours)), "1d") is None
     assert book.find_end("XNYS", to_ms(opened + timedelta(hours=9)), "1h") is None
     assert find_end(None, opened, "1d") == opened + timedelta(days=1)
