@@ -158,15 +158,18 @@ def _find_unready_reason(facts: Facts) -> str | None:
 def read_process_state(pid: int) -> tuple[str, int | None] | None:
     """Return the state of a process (`R`, `S`, `T` …) and its start in clock ticks; None if there is none.
 
-    One of ENDED_STATES is that of a process that has ended, and whose parent did not wait for it yet.
+    One of ENDED_STATES is that of a process that has ended, and whose parent did not wait for it yet. One of
+    which the first thread alone has ended is said to sleep.
     Where there is no /proc, or it hides other users' processes, the state is `?` and the start is None.
     """
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123 - as above
             words = file.read().rpartition(b")")[2].split()
-        return words[0].decode(), int(words[19])  # fields 3 and 22 of proc(5)
     except OSError:
         pass
+    else:
+        state, threads, started = words[0].decode(), int(words[17]), int(words[19])  # of proc(5): 3, 20, 22
+        return "S" if state in ENDED_STATES and threads > 1 else state, started
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

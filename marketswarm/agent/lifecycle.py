@@ -124,6 +124,8 @@ def run(main: Callable[[], Coroutine[Any, Any, int]]) -> NoReturn:
     ends with that code and kills its threads, wherever they are; processes that it started are left alone.
     """
     open_closed_streams()
+    # where this is inherited as ignored, the kernel keeps no exit code of a child: each would seem to fail
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     _configure_logs()
     pool = ThreadPoolExecutor(4, thread_name_prefix=THREAD_PREFIX)
     runner = asyncio.Runner()
@@ -159,8 +161,11 @@ def _end_process(runner: asyncio.Runner, pool: ThreadPoolExecutor, code: int) ->
         signal.signal(signum, signal.SIG_IGN)  # it is ending already
     limit = threading.Timer(_stop_limit.compute_left_sec(time.monotonic()), _end_at_once, (code,))
     limit.daemon = True
-    with contextlib.suppress(RuntimeError):  # no thread is to be had any more, which may be why it ends
+    try:
         limit.start()
+    except RuntimeError:  # no thread is to be had any more, which may be why it ends: hung ones have them all
+        signal.signal(signal.SIGALRM, lambda *_: os._exit(code))
+        signal.setitimer(signal.ITIMER_REAL, limit.interval)
     pool.shutdown(wait=False, cancel_futures=True)
     deadline = time.monotonic() + THREADS_END_WITHIN_SEC
     while any(thread.name.startswith(THREAD_PREFIX) for thread in threading.enumerate()):

@@ -139,8 +139,8 @@ class TokenVerifier:
         return token if token is not None and token.matches(text) and not token.expired(wall) else None
 
     async def _read_token(self, ident: str) -> Token | None:
-        bus = self._tokens_bus()
         with refuse_without_bus("keeps the tokens"):
+            bus = self._tokens_bus()  # it may have no URL for the moment
             # its time limit counts the wait, too
             found: Token | None = await bus.ask(self._read_in_turn(bus, ident))
             return found

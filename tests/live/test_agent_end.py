@@ -148,17 +148,35 @@ def test_a_thread_that_ends_in_time_is_waited_for(scene, tmp_path):
     assert not agent.logs("program.end_hung")
 
 
-def test_an_agent_that_gets_no_more_threads_ends_with_its_code(scene):
+@pytest.mark.parametrize("hung", ["pass", "threading.Thread(target=threading.Event().wait).start()"])
+def test_an_agent_that_gets_no_more_threads_ends_with_its_code(scene, hung):
     seed(scene.buses, truth(), 1)
-    agent = scene.agent("""
+    agent = scene.agent(f"""
+        {hung}
         def refuse(thread):
             raise RuntimeError("can't start new thread")
         await me.rest(0.3)
         threading.Thread.start = refuse
         raise KeyError('of the body')
 """)
-    assert agent.wait() == 5
+    assert ended(agent) == 5
     assert "RuntimeError" not in agent.text()
+
+
+IGNORED = """
+import asyncio, signal
+from marketswarm.agent import run
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+async def main():
+    child = await asyncio.create_subprocess_exec("true")
+    return 7 + await child.wait()
+run(main)
+"""
+
+
+def test_an_agent_knows_how_its_children_end_below_a_parent_that_ignores_that():
+    """As below Perl with $SIG{CHLD} = 'IGNORE': the kernel would forget it."""
+    assert subprocess.run([sys.executable, "-c", IGNORED], timeout=60, check=False).returncode == 7
 
 
 def test_a_loop_that_hangs_is_ended_with_5_and_all_stacks(scene):

@@ -41,6 +41,8 @@ from services.sources.settings import ReplaySettings, WorkSettings
 
 MAX_KINDS: Final = 10
 """The most kinds of actions that one line of the log names."""
+MAX_KNOWN_KINDS: Final = 200
+"""After so many kinds of a series no further one is logged, since they are the source's own words."""
 MAX_BEHIND_SEC: Final = 10.0
 """The seconds by which our clock may be behind that of a stream's server."""
 
@@ -142,9 +144,10 @@ class SourceReader:
         elif finding.records and not finding.set_aside:
             known.discard(finding.source)
         kinds = self._unknown_actions.setdefault(series.id, set())
-        if new := finding.answer.unknown_actions.keys() - kinds:
-            kinds |= new
-            named = sorted(new)[:MAX_KINDS]
+        new = sorted(finding.answer.unknown_actions.keys() - kinds)[: max(0, MAX_KNOWN_KINDS - len(kinds))]
+        if new:
+            kinds.update(new)
+            named = new[:MAX_KINDS]
             log.warning("series.actions_unknown", series=series.id, source=finding.source, kinds=named)
 
     async def _ask_and_evaluate(

@@ -4,12 +4,14 @@ import os
 import ssl
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from marketswarm.cli import join as command
 from marketswarm.cli.join import is_process_alive
 from support.rig.shell import Shell
+from support.waiting import until
 
 FINGERPRINT = "0" * 64
 
@@ -99,3 +101,23 @@ def test_a_process_that_ended_and_that_nobody_waits_for_is_no_sign_of_life(tmp_p
     assert not is_process_alive(file)
     ended.wait()
     assert not is_process_alive(file)
+
+
+FIRST_THREAD_ENDS = """
+import ctypes, threading
+threading.Thread(target=input).start()
+print(flush=True)
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
+
+def test_a_process_of_which_the_first_thread_alone_ended_is_alive(tmp_path):
+    """The kernel calls it a zombie; pthread_exit(3) names this as a way to let the others work on."""
+    file = tmp_path / "worker.pid"
+    line = [sys.executable, "-c", FIRST_THREAD_ENDS]
+    with subprocess.Popen(line, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
+        file.write_text(f"{running.pid}\n", encoding="ascii")
+        running.stdout.readline()
+        until(lambda: ") Z " in Path(f"/proc/{running.pid}/stat").read_text(encoding="ascii"))
+        assert is_process_alive(file)
+        running.kill()

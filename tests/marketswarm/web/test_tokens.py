@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from marketswarm.bus import BusError
 from marketswarm.operator.tokens import Scope, create_token, revoke_token, write_token
 from marketswarm.testing import MemoryBus
 from marketswarm.web.limits import RefusedError
@@ -97,6 +98,19 @@ async def test_without_the_bus_that_keeps_tokens_nobody_is_let_in_and_nobody_is_
         assert (found.status, found.retry_sec) == (503, 5.0)
     bus.connected = True
     assert await verifier.verify(header, Scope.WRITE, "10.0.0.1", NOW, WALL)
+
+
+async def test_a_bus_that_has_no_url_for_the_moment_is_away(bus):
+    """Its file is read again at each call, and may be empty while a password is changed."""
+
+    def find_bus():
+        raise BusError("system-redis", "no_url", "SYSTEM_REDIS_URL_FILE is empty")
+
+    token, header = await make(bus, Scope.WRITE)
+    verifier = TokenVerifier(find_bus, "board")
+    assert (await refusal(verifier, header)).status == 503
+    with pytest.raises(RefusedError):
+        await verifier.is_current(token, WALL)
 
 
 class HeldBus(MemoryBus):

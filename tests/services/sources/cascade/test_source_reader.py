@@ -80,6 +80,16 @@ async def test_actions_of_a_kind_that_no_record_can_hold_are_counted_and_each_ki
     ]
 
 
+async def test_so_many_kinds_of_a_series_are_known_and_logged_and_no_more(log):
+    reader = SourceReader(None, None, {}, WorkSettings)
+    for number in range(5):
+        kinds = {f"kind_{number}_{each:02}": 1 for each in range(90)}
+        answer = SourceAnswer("alpaca", AnswerStatus.OK, unknown_actions=kinds)
+        finding = SourceFinding("alpaca", SourceVerdict.FRESH, answer=answer)
+        reader._note_set_aside(FACEBOOK, finding)  # noqa: SLF001 - no file of a source has so many kinds
+    assert [name for name, _ in log.lines] == ["series.actions_unknown"] * 3
+
+
 def test_however_many_kinds_of_actions_a_source_invents_a_scrape_stays_small_and_counts_all():
     metrics = SourcesMetrics()
     for number in range(3 * MAX_FOREIGN_VALUES):
