@@ -25,6 +25,7 @@ from services.market.sessions import (
     get_session,
     make_exchange_session,
 )
+from services.market.universe import list_named_sessions
 
 MAX_CODES: Final = 200  # how many calendars are kept: there are fewer exchanges
 log = logs.get("board")
@@ -35,7 +36,7 @@ def list_symbol_sessions(truth: Truth) -> dict[str, str]:
 
     What bars says counts, because it decides which intervals there are.
     """
-    found: dict[str, str] = {}
+    found = list_named_sessions(truth)  # also where bars names one for all symbols of a class
     for key in (CHECKED_BARS, MARKET_SERIES):
         for section in truth.services.values():
             if any(point.key == key for point in section.access_points.publish_to):

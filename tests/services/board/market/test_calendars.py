@@ -49,6 +49,17 @@ def test_the_truth_names_the_session_of_a_symbol_and_bars_counts_first():
     }
 
 
+def test_bars_names_a_session_for_all_symbols_of_a_class():
+    services = {
+        "sources": {"endpoints": [{"symbols": ["VOD", "SAP"], "from": ["yahoo"]}]},
+        "bars": {
+            "endpoints": [{"asset": "stocks", "session": "XLON"}, {"symbols": ["SAP"], "session": "XETR"}]
+        },
+    }
+    truth = parse_truth(orjson.dumps({"services": services})).truth
+    assert list_symbol_sessions(truth) == {"VOD": "XLON", "SAP": "XETR"}
+
+
 def test_what_is_no_entry_is_left_out():
     odd = ["SPY", {}, {"symbols": "SPY"}, {"symbol": 5}, {"symbol": "A", "session": 5}, {"symbols": [None]}]
     assert list_symbol_sessions(make_truth(bars=odd)) == {}
