@@ -18,7 +18,7 @@ from typing import Final
 
 from services.bars.bar_table import EARLIEST_MS, LATEST_MS
 from services.bars.outputs import Arrival, EntryEncoder, Outputs
-from services.bars.publisher import BarPublisher, Changed, find_close
+from services.bars.publisher import BarPublisher, Changed, FinalDays, find_close
 from services.bars.quality import (
     ATR_BARS,
     Candidate,
@@ -104,10 +104,10 @@ class BarBuilder:
         self._kept_from_ms = self._retention.find_oldest()["1d"]
         """From when on all days are kept that ever came."""
         self._known_days = self._find_known_days()
-        self._past_days: list[int] = []
-        """The starts of the days of a history that were passed on since the last flush."""
+        self._past_days = FinalDays([], set())
+        """The days of a history that were passed on since the last flush."""
         if state.tables["1w"].newest_ms is None:  # of a release that built no weeks
-            self._past_days = [bar.start_ms for bar in state.tables["1d"].list_since(EARLIEST_MS)]
+            self._past_days.starts.extend(bar.start_ms for bar in state.tables["1d"].list_since(EARLIEST_MS))
 
     def take(self, arrival: Arrival) -> None:
         """Check an entry and take it into the state, or put it aside for the quarantine."""
@@ -157,8 +157,9 @@ class BarBuilder:
             built.clear()
         border_ms = self._find_border(clock_ms)
         final = self._publisher.publish(SOURCE_TIMEFRAMES, self._changed, border_ms, outputs)
-        known = final.restated
-        days, self._past_days = self._past_days + final.starts, []
+        past, self._past_days = self._past_days, FinalDays([], set())
+        days = past.starts + final.starts
+        known = final.restated | past.restated.difference(final.starts)
         near = self._list_days_near(self._publisher.take_moved_splits())
         known.update(set(near).difference(days))
         days += near
@@ -323,7 +324,9 @@ class BarBuilder:
         self.state.cover(timeframe, bar.start_ms)
         if timeframe == "1d":
             self._record_past_day(candidate, provenance)
-            self._past_days.append(bar.start_ms)
+            self._past_days.starts.append(bar.start_ms)
+            if is_again:  # what it was is forgotten, so nothing says that it is corrected
+                self._past_days.restated.add(bar.start_ms)
         if timeframe in self.group.timeframes:
             basis = self._splits.find_basis(candidate.adjustment, candidate.seen_ms)
             kind = provenance.volume_kind

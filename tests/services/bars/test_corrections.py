@@ -252,6 +252,47 @@ def test_prices_beyond_what_has_decimals_cost_no_state(price):
         assert len(scene.shown("1d")) == len(OLD)
 
 
+BORDER_DAYS = [day for n in range(60) if NYSE.find_date(day := date(2022, 2, 14) + timedelta(n)) is not None]
+"""Days at the end of the 800 that are kept: by the split some are forgotten, of a week and of a month."""
+
+
+def traded_long_ago(day):
+    return replace(traded(OLD[BORDER_DAYS.index(day) % 5]), start_ms=NYSE.find_date(day).open_ms)
+
+
+def play_long(announced):
+    """A scene with old days that were loaded as one history, and the days before the split."""
+    group = {"timeframes": ("1d", "1w", "1mo"), "indicators": ("obv",)}
+    scene = SymbolScene(NYSE, symbols=("NVDA",), asset="stocks", **group)
+    scene.play([write(traded_long_ago(day), evening_of(OLD[0])) for day in BORDER_DAYS])
+    for day in OLD:
+        scene.play([write(traded(day), evening_of(day))])
+    if announced is not None:
+        scene.play([announce(10, announced)])
+    scene.restart()
+    return scene
+
+
+def play_long_anew(scene, size=1000):
+    """Give all days again as divided; those that are not kept are published with revision 0 again."""
+    scene.seen.clear()
+    scene.values.clear()
+    days = [*map(traded_long_ago, BORDER_DAYS), *map(traded, OLD)]
+    play_anew(scene, [divide(bar, 10, in_single) for bar in days], size)
+
+
+@pytest.mark.parametrize("size", [1000, 7])
+@pytest.mark.parametrize("announced", [OLD[0], None])
+def test_the_week_and_month_of_which_some_days_are_kept_no_more_stay_known_since_when_they_were(
+    announced, size
+):
+    scene = play_long(announced)
+    before = list_known(scene)
+    assert before == list_ends(scene)
+    play_long_anew(scene, size)
+    assert list_known(scene) == before
+
+
 def minutes_of(day, count=60):
     for number in range(count):
         start_ms, price = NYSE.find_date(day).open_ms + number * MINUTE, 1200.0 + 0.07 * (number % 13)
