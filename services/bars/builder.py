@@ -631,10 +631,13 @@ class BarBuilder:
         past = [held for held in state.past_days if interval.open_ms <= held.bar.start_ms < interval.close_ms]
         if interval.open_ms < self._kept_from_ms and not (past and state.past_from_ms <= interval.open_ms):
             return []
+        # whole chunks are forgotten, so a day that was passed on may be in the table, too: as it was before
+        given = {held.bar.start_ms for held in past}
         return past + [
             replace(held, changes=table[held.bar.start_ms].rev + 1)
             for held in table.list_shown(interval.open_ms, interval.close_ms)
             if ("1d", held.bar.start_ms) not in state.open_bars
+            and held.bar.start_ms not in given
             # one that an operator released, though the market was closed, is of no week
             and self._grid.find_day(held.bar.start_ms) is not None
         ]

@@ -293,6 +293,23 @@ def test_the_week_and_month_of_which_some_days_are_kept_no_more_stay_known_since
     assert list_known(scene) == before
 
 
+@pytest.mark.parametrize(("announced", "ratio"), [(OLD[0], 1), (None, 10)])
+def test_the_week_and_month_of_which_some_days_are_kept_no_more_have_each_day_once(announced, ratio):
+    scene = play_long(announced)
+    before = {frame: scene.shown(frame) for frame in ("1w", "1mo")}
+    play_long_anew(scene)
+    for frame, day in (("1w", date(2022, 3, 28)), ("1mo", date(2022, 3, 1))):
+        start_ms = NYSE.find_date(day).open_ms
+        old, new = (
+            next(bar for bar in bars if bar.start_ms == start_ms)
+            for bars in (before[frame], scene.shown(frame))
+        )
+        expected = divide(old, ratio)
+        assert new.volume == expected.volume
+        for name in PRICES:
+            assert getattr(new, name) == pytest.approx(getattr(expected, name), rel=1e-6), name
+
+
 def minutes_of(day, count=60):
     for number in range(count):
         start_ms, price = NYSE.find_date(day).open_ms + number * MINUTE, 1200.0 + 0.07 * (number % 13)
