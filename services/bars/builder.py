@@ -320,7 +320,9 @@ class BarBuilder:
         bar, covered = candidate.bar, self.state.covered.get(timeframe)
         # the revision of what was published before is forgotten, so an epoch from after it goes before it
         is_again = covered is not None and covered.has(bar.start_ms)
-        epoch = {"epoch": str(max(self.state.epoch, candidate.seen_ms))} if is_again else {}
+        again = {"epoch": str(max(self.state.epoch, candidate.seen_ms))} if is_again else {}
+        if is_again:  # so is since when it was known, which a reader that still has it keeps
+            again["restated"] = "1"
         self.state.cover(timeframe, bar.start_ms)
         if timeframe == "1d":
             self._record_past_day(candidate, provenance)
@@ -339,7 +341,7 @@ class BarBuilder:
                 volume_kind=kind,
                 is_other_hours=candidate.is_other_hours,
             )
-            self._pending.bars.append(fields | epoch)
+            self._pending.bars.append(fields | again)
         live = self._publisher.live_indicators.get(timeframe)
         (seen,) = self._splits.adjust([candidate], self._splits.find_current())
         if live is not None and (values := live.append_past(seen)) is not None:
@@ -348,7 +350,7 @@ class BarBuilder:
             found = self._encoder.encode_values(
                 key, values, provenance, rev=0, is_final=True, is_other_hours=is_other_hours
             )
-            self._pending.indicators.append(found | epoch)
+            self._pending.indicators.append(found | again)
 
     def _record_past_day(self, candidate: Candidate, provenance: Provenance) -> None:
         """Keep a day that was passed on until its week and its month are over, which are built of it."""

@@ -254,30 +254,37 @@ def test_prices_beyond_what_has_decimals_cost_no_state(price):
 
 BORDER_DAYS = [day for n in range(60) if NYSE.find_date(day := date(2022, 2, 14) + timedelta(n)) is not None]
 """Days at the end of the 800 that are kept: by the split some are forgotten, of a week and of a month."""
+FORGOTTEN = BORDER_DAYS[15]
 
 
 def traded_long_ago(day):
     return replace(traded(OLD[BORDER_DAYS.index(day) % 5]), start_ms=NYSE.find_date(day).open_ms)
 
 
-def play_long(announced):
-    """A scene with old days that were loaded as one history, and the days before the split."""
+def play_long(announced, corrected=None):
+    """A scene with old days that were loaded as one history, and the days before the split.
+
+    `corrected` is another close of FORGOTTEN, which comes while it is kept.
+    """
     group = {"timeframes": ("1d", "1w", "1mo"), "indicators": ("obv",)}
     scene = SymbolScene(NYSE, symbols=("NVDA",), asset="stocks", **group)
     scene.play([write(traded_long_ago(day), evening_of(OLD[0])) for day in BORDER_DAYS])
     for day in OLD:
         scene.play([write(traded(day), evening_of(day))])
+        if corrected is not None and day == OLD[3]:
+            scene.play([write(replace(traded_long_ago(FORGOTTEN), close=corrected), evening_of(day))])
     if announced is not None:
         scene.play([announce(10, announced)])
     scene.restart()
     return scene
 
 
-def play_long_anew(scene, size=1000):
+def play_long_anew(scene, size=1000, **changes):
     """Give all days again as divided; those that are not kept are published with revision 0 again."""
     scene.seen.clear()
     scene.values.clear()
     days = [*map(traded_long_ago, BORDER_DAYS), *map(traded, OLD)]
+    days[BORDER_DAYS.index(FORGOTTEN)] = replace(traded_long_ago(FORGOTTEN), **changes)
     play_anew(scene, [divide(bar, 10, in_single) for bar in days], size)
 
 
@@ -291,6 +298,20 @@ def test_the_week_and_month_of_which_some_days_are_kept_no_more_stay_known_since
     assert before == list_ends(scene)
     play_long_anew(scene, size)
     assert list_known(scene) == before
+
+
+@pytest.mark.parametrize("announced", [OLD[0], None])
+def test_a_bar_that_was_corrected_while_it_was_kept_stays_known_since_then_when_it_is_no_more(announced):
+    scene, corrected_ms = play_long(announced, corrected=950.11), evening_of(OLD[3])
+    before, key = list_known(scene), ("1d", traded_long_ago(FORGOTTEN).start_ms)
+    assert before[0][key] == corrected_ms
+    assert before[1]["1d", traded_long_ago(BORDER_DAYS[17]).start_ms] == corrected_ms
+    assert scene.state.tables["1d"].find(key[1]) is None  # it is forgotten
+    play_long_anew(scene, close=950.11)
+    found = scene.bars[key]
+    assert (found["close"], found["rev"], found["restated"]) == ("95.011", "0", "1")
+    assert list_known(scene) == before
+    assert {"restated" in scene.bars["1d", traded(day).start_ms] for day in OLD} == {False}
 
 
 @pytest.mark.parametrize(("announced", "ratio"), [(OLD[0], 1), (None, 10)])
