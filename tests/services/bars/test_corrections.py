@@ -218,6 +218,56 @@ def test_a_history_that_is_lowered_for_a_dividend_stays_known_since_when_it_was(
     assert list_known(scene) == before
 
 
+@pytest.mark.parametrize("size", [1000, 5])
+@pytest.mark.parametrize("by_source", [in_single, to_cents])
+@pytest.mark.parametrize("announced", [OLD[0], SPLIT_DAY])
+def test_a_history_that_is_divided_and_lowered_for_a_dividend_at_once_stays_known_since_when_it_was(
+    announced, by_source, size
+):
+    scene = play_old(Adjustment.ALL)
+    scene.play([announce(10, announced)])
+    before = list_known(scene)
+    bars = [divide(traded(day), 10.3, by_source, volume_ratio=10) for day in OLD]
+    play_anew(scene, bars, size, Adjustment.ALL)
+    assert [bar.close for bar in scene.shown("1d")] == [bar.close for bar in bars]
+    assert list_known(scene) == before
+
+
+def test_one_bar_alone_that_is_lowered_beside_a_split_is_corrected():
+    scene = play_old(Adjustment.ALL)
+    scene.play([announce(10, OLD[0])])
+    bars, _ = list_known(scene)
+    lowered = divide(traded(OLD[1]), 10.3, in_single, volume_ratio=10)
+    others = [divide(traded(day), 10, in_single) for day in OLD[6:]]
+    play_anew(scene, [lowered, *others], adjustment=Adjustment.ALL)
+    own = [("1d", lowered.start_ms), ("1w", traded(OLD[0]).start_ms)]
+    assert list_known(scene)[0] == bars | dict.fromkeys(own, evening_of(SPLIT_DAY))
+
+
+def test_prices_that_changed_by_more_than_dividends_do_beside_a_split_are_corrected():
+    scene = play_old(Adjustment.ALL)
+    scene.play([announce(10, OLD[0])])
+    in_pounds = [divide(traded(day), 1000, volume_ratio=10) for day in OLD[3:5]]
+    play_anew(scene, in_pounds, adjustment=Adjustment.ALL)
+    assert scene.quarantine == []
+    found, _ = list_known(scene)
+    assert {found["1d", bar.start_ms] for bar in in_pounds} == {evening_of(SPLIT_DAY)}
+
+
+def test_of_a_history_that_is_divided_and_lowered_a_bar_with_another_volume_is_corrected():
+    scene = play_old(Adjustment.ALL)
+    scene.play([announce(10, OLD[0])])
+    bars = {day: divide(traded(day), 10.3, in_single, volume_ratio=10) for day in OLD}
+    mended = bars[OLD[1]] = replace(bars[OLD[1]], volume=bars[OLD[1]].volume + 20)
+    before, _ = list_known(scene)
+    play_anew(scene, list(bars.values()), adjustment=Adjustment.ALL)
+    found, _ = list_known(scene)
+    assert {key for key in found if found[key] != before[key]} == {
+        ("1d", mended.start_ms),
+        ("1w", traded(OLD[0]).start_ms),
+    }
+
+
 @pytest.mark.parametrize("indicators", [["obv"], []])
 @pytest.mark.parametrize(
     ("day", "change", "source"),
