@@ -18,7 +18,7 @@ from typing import Final
 
 from services.bars.bar_table import EARLIEST_MS, LATEST_MS
 from services.bars.outputs import Arrival, EntryEncoder, Outputs
-from services.bars.publisher import BarPublisher, Changed, find_close
+from services.bars.publisher import BarPublisher, Changed, FinalDays, find_close
 from services.bars.quality import (
     ATR_BARS,
     Candidate,
@@ -104,10 +104,10 @@ class BarBuilder:
         self._kept_from_ms = self._retention.find_oldest()["1d"]
         """From when on all days are kept that ever came."""
         self._known_days = self._find_known_days()
-        self._past_days: list[int] = []
-        """The starts of the days of a history that were passed on since the last flush."""
+        self._past_days = FinalDays([], set())
+        """The days of a history that were passed on since the last flush."""
         if state.tables["1w"].newest_ms is None:  # of a release that built no weeks
-            self._past_days = [bar.start_ms for bar in state.tables["1d"].list_since(EARLIEST_MS)]
+            self._past_days.starts.extend(bar.start_ms for bar in state.tables["1d"].list_since(EARLIEST_MS))
 
     def take(self, arrival: Arrival) -> None:
         """Check an entry and take it into the state, or put it aside for the quarantine."""
@@ -157,8 +157,9 @@ class BarBuilder:
             built.clear()
         border_ms = self._find_border(clock_ms)
         final = self._publisher.publish(SOURCE_TIMEFRAMES, self._changed, border_ms, outputs)
-        known = final.restated
-        days, self._past_days = self._past_days + final.starts, []
+        past, self._past_days = self._past_days, FinalDays([], set())
+        days = past.starts + final.starts
+        known = final.restated | past.restated.difference(final.starts)
         near = self._list_days_near(self._publisher.take_moved_splits())
         known.update(set(near).difference(days))
         days += near
@@ -319,11 +320,15 @@ class BarBuilder:
         bar, covered = candidate.bar, self.state.covered.get(timeframe)
         # the revision of what was published before is forgotten, so an epoch from after it goes before it
         is_again = covered is not None and covered.has(bar.start_ms)
-        epoch = {"epoch": str(max(self.state.epoch, candidate.seen_ms))} if is_again else {}
+        again = {"epoch": str(max(self.state.epoch, candidate.seen_ms))} if is_again else {}
+        if is_again:  # so is since when it was known, which a reader that still has it keeps
+            again["restated"] = "1"
         self.state.cover(timeframe, bar.start_ms)
         if timeframe == "1d":
             self._record_past_day(candidate, provenance)
-            self._past_days.append(bar.start_ms)
+            self._past_days.starts.append(bar.start_ms)
+            if is_again:  # what it was is forgotten, so nothing says that it is corrected
+                self._past_days.restated.add(bar.start_ms)
         if timeframe in self.group.timeframes:
             basis = self._splits.find_basis(candidate.adjustment, candidate.seen_ms)
             kind = provenance.volume_kind
@@ -336,7 +341,7 @@ class BarBuilder:
                 volume_kind=kind,
                 is_other_hours=candidate.is_other_hours,
             )
-            self._pending.bars.append(fields | epoch)
+            self._pending.bars.append(fields | again)
         live = self._publisher.live_indicators.get(timeframe)
         (seen,) = self._splits.adjust([candidate], self._splits.find_current())
         if live is not None and (values := live.append_past(seen)) is not None:
@@ -345,7 +350,7 @@ class BarBuilder:
             found = self._encoder.encode_values(
                 key, values, provenance, rev=0, is_final=True, is_other_hours=is_other_hours
             )
-            self._pending.indicators.append(found | epoch)
+            self._pending.indicators.append(found | again)
 
     def _record_past_day(self, candidate: Candidate, provenance: Provenance) -> None:
         """Keep a day that was passed on until its week and its month are over, which are built of it."""
@@ -628,10 +633,13 @@ class BarBuilder:
         past = [held for held in state.past_days if interval.open_ms <= held.bar.start_ms < interval.close_ms]
         if interval.open_ms < self._kept_from_ms and not (past and state.past_from_ms <= interval.open_ms):
             return []
+        # whole chunks are forgotten, so a day that was passed on may be in the table, too: as it was before
+        given = {held.bar.start_ms for held in past}
         return past + [
             replace(held, changes=table[held.bar.start_ms].rev + 1)
             for held in table.list_shown(interval.open_ms, interval.close_ms)
             if ("1d", held.bar.start_ms) not in state.open_bars
+            and held.bar.start_ms not in given
             # one that an operator released, though the market was closed, is of no week
             and self._grid.find_day(held.bar.start_ms) is not None
         ]

@@ -3,8 +3,9 @@
 A source that adjusts its bars divides its whole past at a split, and gives it again. That corrects nothing,
 so these bars stay known since when they were. With the split known, a bar and the one before it are compared
 as traded. Without it (and of dividends, which `bars` does not know) all prices of a restated bar changed by
-one ratio. So may those of a corrected bar that has one price only. That ratio must be proven: by the volume,
-which went the other way, or by another bar of the same source that changed by it.
+one ratio; as traded, if it was lowered for a dividend, too. So may those of a corrected bar that has one
+price only. That ratio must be proven: by the volume, which went the other way, or by another bar of the same
+source that changed by it.
 """
 
 from collections.abc import Iterable, Mapping
@@ -60,6 +61,20 @@ class _Ratio:
     is_proven: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """Hold a bar as it was and as it is now: as given, or both as traded.
+
+    `units` are those of the last decimals of their prices; `volume_error` is by how much their volumes as
+    traded may differ and still be the same one, None if they are as given.
+    """
+
+    old: Bar
+    new: Bar
+    units: tuple[float, float]
+    volume_error: float | None = None
+
+
 class RestatementFinder:
     """Find the bars that were only restated, of those that a source gave anew."""
 
@@ -75,33 +90,27 @@ class RestatementFinder:
         found: set[BarKey] = set()
         ratios: dict[tuple[Timeframe, str], dict[BarKey, _Ratio]] = {}
         for key, (before, held) in replaced.items():
-            if self._is_same(before, held):
+            traded = self._pair_traded(before, held)
+            if not is_correction(before.bar, held.bar) if traded is None else _is_same(traded):
                 found.add(key)
-            elif (ratio := _find_ratio(before, held)) is not None:
+            elif (ratio := _find_division(before, held, traded)) is not None:
                 ratios.setdefault((key[0], held.source), {})[key] = ratio
         for (_, source), each in ratios.items():
             found |= self._find_proven(source, each)
         return found
 
-    def _is_same(self, before: HeldBar, held: HeldBar) -> bool:
-        """Return True if two bars are the same as traded, as far as their sources rounded them."""
+    def _pair_traded(self, before: HeldBar, held: HeldBar) -> _Pair | None:
+        """Return two bars as traded by the known splits; None if none of these lies between them."""
         if before.adjustment is held.adjustment is Adjustment.RAW:
-            return not is_correction(before.bar, held.bar)
+            return None
         old, new = (self._splits.adjust([each], AS_TRADED)[0] for each in (before, held))
-        old_factor, new_factor = _find_factor(before.bar, old), _find_factor(held.bar, new)
-        if isclose(old_factor, new_factor, rel_tol=NEAR_SHARE):
-            return not is_correction(before.bar, held.bar)
-        price = _find_unit(_list_prices(before.bar)) * old_factor
-        price = _BOTH_ROUNDED * (price + _find_unit(_list_prices(held.bar)) * new_factor) / 2
+        factors = _find_factor(before.bar, old), _find_factor(held.bar, new)
+        if isclose(*factors, rel_tol=NEAR_SHARE):
+            return None
+        units = (_find_unit(_list_prices(each.bar)) for each in (before, held))
+        old_unit, new_unit = (unit * factor for unit, factor in zip(units, factors, strict=True))
         # as traded it is a whole number of shares
-        volume = sum(1 / each for each in (old_factor, new_factor) if each != 1) / 2
-        numbers = [*zip(_list_prices(old), _list_prices(new), strict=True)]
-        return (
-            all(_is_near(then, now, price) for then, now in numbers)
-            and (new.vwap is None or _is_near(old.vwap, new.vwap, price))
-            and (new.volume is None or _is_near(old.volume, new.volume, volume))
-            and new.trades in (None, old.trades)
-        )
+        return _Pair(old, new, (old_unit, new_unit), sum(1 / each for each in factors if each != 1) / 2)
 
     def _find_proven(self, source: str, ratios: Mapping[BarKey, _Ratio]) -> set[BarKey]:
         """Return the bars of one source whose ratio is that of their volumes, or of other bars."""
@@ -127,7 +136,19 @@ class RestatementFinder:
             self._state.restated = Restated(source, (best.least + best.most) / 2)
 
 
-def _find_ratio(before: HeldBar, held: HeldBar) -> _Ratio | None:
+def _is_same(traded: _Pair) -> bool:
+    """Return True if two bars are the same as traded, as far as their sources rounded them."""
+    old, new, price = traded.old, traded.new, _BOTH_ROUNDED * sum(traded.units) / 2
+    numbers = [*zip(_list_prices(old), _list_prices(new), strict=True)]
+    return (
+        all(_is_near(then, now, price) for then, now in numbers)
+        and (new.vwap is None or _is_near(old.vwap, new.vwap, price))
+        and (new.volume is None or _is_near(old.volume, new.volume, traded.volume_error or 0.0))
+        and new.trades in (None, old.trades)
+    )
+
+
+def _find_division(before: HeldBar, held: HeldBar, traded: _Pair | None) -> _Ratio | None:
     """Return the ratio by which a source divided a bar since then; None if there is none.
 
     It may do so on any day: some hours after the ex-day began, when it was asked already, or days later.
@@ -136,34 +157,45 @@ def _find_ratio(before: HeldBar, held: HeldBar) -> _Ratio | None:
         return None
     if held.adjustment is Adjustment.RAW or held.seen_ms <= before.seen_ms:
         return None
-    old, new = before.bar, held.bar
+    if traded is not None and (ratio := _find_ratio(traded)) is not None:
+        return ratio
+    units = _find_unit(_list_prices(before.bar)), _find_unit(_list_prices(held.bar))
+    return _find_ratio(_Pair(before.bar, held.bar, units))
+
+
+def _find_ratio(pair: _Pair) -> _Ratio | None:
+    """Return the ratio by which all prices of a bar changed; None if there is none."""
+    old, new = pair.old, pair.new
     pairs = [*zip(_list_prices(old), _list_prices(new), strict=True)]
     if new.vwap is not None:
         pairs.append((old.vwap or 0.0, new.vwap))
     if new.trades not in (None, old.trades) or min(map(min, pairs)) <= 0:
         return None  # of prices below 0, as commodities may have, nothing is adjusted
-    old_unit, new_unit = _find_unit(_list_prices(old)), _find_unit(_list_prices(new))
     least, most = 0.0, inf
     for price, after in pairs:
-        lowest, highest = _find_bounds(price, old_unit, after, new_unit)
+        lowest, highest = _find_bounds(price, pair.units[0], after, pair.units[1])
         if lowest <= 1 <= highest:  # one that stayed was not divided
             return None
         least, most = max(least, lowest), min(most, highest)
     if not 0 < least <= most < inf:  # there is none, or the prices are less than their rounding
         return None
-    return _settle_by_volume(least, most, old.volume, new.volume)
+    return _settle_by_volume(least, most, pair)
 
 
-def _settle_by_volume(least: float, most: float, before: float | None, volume: float | None) -> _Ratio | None:
+def _settle_by_volume(least: float, most: float, pair: _Pair) -> _Ratio | None:
     """Return a ratio of prices if the volume of the bar agrees with it; otherwise None."""
+    before, volume, error = pair.old.volume, pair.new.volume, pair.volume_error
+    is_of_dividends = least >= 1 / _MOST_BY_DIVIDENDS and most <= _MOST_BY_DIVIDENDS
+    if error is not None:  # the split is taken back, so a dividend may be left
+        is_unchanged = volume is None or _is_near(before, volume, error)
+        return _Ratio(least, most, is_proven=False) if is_unchanged and is_of_dividends else None
     if volume is None:
         return _Ratio(least, most, is_proven=False)
     if before is None:
         return None
     rounding = 0.5 + NEAR_SHARE * volume  # to a whole number of shares
     is_divided = before / most - rounding <= volume <= before / least + rounding
-    is_unchanged = volume == before
-    if is_unchanged and least >= 1 / _MOST_BY_DIVIDENDS and most <= _MOST_BY_DIVIDENDS:
+    if volume == before and is_of_dividends:
         return _Ratio(least, most, is_proven=False)
     if not is_divided:
         return None

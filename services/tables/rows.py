@@ -357,6 +357,7 @@ ACTION_CELLS: Final = tuple(
 
 
 def make_bar_row(entry: bytes, fields: Fields) -> tuple[BarRow, SymbolRow]:
+    """Return the row of a bar; of a restated one `known_at` is None: it stays known since when it was."""
     bar, asset, provenance = parse_entry(parse_bar, fields)
     check_bar(bar, asset)
     is_raw = provenance.adjustment is Adjustment.RAW
@@ -366,7 +367,7 @@ def make_bar_row(entry: bytes, fields: Fields) -> tuple[BarRow, SymbolRow]:
         *_make_origin(provenance),
         _read_bar_day(fields, bar),
         *(read_count(fields, b"minutes", _MAX_REV), read_count(fields, b"missing", _MAX_REV)),
-        _read_optional_time(fields, b"known_at", b"end"),
+        None if read_flag(fields, b"restated") else _read_optional_time(fields, b"known_at", b"end"),
         str(provenance.adjustment),
         None if is_raw else require_day(fields, b"adjusted_to").isoformat(),
         None if provenance.volume_kind is None else str(provenance.volume_kind),
@@ -435,13 +436,14 @@ def make_action_row(entry: bytes, fields: Fields) -> tuple[ActionRow, None]:
 
 
 def make_indicator_row(entry: bytes, fields: Fields) -> tuple[IndicatorRow, None]:
+    """Return the row of the indicators of a bar; `known_at` as of `make_bar_row`."""
     timeframe = read_text(fields, b"timeframe", "")
     if timeframe not in TIMEFRAME_SEC:
         raise EntryError("timeframe: unknown")
     row = IndicatorRow(
         *(read_symbol(fields), timeframe, read_time(fields, b"start"), *_read_revision(fields)),
         *(read_flag(fields, b"final"), read_flag(fields, b"replay")),
-        known_at=_read_optional_time(fields, b"known_at"),
+        known_at=None if read_flag(fields, b"restated") else _read_optional_time(fields, b"known_at"),
         values=_read_values(fields),
         stream_position=to_stream_position(entry),
     )

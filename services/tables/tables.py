@@ -117,6 +117,7 @@ class TableSchema:
             (`old`), if not by the rank.
         changes: how a replaced row's columns are set, if not simply to the new ones.
         merge: the statement that merges the staged rows, if not by the rank.
+        kept: the columns in which a row that replaces another keeps that one's value where it has none.
     """
 
     name: str
@@ -126,6 +127,7 @@ class TableSchema:
     newer: str = ""
     changes: str = ""
     merge: str = ""
+    kept: tuple[str, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -159,7 +161,7 @@ class TableSchema:
         if self.merge:
             return self.merge
         replaced = self.changes or ", ".join(
-            f'"{name}" = new."{name}"' for name in self.columns if name not in self.key
+            f'"{name}" = {self._replace_column(name)}' for name in self.columns if name not in self.key
         )
         newer = self.newer or self._compare_ranks()
         action = f"UPDATE SET {replaced} WHERE {newer}" if newer else "NOTHING"
@@ -169,6 +171,11 @@ class TableSchema:
             f"SELECT {self._list(self.columns, _MERGED)} FROM {self.stage} "
             f"ON CONFLICT ({', '.join(self.key)}) DO {action}"
         )
+
+    def keep_values(self, row: Row, replaced: Row) -> Row:
+        """Return a row with the values of the row that it replaces in the columns of `kept` that it lacks."""
+        lacking = [name for name in self.kept if getattr(row, name) is None]
+        return row._replace(**{name: getattr(replaced, name) for name in lacking}) if lacking else row
 
     def list_selected(self, names: Iterable[str]) -> str:
         """Return what a SELECT lists so that these columns come as they are in a row."""
@@ -207,6 +214,9 @@ class TableSchema:
             if row[place] > find_day(round(now_ms) + MAX_AHEAD_MS).isoformat():
                 raise EntryError(f"{name}: more than a day ahead")
 
+    def _replace_column(self, name: str) -> str:
+        return f'coalesce(new."{name}", old."{name}")' if name in self.kept else f'new."{name}"'
+
     def _compare_ranks(self) -> str:
         """Return the condition in SQL that `new` has a greater rank than `old`; empty without ranks."""
         # NULL stands for an unknown time, which is before any
@@ -232,9 +242,11 @@ def _find_type(hint: Any) -> ColumnType:
     raise TypeError(f"{hint}: no type of a column")
 
 
-BAR_TABLE: Final = TableSchema("bars", rows.BarRow, ("symbol", "timeframe", "start"), _BY_REV)
+BAR_TABLE: Final = TableSchema(
+    "bars", rows.BarRow, ("symbol", "timeframe", "start"), _BY_REV, kept=("known_at",)
+)
 SOURCE_BAR_TABLE: Final = TableSchema(
-    "source_bars", rows.BarRow, ("symbol", "timeframe", "start", "source"), _BY_REV
+    "source_bars", rows.BarRow, ("symbol", "timeframe", "start", "source"), _BY_REV, kept=("known_at",)
 )
 """The bars that are loaded from one source for itself, beside those of the symbol in `bars`."""
 QUOTE_TABLE: Final = TableSchema("quotes", rows.QuoteRow, ("symbol", "at", "source"), _BY_ANSWER)
@@ -258,7 +270,7 @@ VINTAGE_TABLE: Final = TableSchema(
 """Every value of each observation, with when it was known: the archive writes each observation here, too."""
 ACTION_TABLE: Final = TableSchema("actions", rows.ActionRow, ("symbol", "ex_day", "kind"), _BY_ANSWER)
 INDICATOR_TABLE: Final = TableSchema(
-    "indicators", rows.IndicatorRow, ("symbol", "timeframe", "start"), _BY_REV
+    "indicators", rows.IndicatorRow, ("symbol", "timeframe", "start"), _BY_REV, kept=("known_at",)
 )
 FEATURE_TABLE: Final = TableSchema(
     "features", rows.FeatureRow, ("symbol", "start"), ("epoch", "rev", "stream_position")
@@ -309,12 +321,15 @@ def make_row(
 def keep_highest(table: TableSchema, found: Iterable[Row]) -> list[Row]:
     """Return one row of each key: the row of the highest rank, and the first of equal ones.
 
-    They are in the order of their keys: two instances that lock the same rows lock them in the same order.
+    Where it lacks a value of `kept`, it has that of the row that it replaces. They are in the order of their
+    keys: two instances that lock the same rows lock them in the same order.
     """
     best: dict[Any, Row] = {}
     for row in found:
         key = table.key_of(row)
         known = best.get(key)
-        if known is None or table.rank_of(row) > table.rank_of(known):
+        if known is None:
             best[key] = row
+        elif table.rank_of(row) > table.rank_of(known):
+            best[key] = table.keep_values(row, known)
     return [best[key] for key in sorted(best)]

@@ -57,6 +57,16 @@ async def test_a_wrong_bar_is_refused_and_those_beside_it_are_written(database):
     assert await column(database, "SELECT count(*) FROM bars") == [8]
 
 
+async def test_a_bar_that_is_only_restated_stays_known_since_when_it_was(database):
+    known_at = START + timedelta(days=50)
+    writer = Writer(database)
+    await writer.write([entry(known_at=known_at)])
+    assert await writer.write([entry(rev=0, epoch=5, close=9.5, known_at=None)]) == []
+    assert await column(database, "SELECT known_at FROM bars WHERE close = 9.5") == [known_at]
+    await writer.write([entry(rev=0, epoch=6, close=9.25, known_at=START)])
+    assert await column(database, "SELECT known_at FROM bars") == [START]
+
+
 async def test_of_two_answers_of_one_time_the_later_entry_stays_in_any_order(database):
     quote = plain(QuoteRow("SPY", START, 9.0, 8.5, None, None, None, None, "yahoo", START, None, False, 5))
     later = quote._replace(price=9.0, bid=8.75, stream_position=6)

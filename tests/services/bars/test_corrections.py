@@ -218,6 +218,56 @@ def test_a_history_that_is_lowered_for_a_dividend_stays_known_since_when_it_was(
     assert list_known(scene) == before
 
 
+@pytest.mark.parametrize("size", [1000, 5])
+@pytest.mark.parametrize("by_source", [in_single, to_cents])
+@pytest.mark.parametrize("announced", [OLD[0], SPLIT_DAY])
+def test_a_history_that_is_divided_and_lowered_for_a_dividend_at_once_stays_known_since_when_it_was(
+    announced, by_source, size
+):
+    scene = play_old(Adjustment.ALL)
+    scene.play([announce(10, announced)])
+    before = list_known(scene)
+    bars = [divide(traded(day), 10.3, by_source, volume_ratio=10) for day in OLD]
+    play_anew(scene, bars, size, Adjustment.ALL)
+    assert [bar.close for bar in scene.shown("1d")] == [bar.close for bar in bars]
+    assert list_known(scene) == before
+
+
+def test_one_bar_alone_that_is_lowered_beside_a_split_is_corrected():
+    scene = play_old(Adjustment.ALL)
+    scene.play([announce(10, OLD[0])])
+    bars, _ = list_known(scene)
+    lowered = divide(traded(OLD[1]), 10.3, in_single, volume_ratio=10)
+    others = [divide(traded(day), 10, in_single) for day in OLD[6:]]
+    play_anew(scene, [lowered, *others], adjustment=Adjustment.ALL)
+    own = [("1d", lowered.start_ms), ("1w", traded(OLD[0]).start_ms)]
+    assert list_known(scene)[0] == bars | dict.fromkeys(own, evening_of(SPLIT_DAY))
+
+
+def test_prices_that_changed_by_more_than_dividends_do_beside_a_split_are_corrected():
+    scene = play_old(Adjustment.ALL)
+    scene.play([announce(10, OLD[0])])
+    in_pounds = [divide(traded(day), 1000, volume_ratio=10) for day in OLD[3:5]]
+    play_anew(scene, in_pounds, adjustment=Adjustment.ALL)
+    assert scene.quarantine == []
+    found, _ = list_known(scene)
+    assert {found["1d", bar.start_ms] for bar in in_pounds} == {evening_of(SPLIT_DAY)}
+
+
+def test_of_a_history_that_is_divided_and_lowered_a_bar_with_another_volume_is_corrected():
+    scene = play_old(Adjustment.ALL)
+    scene.play([announce(10, OLD[0])])
+    bars = {day: divide(traded(day), 10.3, in_single, volume_ratio=10) for day in OLD}
+    mended = bars[OLD[1]] = replace(bars[OLD[1]], volume=bars[OLD[1]].volume + 20)
+    before, _ = list_known(scene)
+    play_anew(scene, list(bars.values()), adjustment=Adjustment.ALL)
+    found, _ = list_known(scene)
+    assert {key for key in found if found[key] != before[key]} == {
+        ("1d", mended.start_ms),
+        ("1w", traded(OLD[0]).start_ms),
+    }
+
+
 @pytest.mark.parametrize("indicators", [["obv"], []])
 @pytest.mark.parametrize(
     ("day", "change", "source"),
@@ -250,6 +300,85 @@ def test_prices_beyond_what_has_decimals_cost_no_state(price):
         scene.restart()
         assert scene.state.tables["1d"].find(start_ms) is not None
         assert len(scene.shown("1d")) == len(OLD)
+
+
+BORDER_DAYS = [day for n in range(60) if NYSE.find_date(day := date(2022, 2, 14) + timedelta(n)) is not None]
+"""Days at the end of the 800 that are kept: by the split some are forgotten, of a week and of a month."""
+FORGOTTEN = BORDER_DAYS[15]
+
+
+def traded_long_ago(day):
+    return replace(traded(OLD[BORDER_DAYS.index(day) % 5]), start_ms=NYSE.find_date(day).open_ms)
+
+
+def play_long(announced, corrected=None):
+    """A scene with old days that were loaded as one history, and the days before the split.
+
+    `corrected` is another close of FORGOTTEN, which comes while it is kept.
+    """
+    group = {"timeframes": ("1d", "1w", "1mo"), "indicators": ("obv",)}
+    scene = SymbolScene(NYSE, symbols=("NVDA",), asset="stocks", **group)
+    scene.play([write(traded_long_ago(day), evening_of(OLD[0])) for day in BORDER_DAYS])
+    for day in OLD:
+        scene.play([write(traded(day), evening_of(day))])
+        if corrected is not None and day == OLD[3]:
+            scene.play([write(replace(traded_long_ago(FORGOTTEN), close=corrected), evening_of(day))])
+    if announced is not None:
+        scene.play([announce(10, announced)])
+    scene.restart()
+    return scene
+
+
+def play_long_anew(scene, size=1000, **changes):
+    """Give all days again as divided; those that are not kept are published with revision 0 again."""
+    scene.seen.clear()
+    scene.values.clear()
+    days = [*map(traded_long_ago, BORDER_DAYS), *map(traded, OLD)]
+    days[BORDER_DAYS.index(FORGOTTEN)] = replace(traded_long_ago(FORGOTTEN), **changes)
+    play_anew(scene, [divide(bar, 10, in_single) for bar in days], size)
+
+
+@pytest.mark.parametrize("size", [1000, 7])
+@pytest.mark.parametrize("announced", [OLD[0], None])
+def test_the_week_and_month_of_which_some_days_are_kept_no_more_stay_known_since_when_they_were(
+    announced, size
+):
+    scene = play_long(announced)
+    before = list_known(scene)
+    assert before == list_ends(scene)
+    play_long_anew(scene, size)
+    assert list_known(scene) == before
+
+
+@pytest.mark.parametrize("announced", [OLD[0], None])
+def test_a_bar_that_was_corrected_while_it_was_kept_stays_known_since_then_when_it_is_no_more(announced):
+    scene, corrected_ms = play_long(announced, corrected=950.11), evening_of(OLD[3])
+    before, key = list_known(scene), ("1d", traded_long_ago(FORGOTTEN).start_ms)
+    assert before[0][key] == corrected_ms
+    assert before[1]["1d", traded_long_ago(BORDER_DAYS[17]).start_ms] == corrected_ms
+    assert scene.state.tables["1d"].find(key[1]) is None  # it is forgotten
+    play_long_anew(scene, close=950.11)
+    found = scene.bars[key]
+    assert (found["close"], found["rev"], found["restated"]) == ("95.011", "0", "1")
+    assert list_known(scene) == before
+    assert {"restated" in scene.bars["1d", traded(day).start_ms] for day in OLD} == {False}
+
+
+@pytest.mark.parametrize(("announced", "ratio"), [(OLD[0], 1), (None, 10)])
+def test_the_week_and_month_of_which_some_days_are_kept_no_more_have_each_day_once(announced, ratio):
+    scene = play_long(announced)
+    before = {frame: scene.shown(frame) for frame in ("1w", "1mo")}
+    play_long_anew(scene)
+    for frame, day in (("1w", date(2022, 3, 28)), ("1mo", date(2022, 3, 1))):
+        start_ms = NYSE.find_date(day).open_ms
+        old, new = (
+            next(bar for bar in bars if bar.start_ms == start_ms)
+            for bars in (before[frame], scene.shown(frame))
+        )
+        expected = divide(old, ratio)
+        assert new.volume == expected.volume
+        for name in PRICES:
+            assert getattr(new, name) == pytest.approx(getattr(expected, name), rel=1e-6), name
 
 
 def minutes_of(day, count=60):

@@ -219,6 +219,18 @@ def test_a_bar_is_known_at_its_end_and_a_correction_since_it_was_seen():
     assert make_bar_row(ENTRY, without_end)[0].known_at is None
 
 
+def test_a_bar_that_is_only_restated_and_its_indicators_do_not_say_since_when_they_are_known():
+    """What is restated stays known since when the row that it replaces was."""
+    times = {"end": START_MS + 60_000, "known_at": START_MS + 90_000}
+    assert make_bar_row(ENTRY, bar_fields(**times, restated=1))[0].known_at is None
+    values = {b"sym": b"SPY", b"timeframe": b"1d", b"start": b"%d" % START_MS, b"values": b"{}"}
+    values |= {b"known_at": b"%d" % (START_MS + 90_000)}
+    assert make_indicator_row(ENTRY, values)[0].known_at == START_MS + 90_000
+    assert make_indicator_row(ENTRY, values | {b"restated": b"1"})[0].known_at is None
+    with pytest.raises(EntryError, match="restated"):
+        make_bar_row(ENTRY, bar_fields(**times, restated=2))
+
+
 def test_indicators_and_features_are_numbers_and_nulls_by_name():
     values = '{"sma_20": 1.5, "rsi_14": null, "obv": 7}'
     fields = raw({"sym": "SPY", "timeframe": "1d", "start": START_MS, "rev": 1, "final": 1, "values": values})

@@ -13,6 +13,7 @@ from services.tables.tables import (
     INDICATOR_TABLE,
     OBSERVATION_TABLE,
     QUOTE_TABLE,
+    SOURCE_BAR_TABLE,
     TABLES,
     keep_highest,
 )
@@ -91,6 +92,17 @@ def test_what_was_counted_anew_after_a_loss_replaces_any_revision_before_it():
         bar(4, True)._replace(epoch=11, stream_position=6),
     )
     assert keep_highest(BAR_TABLE, [lost, anew]) == keep_highest(BAR_TABLE, [anew, lost]) == [anew]
+
+
+def test_a_row_that_does_not_say_since_when_it_is_known_keeps_that_of_the_row_that_it_replaces():
+    old = bar(7, True)._replace(known_at=START + 5, stream_position=5)
+    anew = bar(0, True, close=1.5)._replace(epoch=11, stream_position=6)
+    again = anew._replace(epoch=12)
+    corrected = anew._replace(epoch=13, known_at=START + 9)
+    assert keep_highest(BAR_TABLE, [old, anew, again]) == [again._replace(known_at=START + 5)]
+    assert keep_highest(BAR_TABLE, [old, anew, corrected]) == [corrected]
+    for table in (BAR_TABLE, SOURCE_BAR_TABLE, INDICATOR_TABLE):
+        assert '"known_at" = coalesce(excluded."known_at", old."known_at")' in table.merge_sql
 
 
 def test_rows_are_written_in_the_order_of_their_keys():

@@ -126,12 +126,18 @@ def play_all(bars: Iterable[Bar]) -> SymbolScene:
 
 
 def keep_newest(kept: dict[tuple[str, int], dict[str, str]], entries: Iterable[dict[str, str]]) -> None:
-    """Do what the archive does: a higher revision replaces a lower one, and a final one itself."""
+    """Do what the archive does: a higher revision replaces a lower one, and a final one itself.
+
+    One that is only restated stays known since when the one before it was.
+    """
     for entry in entries:
         key = (entry["timeframe"], int(entry["start"]))
         before = kept.get(key)
-        if before is None or find_rank(entry) > find_rank(before):
+        if before is None:
             kept[key] = entry
+        elif find_rank(entry) > find_rank(before):
+            known_at = before.get("known_at", before.get("end", ""))
+            kept[key] = entry | ({"known_at": known_at} if entry.get("restated") == "1" else {})
 
 
 def find_rank(entry: Mapping[str, str]) -> tuple[int, int, str]:
