@@ -197,6 +197,12 @@ class BarBuilder:
     def _take_quote(self, arrival: Arrival, quote: Quote, provenance: Provenance) -> None:
         start_ms = quote.at_ms - quote.at_ms % MINUTE_MS
         ticks = self.state.ticks
+        if not provenance.is_replay and arrival.fields.get(RELEASED) != b"1":
+            first, _ = _merge_tick(quote, None, None)
+            border_ms = _find_seen(first, provenance, arrival) + 1000 * self.group.checks.ahead_sec
+            # minutes of quotes that a clock dated ahead, which was set back since
+            for ahead_ms in [each for each in ticks if each > border_ms]:
+                del ticks[ahead_ms]
         if ticks and start_ms not in ticks and start_ms < max(ticks):
             late = Rejection(Check.TOO_LATE, "its minute is over, and was built without it")
             self._reject(arrival, provenance.source, late)

@@ -13,7 +13,15 @@ from marketswarm.bus.stream import FIRST_ID, StreamTypes, entry_sort_key
 from marketswarm.postgres.errors import PostgresAwayError
 from services.market.records import DAY_MS
 from services.market.universe import LoadedSymbol
-from services.signals.cycle.market import AHEAD, AHEAD_MS, WINDOW, ArchivedBar, MarketBars
+from services.signals.cycle.market import (
+    AHEAD,
+    AHEAD_MS,
+    TOO_MANY_AHEAD,
+    WINDOW,
+    ArchivedBar,
+    BarOutcome,
+    MarketBars,
+)
 from services.signals.metrics import SignalsMetrics
 from services.signals.sessions import SessionBook
 from services.signals.settings import (
@@ -50,7 +58,8 @@ class MarketReader:
     Every process does, so each may lead at once. At first, and after a reseed with other symbols, sources or
     another timeframe, windows begin with the last bars of the archive, and the streams are read from their
     beginning: they hold less than a window of long bars. So they are once this machine's clock was behind, as
-    before it was set after a boot, and has passed the bars that were left out as ahead of it.
+    before it was set after a boot, and has passed the bars that were left out as ahead of it: as many as a
+    window holds wait for it.
 
     Attributes:
         market: the last bars of each symbol; read and changed under `lock` alone.
@@ -92,7 +101,6 @@ class MarketReader:
         This does not wait for a tick: a process that stands by has none, and only so many bars may wait.
         """
         async with self._me.waiting(READ_SEC), self.lock:
-            self._forget_position(time.time_ns() // 1_000_000)
             followers = self.follow()
         if not self._is_filled and not await self._fill(followers):
             await asyncio.sleep(AWAY_SEC)
@@ -122,10 +130,10 @@ class MarketReader:
                 for follower, (entries, _) in zip(reading, pages, strict=True):
                     place = followers.index(follower)
                     for entry in entries:
-                        refused = self.market.refusals[AHEAD]
-                        self._take(place, entry.fields, now_ms)
-                        if self.market.refusals[AHEAD] > refused:
-                            self._note_ahead(entry_sort_key(entry.id)[0], now_ms)
+                        refused, added_ms = self._count_ahead(), entry_sort_key(entry.id)[0]
+                        self._take(place, entry.fields, now_ms, added_ms)
+                        if self._count_ahead() > refused:
+                            self._note_ahead(added_ms, now_ms)
                 self.market.advance(now_ms)
                 is_behind = any(len(entries) >= BATCH for entries, _ in pages)
                 is_whole = len(reading) == len(followers) and not is_behind
@@ -134,9 +142,10 @@ class MarketReader:
     def follow(self) -> tuple[StreamFollower, ...]:
         """Return the readers of bars, of actions and, where a voter sees such, of bars of one source.
 
-        Begin anew if the truth asks for other ones. Call it under `lock`. `market` and `symbols` are then by
-        that truth.
+        Begin anew if the truth asks for other ones, or bars are known by now that were refused as ahead. Call
+        it under `lock`. `market` and `symbols` are then by that truth.
         """
+        self._forget_position(time.time_ns() // 1_000_000)
         settings, point = self._settings_now(), find_bars(self._me.section)
         symbols, actions = find_symbols(settings, self._me.truth), find_actions(self._me.section)
         timeframe = settings.settings.timeframe
@@ -159,8 +168,11 @@ class MarketReader:
     def _forget_position(self, now_ms: int) -> None:
         """Have all read from the beginning once the clock has passed the bars refused as ahead of it."""
         if 0 < self._ahead_ms <= now_ms:
-            self._me.log.info("bars.read_again", refused=self.market.refusals[AHEAD])
+            self._me.log.info("bars.read_again", refused=self._count_ahead())
             self._asked = None
+
+    def _count_ahead(self) -> int:
+        return self.market.refusals[AHEAD] + self.market.refusals[TOO_MANY_AHEAD]
 
     def _note_ahead(self, at_ms: int, now_ms: int) -> None:
         """Note when the bus added a bar that was refused as ahead, or since when one of the archive is known.
@@ -241,13 +253,16 @@ class MarketReader:
         for each in bars:
             code = symbols[each.bar.symbol].session
             end_ms = self._sessions.find_end(code, each.bar.start_ms, market.timeframe)
-            if end_ms is not None:
-                self._note_ahead(market.begin_with(each, end_ms, now_ms, is_separate=is_separate), now_ms)
+            if end_ms is None:
+                continue
+            outcome = market.begin_with(each, end_ms, now_ms, is_separate=is_separate)
+            if outcome is BarOutcome.REFUSED:
+                self._note_ahead(max(end_ms, each.known_ms or end_ms), now_ms)
 
-    def _take(self, place: int, fields: Mapping[bytes, bytes] | None, now_ms: int) -> None:
+    def _take(self, place: int, fields: Mapping[bytes, bytes] | None, now_ms: int, added_ms: int) -> None:
         """Take an entry that came at `now_ms` (wall clock) of the stream at a place of `follow`.
 
-        One that can't be read is counted, and each reason is logged once.
+        The bus added it at `added_ms`. One that can't be read is counted, and each reason is logged once.
         """
         if fields is None:
             self._metrics.bars_total["oversized"] += 1
@@ -257,7 +272,7 @@ class MarketReader:
             outcome = self.market.take_action(fields)
         else:
             take = self.market.take if place == _BARS else self.market.take_separate
-            outcome = take(fields, now_ms)
+            outcome = take(fields, now_ms, added_ms)
         self._metrics.bars_total[outcome] += 1
         if self.market.refusals.total() > refused:
             for why in self.market.refusals.keys() - self._logged:

@@ -13,6 +13,7 @@ from typing import Final
 
 from marketswarm.agent.loops import lead
 from marketswarm.bus.outage import Outage, retry
+from marketswarm.bus.stored_values import is_ahead
 from marketswarm.bus.stream_loss import LostSpan
 from marketswarm.net.retry import Backoff
 from marketswarm.truth.schedule import parse_schedule
@@ -136,7 +137,8 @@ class Refresh:
         self._trials = {name: each for name, each in self._trials.items() if name in down}
         for source, checked_at in down.items():
             count, tried_at = self._trials.get(source, (0, 0.0))
-            if now < max(min(checked_at, now), tried_at) + TRY_BACKOFF.pause_sec(count + 1):
+            asked = (each for each in (checked_at, tried_at) if not is_ahead(each, now))
+            if now < min(max(asked, default=0.0), now) + TRY_BACKOFF.pause_sec(count + 1):
                 continue
             series = by_source[source][count % len(by_source[source])]
             result = await self._loader.try_source(series, source)

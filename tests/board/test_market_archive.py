@@ -347,6 +347,21 @@ async def test_a_question_as_of_an_instant_is_answered_with_what_was_known_then(
         assert symbol[3] == as_of(start + day).as_of_ms
 
 
+async def test_the_latest_quote_is_none_that_a_clock_dated_ahead_that_was_set_back_since(archive_url):
+    connection = await asyncpg.connect(archive_url)
+    now = datetime.now(UTC)
+    for price, at in ((100.0, now), (90.0, now + timedelta(hours=1))):
+        await connection.execute(
+            "INSERT INTO quotes (symbol, at, price, source, replay) VALUES ('SPY', $1, $2, 'x', false)",
+            at, price,
+        )  # fmt: skip
+    await connection.close()
+    async with read_archive(archive_url) as reader:
+        assert [row[2] for row in await reader.read_latest_quotes(["SPY"])] == [100.0]
+        later_ms = round(1000 * (now + timedelta(hours=2)).timestamp())
+        assert [row[2] for row in await reader.read_latest_quotes(["SPY"], later_ms)] == [90.0]
+
+
 async def test_an_archive_with_the_tables_of_another_version_is_named_so(archive_url):
     for change in ("ALTER TABLE symbols DROP COLUMN replay CASCADE", "DROP TABLE symbols CASCADE"):
         connection = await asyncpg.connect(archive_url)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from marketswarm import log as logs
 from marketswarm.agent.requests import RequestOutcome
+from marketswarm.bus.stored_values import MAX_AHEAD_SEC
 from marketswarm.web.cache import Cached
 from services.board.market.many_rows import (
     format_known,
@@ -96,7 +97,7 @@ select {_QUOTE_LIST} from (
   select found.* from unnest($1::text[]) as wanted(symbol)
   cross join lateral (
     select * from quotes where symbol = wanted.symbol
-    and ($2::bigint is null or at <= to_timestamp($2::bigint / 1000.0)) order by at desc limit 1
+    and at <= to_timestamp($2::bigint / 1000.0) order by at desc limit 1
   ) as found
 ) as latest"""  # noqa: S608 - our own names
 # One step of an index for each symbol, because to read all quotes would take minutes.
@@ -404,8 +405,13 @@ class ArchiveReader:
         return sorted(rows)
 
     async def read_latest_quotes(self, symbols: Sequence[str], as_of_ms: int | None = None) -> list[Cells]:
-        """Return the latest quote of each symbol that has one by then, with the cells of QUOTE_CELLS."""
-        return await self.fetch(_LATEST_QUOTES, list(symbols), as_of_ms)
+        """Return the latest quote of each symbol that has one by then, with the cells of QUOTE_CELLS.
+
+        Without an instant that is by now: what is dated more than MAX_AHEAD_SEC later was so by a clock that
+        was ahead, and set back since.
+        """
+        by_ms = round(1000 * (time.time() + MAX_AHEAD_SEC)) if as_of_ms is None else as_of_ms
+        return await self.fetch(_LATEST_QUOTES, list(symbols), by_ms)
 
     async def read_quoted_symbols(self, limit: int) -> list[str]:
         """Return the first symbols, in the order of the database, that have quotes."""

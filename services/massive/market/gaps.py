@@ -14,7 +14,6 @@ the marks that are stored on the bus.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from services.market.massive import MAX_AHEAD_MS, UnreadBar
 from services.market.records import MINUTE_MS, Bar
@@ -52,21 +51,19 @@ class MissingBars:
     truncated: bool = False
 
 
-class _Pause(NamedTuple):
-    """Hold when a pause began, and when it ends."""
+class _ClockLook:
+    """Measure how far the wall clock was set back since it was looked at last.
 
-    since_ms: float
-    until_ms: float
+    What waits until a time is due earlier by as much: it waits neither longer than it was to, nor shorter.
+    """
 
-    def is_over(self, now_ms: float) -> bool:
-        """Return True if a pause has ended, or the clock was set back since it began.
+    def __init__(self) -> None:
+        self._at_ms = 0.0
 
-        Otherwise it would last longer by as much as the clock had been ahead.
-        """
-        return not self.since_ms <= now_ms < self.until_ms
-
-
-_NO_PAUSE = _Pause(0.0, 0.0)
+    def find_step_back(self, now_ms: float) -> float:
+        """Return by how many milliseconds `now_ms` is before the last look, 0 if it is not; note this one."""
+        step_ms, self._at_ms = max(0.0, self._at_ms - now_ms), now_ms
+        return step_ms
 
 
 @dataclass(slots=True)
@@ -96,7 +93,8 @@ class GapTracker:
     def __init__(self, delay_ms: float, settle_ms: float, max_age_ms: float) -> None:
         self._delay_ms, self._settle_ms, self._max_age_ms = delay_ms, settle_ms, max_age_ms
         self._symbols: dict[str, _SymbolState] = {}
-        self._pause = _NO_PAUSE
+        self._paused_until_ms = 0.0
+        self._look = _ClockLook()
 
     @property
     def open_count(self) -> int:
@@ -110,6 +108,7 @@ class GapTracker:
         be behind, a little later counts as now. Without a mark no bar before `requested_ms`, when the symbol
         was requested, is missing.
         """
+        self._follow_clock(now_ms)
         if mark is None:
             upto = self._last_sent_bar(requested_ms - self._settle_ms)
             self._symbols[sym] = _SymbolState(upto)
@@ -129,6 +128,7 @@ class GapTracker:
         A gap that is open becomes longer, and is due when it was. The stored mark of an older bar than that
         stays where it is: a process that is killed before the gap is closed leaves it to the next revision.
         """
+        self._follow_clock(now_ms)
         state = self._symbols.get(bar.symbol)
         if state is None:
             return
@@ -161,7 +161,7 @@ class GapTracker:
 
     def due_gaps(self, now_ms: float) -> list[MissingBars]:
         """Return the gaps that may be requested now, the oldest first; none while requests are paused."""
-        if not self._pause.is_over(now_ms):
+        if self._is_paused(now_ms):
             return []
         earliest = int((now_ms - self._max_age_ms) // MINUTE_MS) * MINUTE_MS
         found = []
@@ -176,7 +176,7 @@ class GapTracker:
 
     def list_complete(self, now_ms: float) -> dict[str, int]:
         """Return the marks of symbols without a gap; none while requests are paused."""
-        if not self._pause.is_over(now_ms):
+        if self._is_paused(now_ms):
             return {}
         return {sym: state.upto for sym, state in self._symbols.items() if state.gap_end is None}
 
@@ -196,6 +196,7 @@ class GapTracker:
 
     def postpone_gap(self, gap: MissingBars, now_ms: float, pause_sec: float) -> None:
         """Record that the request for a gap failed; it is due again after `pause_sec`."""
+        self._follow_clock(now_ms)
         state = self._symbols.get(gap.sym)
         if state is not None:
             state.failures += 1
@@ -203,9 +204,8 @@ class GapTracker:
 
     def pause_requests(self, now_ms: float, pause_sec: float) -> None:
         """Let no gap be due for `pause_sec` after `now_ms`, because the API refuses all requests."""
-        until_ms = now_ms + 1000 * pause_sec
-        if self._pause.is_over(now_ms) or until_ms > self._pause.until_ms:
-            self._pause = _Pause(now_ms, until_ms)
+        self._follow_clock(now_ms)
+        self._paused_until_ms = max(self._paused_until_ms, now_ms + 1000 * pause_sec)
 
     def failures(self, gap: MissingBars) -> int:
         state = self._symbols.get(gap.sym)
@@ -215,6 +215,16 @@ class GapTracker:
         """Stop tracking symbols; their marks stay on the bus."""
         for sym in symbols:
             self._symbols.pop(sym, None)
+
+    def _is_paused(self, now_ms: float) -> bool:
+        self._follow_clock(now_ms)
+        return now_ms < self._paused_until_ms
+
+    def _follow_clock(self, now_ms: float) -> None:
+        if step_ms := self._look.find_step_back(now_ms):
+            self._paused_until_ms -= step_ms
+            for state in self._symbols.values():
+                state.due_ms -= step_ms
 
     def _last_sent_bar(self, at_ms: float) -> int:
         """Return the start of the last bar that the API should have sent by `at_ms`."""
@@ -233,7 +243,8 @@ class RevisionSchedule:
     """
 
     def __init__(self) -> None:
-        self._pauses: dict[str, _Pause] = {}
+        self._due_ms: dict[str, float] = {}
+        self._look = _ClockLook()
 
     def find_due(self, marks: Mapping[str, int], now_ms: float, revise_ms: float) -> list[MissingBars]:
         """Return the bars to request now, from `revise_ms` ago up to the mark of each symbol in `marks`.
@@ -241,12 +252,16 @@ class RevisionSchedule:
         The one that waits longest is first.
         """
         first = int((now_ms - revise_ms) // MINUTE_MS) * MINUTE_MS
-        pauses = {sym: self._pauses.get(sym, _NO_PAUSE) for sym in marks}
-        due = sorted(
-            (sym for sym in marks if pauses[sym].is_over(now_ms)), key=lambda sym: pauses[sym].until_ms
-        )
+        self._follow_clock(now_ms)
+        times = {sym: self._due_ms.get(sym, 0.0) for sym in marks}
+        due = sorted((sym for sym in marks if times[sym] <= now_ms), key=times.__getitem__)
         return [MissingBars(sym, first, marks[sym]) for sym in due if first <= marks[sym]]
 
     def postpone(self, sym: str, now_ms: float, pause_sec: float = REVISE_EVERY_SEC) -> None:
         """Have a symbol due again after a pause: by default the usual one, after its bars were published."""
-        self._pauses[sym] = _Pause(now_ms, now_ms + 1000 * pause_sec)
+        self._follow_clock(now_ms)
+        self._due_ms[sym] = now_ms + 1000 * pause_sec
+
+    def _follow_clock(self, now_ms: float) -> None:
+        if step_ms := self._look.find_step_back(now_ms):
+            self._due_ms = {sym: due_ms - step_ms for sym, due_ms in self._due_ms.items()}

@@ -38,7 +38,9 @@ WINDOW: Final = 64
 AHEAD_MS: Final = 120_000
 """How long before its end a final bar may come: the clocks of two machines differ."""
 AHEAD: Final = "end: ahead of the clock"
-"""Why a bar is refused that comes earlier still."""
+"""Why a bar is refused that comes earlier still, by this machine's clock and by that of the bus."""
+TOO_MANY_AHEAD: Final = "end: too many bars are ahead of the clock"
+"""Why of more than WINDOW bars that wait the one that is known last is refused."""
 RANGE_BARS: Final = 20
 """The bars whose range says how volatile a symbol is."""
 REEL_MS: Final = DAY_MS
@@ -145,20 +147,25 @@ class MarketBars:
         self.outcomes: Counter[BarOutcome] = Counter()
         self.refusals: Counter[str] = Counter()
 
-    def take(self, fields: Fields, now_ms: int) -> BarOutcome:
-        """Take an entry of checked bars that came at `now_ms` (wall clock, epoch milliseconds)."""
+    def take(self, fields: Fields, now_ms: int, added_ms: int = 0) -> BarOutcome:
+        """Take an entry of checked bars that came at `now_ms` (wall clock, epoch milliseconds).
+
+        `added_ms` is when the bus added it. If that is later, the wall clock may be behind: a bar waits that
+        is ahead of it, and not of the bus. The writer of an entry chooses its id, so a later time than in a
+        day counts as that.
+        """
         try:
-            outcome = self._take(fields, now_ms)
+            outcome = self._take(fields, now_ms, added_ms)
         except EntryError as error:
             self.refusals[str(error)] += 1
             outcome = BarOutcome.REFUSED
         self.outcomes[outcome] += 1
         return outcome
 
-    def take_separate(self, fields: Fields, now_ms: int) -> BarOutcome:
+    def take_separate(self, fields: Fields, now_ms: int, added_ms: int = 0) -> BarOutcome:
         """Take an entry of bars of one source, whose `sym` is that of `separate`; others are skipped."""
         try:
-            outcome = self._take_separate(fields, now_ms)
+            outcome = self._take_separate(fields, now_ms, added_ms)
         except EntryError as error:
             self.refusals[str(error)] += 1
             outcome = BarOutcome.REFUSED
@@ -177,23 +184,28 @@ class MarketBars:
 
     def begin_with(
         self, archived: ArchivedBar, end_ms: int, now_ms: int, *, is_separate: bool = False
-    ) -> int:
+    ) -> BarOutcome:
         """Take a bar of the archive at `now_ms`, before any entry; `is_separate` as by `take_separate`.
 
-        Its end is in epoch milliseconds. One of another symbol, or that is not known yet, is left out. Return
-        since when it is known.
+        Its end is in epoch milliseconds. One of another symbol is left out. One that is not known yet waits,
+        or is refused if that is later than in a day.
         """
         bar, source = archived.bar, archived.source
         known_ms = max(end_ms, archived.known_ms or end_ms)
         row = self._rows.get(bar.symbol)
-        if row is None or known_ms > now_ms:
-            return known_ms
+        if row is None:
+            return BarOutcome.SKIPPED
+        if known_ms > _find_reach(now_ms, known_ms):
+            return BarOutcome.REFUSED
         separate = self._held.get(source, 0) + row if is_separate else None
         came = _KnownBar(known_ms, bar, end_ms, WindowSource(source))
-        for each in self._list_rows(row, source, separate):
-            self._put(each, came)
         self._stored.add(row)
-        return known_ms
+        rows = self._list_rows(row, source, separate)
+        if known_ms > now_ms:
+            is_kept = [self._let_wait(each, came) for each in rows]
+            return BarOutcome.WAITING if all(is_kept) else BarOutcome.REFUSED
+        is_taken = [self._put(each, came) for each in rows]
+        return BarOutcome.TAKEN if any(is_taken) else BarOutcome.SKIPPED
 
     def begin_with_split(self, symbol: str, ex_day: date) -> None:
         """Take a split of the archive, before any entry."""
@@ -303,7 +315,7 @@ class MarketBars:
         found = np.where(np.isfinite(shares), shares, 0.0).tolist()
         return dict(zip(symbols, found, strict=True))
 
-    def _take(self, fields: Fields, now_ms: int) -> BarOutcome:
+    def _take(self, fields: Fields, now_ms: int, added_ms: int) -> BarOutcome:
         row = self._by_word.get(fields.get(b"sym", b""))
         if row is None:
             return BarOutcome.SKIPPED
@@ -312,9 +324,9 @@ class MarketBars:
             self._note_played(row, fields, now_ms)
         if not self._is_wanted(fields):
             return BarOutcome.SKIPPED
-        return self._place(fields, now_ms, row)
+        return self._place(fields, now_ms, added_ms, row)
 
-    def _take_separate(self, fields: Fields, now_ms: int) -> BarOutcome:
+    def _take_separate(self, fields: Fields, now_ms: int, added_ms: int) -> BarOutcome:
         row = self._separate.get(fields.get(b"sym", b""))
         if row is None:
             return BarOutcome.SKIPPED
@@ -324,12 +336,14 @@ class MarketBars:
         if not self._is_wanted(fields):
             return BarOutcome.SKIPPED
         plain, symbol, _ = read_separate(fields)
-        return self._place(plain, now_ms, self._rows[symbol], row)
+        return self._place(plain, now_ms, added_ms, self._rows[symbol], row)
 
     def _is_wanted(self, fields: Fields) -> bool:
         return fields.get(b"timeframe", b"1m") == self._word and fields.get(b"final") == b"1"
 
-    def _place(self, fields: Fields, now_ms: int, row: int, separate: int | None = None) -> BarOutcome:
+    def _place(
+        self, fields: Fields, now_ms: int, added_ms: int, row: int, separate: int | None = None
+    ) -> BarOutcome:
         """Put a bar of a symbol's row in its place if it is known by the symbol's clock; else it waits.
 
         What waits of the same bar and would be known no earlier is dropped. One that is loaded for itself
@@ -342,7 +356,7 @@ class MarketBars:
         known_ms = max(end_ms, read_time(fields, b"known_at") if b"known_at" in fields else end_ms)
         played_ms = int(self._played[row]) or now_ms
         clock_ms = played_ms if provenance.is_replay else now_ms
-        if known_ms > clock_ms + AHEAD_MS:
+        if known_ms > _find_reach(clock_ms, 0 if provenance.is_replay else added_ms):
             raise EntryError(AHEAD)
         rows = self._list_rows(row, provenance.source, separate)
         came = _KnownBar(known_ms, bar, end_ms, WindowSource(provenance.source, provenance.is_replay))
@@ -350,11 +364,8 @@ class MarketBars:
             self._put_known(each, now_ms, played_ms)
             self._drop_later(each, came)
         if known_ms > clock_ms:
-            if any(len(self._waiting.get(each, ())) >= WINDOW for each in rows):
-                raise EntryError("end: too many bars are ahead of the clock")
-            for each in rows:
-                self._waiting.setdefault(each, []).append(came)
-            return BarOutcome.WAITING
+            is_kept = [self._let_wait(each, came) for each in rows]
+            return BarOutcome.WAITING if all(is_kept) else BarOutcome.REFUSED
         is_taken = [self._put(each, came) for each in rows]
         return BarOutcome.TAKEN if any(is_taken) else BarOutcome.SKIPPED
 
@@ -365,6 +376,19 @@ class MarketBars:
             return (separate,)
         return (row,) if held is None or held + row in self._separate_rows else (row, held + row)
 
+    def _let_wait(self, row: int, came: _KnownBar) -> bool:
+        """Let a bar wait in a row; of more than WINDOW the one that is known last is refused.
+
+        Return False if that is this one.
+        """
+        waiting = self._waiting.setdefault(row, [])
+        waiting.append(came)
+        if len(waiting) <= WINDOW:
+            return True
+        refused = waiting.pop(max(range(len(waiting)), key=lambda place: waiting[place].known_ms))
+        self.refusals[TOO_MANY_AHEAD] += 1
+        return refused is not came
+
     def _end_stored(self, row: int, fields: Fields) -> None:
         """Note that an entry of a symbol came. One of a recording takes the place of all stored bars."""
         if row in self._stored:
@@ -372,6 +396,7 @@ class MarketBars:
             if b"played_at" in fields:
                 for first in (0, *self._held.values()):
                     self._keep_last(first + row, 0)
+                    self._waiting.pop(first + row, None)
 
     def _keep_last(self, row: int, kept: int) -> None:
         """Forget the bars of a row before its last `kept` ones."""
@@ -466,6 +491,11 @@ class MarketBars:
             self._moved[self.symbols[row % len(self.symbols)]] = None
         self._texts[row][place - WINDOW] = text
         return True
+
+
+def _find_reach(now_ms: int, added_ms: int) -> int:
+    """Return up to when a bar may be known that came at `now_ms` by our clock, at `added_ms` by the bus's."""
+    return max(now_ms, min(added_ms, now_ms + DAY_MS)) + AHEAD_MS
 
 
 def copy_window(window: BarWindow) -> BarWindow:

@@ -200,16 +200,18 @@ def forget_future(state: SeriesState, now: float) -> SeriesState:
     """Return the state without what was planned by a clock that was ahead, and was set back since.
 
     Such a state says nothing of when its series is to be loaded or how long it is fresh, so it is due at
-    once; nor does such an attempt of when its source may be asked again. A time of the newest record that
-    lies ahead is that of a record without a time of its own, which was dated by that clock.
+    once; nor does such an attempt of when its source may be asked again. A load that was under way meanwhile
+    is known by its attempts alone: it was planned by the time at which it asked. A time of the newest record
+    that lies ahead is that of a record without a time of its own, which was dated by that clock.
     """
+    at = max(state.asked_at, state.loaded_at, *(each.at for each in state.attempts.values()))
     attempts = {
         name: _forget_waits(each, now) if is_ahead(each.at, now) else each
         for name, each in state.attempts.items()
     }
     if attempts != state.attempts:
         state = replace(state, attempts=attempts)
-    if not is_ahead(max(state.asked_at, state.loaded_at), now):
+    if not is_ahead(at, now):
         return state
     return replace(
         state,

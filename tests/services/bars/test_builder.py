@@ -349,8 +349,55 @@ def test_ticks_make_the_minutes_that_all_of_them_together_make(ticks, chance):
 
 def test_a_tick_of_a_minute_that_is_over_is_too_late():
     scene = SymbolScene(CRYPTO, quotes=True)
-    scene.play([tick(MIDNIGHT + 5 * MINUTE, 100), tick(MIDNIGHT, 100)])
+    now = MIDNIGHT + 5 * MINUTE
+    scene.play([tick(now, 100), asked_tick(MIDNIGHT, 100, now, now)])
     assert [each["check"] for each in scene.quarantine] == ["too_late"]
+
+
+def asked_tick(at_ms, price, asked_ms, written_ms, **more):
+    """The entry of a quote that was asked for, and written, at these times."""
+    asked = Provenance("one", asked_ms / 1000)
+    fields = encode_entry(Quote("BTC/USD", at_ms, price), AssetClass.CRYPTO, asked)
+    raw = {name.encode(): value.encode() for name, value in (fields | more).items()}
+    return Arrival(RecordKind.QUOTES, b"%d-0" % written_ms, raw)
+
+
+@pytest.mark.parametrize("ahead", [1, 10], ids=["one", "many"])
+def test_minutes_of_quotes_go_on_after_a_clock_that_was_ahead_is_set_back(ahead):
+    """The ids of the stream stay ahead, as it takes no lower ones; the sources ask by the right clock."""
+    scene, step = SymbolScene(CRYPTO, quotes=True), 60 * MINUTE
+    last = MIDNIGHT + step + ahead * MINUTE
+    for at in range(MIDNIGHT + step, last, MINUTE):
+        scene.play([asked_tick(at, 90.0, at, at)])
+    scene.restart()
+    for number in range(20):
+        at = MIDNIGHT + number * MINUTE
+        scene.play([asked_tick(at, 100.0, at, last), asked_tick(at + 30_000, 101.0, at + 30_000, last)])
+    assert scene.quarantine == []
+    found = [bar for bar in scene.shown("1m") if bar.start_ms < MIDNIGHT + step]
+    assert [(bar.open, bar.high, bar.low, bar.close) for bar in found] == [(100.0, 101.0, 100.0, 101.0)] * 20
+
+
+def test_minutes_that_were_built_by_a_clock_that_was_ahead_are_built_anew():
+    scene = SymbolScene(CRYPTO, quotes=True)
+    for number in range(20):
+        at = MIDNIGHT + number * MINUTE
+        scene.play([asked_tick(at, 90.0, at, at)])
+    for number in range(5, 10):  # set back by a quarter of an hour
+        at = MIDNIGHT + number * MINUTE
+        scene.play([asked_tick(at, 90.1, at, MIDNIGHT + 20 * MINUTE)])
+        scene.play([asked_tick(at + 30_000, 90.2, at + 30_000, MIDNIGHT + 20 * MINUTE)])
+    found = scene.shown("1m")[5:10]
+    assert [(bar.open, bar.close) for bar in found] == [(90.1, 90.2)] * 5
+
+
+@pytest.mark.parametrize("more", [{"released": "1"}, {"replay": "1", "played_at": str(MIDNIGHT // 1000)}])
+def test_what_is_released_or_played_of_an_earlier_time_says_nothing_of_the_clock(more):
+    scene, now = SymbolScene(CRYPTO, quotes=True), MIDNIGHT + 10 * MINUTE
+    scene.play([asked_tick(now, 100.0, now, now)])
+    scene.play([asked_tick(MIDNIGHT, 90.0, MIDNIGHT, now, **more), asked_tick(now + 1, 101.0, now, now)])
+    assert [each["check"] for each in scene.quarantine] == ["too_late"]
+    assert [(bar.open, bar.close) for bar in scene.shown("1m")] == [(100.0, 101.0)]
 
 
 def test_volumes_whose_sum_no_entry_can_hold_end_no_instance_that_takes_the_symbol_over():

@@ -142,24 +142,48 @@ async def test_after_a_clock_that_was_behind_was_set_right_the_window_has_no_hol
     assert await scene.read_all(behind_ms) == close_of(*range(60))
     await scene.read(120, behind_ms + MINUTE_MS, f"{START + 121 * MINUTE_MS}-0")
     assert scene.closes == close_of(*range(61))
-    assert scene.reader.is_complete
     right_ms = START + 121 * MINUTE_MS + 500
-    assert await scene.read_all(right_ms) == close_of(*range(57, 121))
+    scene.reader.follow()
+    scene.reader.market.advance(right_ms)  # as a tick does
+    assert scene.closes == close_of(*range(57, 121))
     assert scene.reader.is_complete
-    assert [event for event, _ in scene.logged] == ["bars.refused", "bars.read_again"]
+    assert scene.logged == []
+
+
+async def test_once_a_clock_is_right_that_was_behind_more_bars_than_wait_all_is_read_again(scene):
+    for number in range(200):
+        await scene.write(number, f"{START + (number + 1) * MINUTE_MS}-0")
+    assert await scene.read_all(START + 60 * MINUTE_MS) == close_of(*range(60))
+    assert scene.reader.is_complete
+    scene.now_ms = right_ms = START + 200 * MINUTE_MS + 500
+    scene.reader.follow()
+    assert not scene.reader.is_complete, "no tick is decided on the hole"
+    assert await scene.read_all(right_ms) == close_of(*range(136, 200))
+    assert scene.reader.is_complete
+    assert scene.logged[-1] == ("bars.read_again", {"refused": 76})
     position = scene.reader.follow()[0].position
     await scene.read_all(right_ms + MINUTE_MS)
     assert scene.reader.follow()[0].position == position, "it is read once more, and no more than that"
     assert len(scene.logged) == 2
 
 
-async def test_what_the_archive_alone_holds_is_in_the_window_once_a_clock_that_was_behind_is_right(scene):
+async def test_a_clock_that_stays_behind_has_nothing_read_again(scene):
+    scene.store(*range(20))
+    for number in range(20, 60):
+        now_ms = START + (number + 1) * MINUTE_MS
+        await scene.read(number, now_ms - 200_000, f"{now_ms}-0")
+        assert scene.closes == close_of(*range(number - 3))
+    assert len(scene.windows.asked) == 1
+    assert scene.logged == []
+
+
+async def test_what_the_archive_alone_holds_is_in_the_window_once_it_is_known(scene):
     scene.store(*range(10))
     await scene.write(0, f"{START + MINUTE_MS}-0")
     assert await scene.read_all(START + 2 * MINUTE_MS) == close_of(0, 1)
-    assert await scene.read_all(START + 10 * MINUTE_MS - 1) == close_of(0, 1)
+    assert await scene.read_all(START + 10 * MINUTE_MS - 1) == close_of(*range(9))
     assert await scene.read_all(START + 10 * MINUTE_MS) == close_of(*range(10))
-    assert scene.logged == [("bars.read_again", {"refused": 0})]
+    assert scene.logged == []
 
 
 async def test_a_bar_of_the_future_that_the_bus_added_now_has_nothing_read_again(scene):
@@ -170,14 +194,16 @@ async def test_a_bar_of_the_future_that_the_bus_added_now_has_nothing_read_again
     assert len(scene.logged) == 1
 
 
-async def test_a_bar_of_the_far_future_does_not_put_off_for_ever_that_all_is_read_again(scene):
+async def test_a_bar_of_the_far_future_has_all_read_again_in_a_day(scene):
     day_ms = 24 * 60 * MINUTE_MS
     await scene.write(0, f"{START + MINUTE_MS}-0")
     await scene.write(5, f"{START + 6 * MINUTE_MS}-0")
     await scene.write(400 * 24 * 60, f"{START + 400 * day_ms}-0")
     assert await scene.read_all(START + MINUTE_MS) == close_of(0)
-    assert await scene.read_all(START + MINUTE_MS + day_ms - 1) == close_of(0)
+    assert await scene.read_all(START + MINUTE_MS + day_ms - 1) == close_of(0, 5)
+    assert [event for event, _ in scene.logged] == ["bars.refused"]
     assert await scene.read_all(START + MINUTE_MS + day_ms) == close_of(0, 5)
+    assert [event for event, _ in scene.logged] == ["bars.refused", "bars.read_again"]
 
 
 async def test_what_the_stream_holds_no_more_comes_from_the_archive(scene):

@@ -298,6 +298,15 @@ async def test_a_source_that_stays_down_is_tried_less_and_less_often_and_within_
     assert await count_requests(down, now + 9 * 3600) == 0
 
 
+async def test_a_source_that_went_down_while_a_clock_was_ahead_is_tried_once_that_is_set_back(down):
+    now = time.time()
+    assert await count_requests(down, now - 30) == 0, "clocks differ by a minute"
+    assert await count_requests(down, now - 1800) == 1
+    await CircuitBreaker(down.market.bus, source_breaker_key("kraken")).resume()
+    assert await count_requests(down, now - 1700) == 0
+    assert await count_requests(down, now - 3600) == 1, "it was tried half an hour later, too"
+
+
 async def test_while_the_refresh_waits_for_its_time_it_tries_what_is_down(down, monkeypatch):
     monkeypatch.setattr(module, "TRY_EVERY_SEC", 0.05)
     monkeypatch.setattr(module, "TRY_BACKOFF", Backoff(0.1, 1.0))

@@ -196,10 +196,10 @@ def test_a_gap_that_is_out_of_reach_as_a_whole_asks_for_nothing():
 def test_who_wants_to_be_left_alone_is_asked_for_nothing():
     tracker = make_tracker()
     start(tracker, T0 - M, T0 + 3 * M)
-    tracker.pause_requests(T0 + 4 * M, 5.0)
-    start(tracker, T0 - M, T0 + 3 * M, "B")
-    assert tracker.due_gaps(T0 + 4 * M + 4999) == []
-    assert len(tracker.due_gaps(T0 + 4 * M + 5000)) == 2
+    tracker.pause_requests(T0 + 4 * M, 300.0)
+    start(tracker, T0 - M, T0 + 4 * M, "B")
+    assert tracker.due_gaps(T0 + 9 * M - 1) == []
+    assert len(tracker.due_gaps(T0 + 9 * M)) == 2
 
 
 def test_a_mark_says_where_it_was():
@@ -232,20 +232,45 @@ def test_a_symbol_with_a_gap_is_not_whole_nor_is_anything_while_no_one_may_ask()
     assert tracker.list_complete(T0 + 5000) == {"A": T0 + 2 * M, "B": T0 - M}
 
 
-def test_a_clock_that_is_set_back_makes_no_pause_longer():
-    tracker, schedule, marks = make_tracker(), RevisionSchedule(), {"A": T0}
-    start(tracker, None, T0)
+def test_a_clock_that_is_set_back_makes_no_pause_of_requests_longer_or_shorter():
+    tracker = make_tracker()
+    start(tracker, T0 - M, T0 + 3 * M)
+    ahead, now = T0 + 60 * M, T0 + 30 * M
+    tracker.pause_requests(ahead, 3600.0)
+    assert tracker.list_complete(ahead + M) == {}
+    for passed in (0, 30 * M, 59 * M - 1):
+        assert (tracker.due_gaps(now + passed), tracker.list_complete(now + passed)) == ([], {})
+    assert len(tracker.due_gaps(now + 59 * M)) == 1
+    tracker.pause_requests(now + 59 * M, 5.0)
+    tracker.pause_requests(now, 1.0)  # set back once more: the longer pause counts
+    assert tracker.due_gaps(now + 4999) == []
+    assert len(tracker.due_gaps(now + 5000)) == 1
+
+
+def test_a_clock_that_is_set_back_makes_no_pause_of_a_gap_longer():
+    tracker, gap = with_a_gap()
+    ahead, now = T0 + 60 * M, T0 + 10 * M
+    tracker.postpone_gap(gap, ahead, 5.0)
+    assert tracker.due_gaps(now) == []
+    assert tracker.due_gaps(now + 4999) == []
+    assert tracker.due_gaps(now + 5000) == [gap]
+
+
+def test_a_gap_settles_that_is_opened_after_the_clock_was_set_back():
+    tracker = make_tracker()
+    assert tracker.due_gaps(T0 + 60 * M) == []
+    start(tracker, T0 - M, T0 + 3 * M)
+    assert tracker.due_gaps(T0 + 3 * M) == []
+
+
+def test_a_clock_that_is_set_back_makes_no_pause_of_a_revision_longer_or_shorter():
+    schedule, marks = RevisionSchedule(), {"A": T0, "B": T0}
     ahead, now = T0 + 60 * M, T0 + M
-    tracker.pause_requests(ahead, 5.0)
-    schedule.postpone("A", ahead)
-    assert tracker.list_complete(ahead + 4999) == {}
-    assert schedule.find_due(marks, ahead + 4999, 100 * M) == []
-    assert set(tracker.list_complete(now)) == {"A"}
-    assert [each.sym for each in schedule.find_due(marks, now, 10 * M)] == ["A"]
-    tracker.pause_requests(now, 5.0)
-    schedule.postpone("A", now)
-    assert tracker.list_complete(now + 4999) == {}
-    assert schedule.find_due(marks, now + 4999, 10 * M) == []
+    schedule.postpone("A", ahead, 60.0)
+    assert [each.sym for each in schedule.find_due(marks, ahead + 1000, 100 * M)] == ["B"]
+    schedule.postpone("B", now)
+    assert schedule.find_due(marks, now + M - 1001, 100 * M) == []
+    assert [each.sym for each in schedule.find_due(marks, now + M - 1000, 100 * M)] == ["A"]
 
 
 class World:

@@ -14,6 +14,7 @@ from services.market.entries import encode_entry
 from services.market.records import ActionKind, AssetClass, Bar, CorporateAction, Provenance
 from services.signals.cycle.market import (
     AHEAD_MS,
+    TOO_MANY_AHEAD,
     WINDOW,
     ArchivedBar,
     BarOutcome,
@@ -344,6 +345,40 @@ def test_bars_that_wait_are_as_many_as_a_window_holds_and_keep_no_other_symbol_f
     market.advance(NOW + MINUTE + WINDOW)
     assert closes(market) == [2.0, *[1.0] * (WINDOW - 1)]
     assert closes(market, "QQQ") == [3.0]
+
+
+def test_a_bar_that_is_ahead_of_the_clock_and_not_of_the_bus_waits():
+    market = make()
+    day_ms = 24 * 60 * MINUTE
+    assert market.take(entry(NOW + 59 * MINUTE, 1.0), NOW) is BarOutcome.REFUSED
+    assert market.take(entry(NOW + 59 * MINUTE, 1.0), NOW, NOW + 60 * MINUTE) is BarOutcome.WAITING
+    far = [(NOW + day_ms, BarOutcome.WAITING), (NOW + day_ms + 2 * MINUTE, BarOutcome.REFUSED)]
+    for start, outcome in far:  # the writer of an entry chooses its id
+        assert market.take(entry(start, 2.0), NOW, NOW + 400 * day_ms) is outcome
+    market.advance(NOW + 60 * MINUTE - 1)
+    assert closes(market) == []
+    market.advance(NOW + 60 * MINUTE)
+    assert closes(market) == [1.0]
+
+
+def test_bars_of_a_far_time_keep_none_that_is_known_earlier_from_waiting():
+    market = make()
+    for number in range(WINDOW):
+        far = entry(NOW + (600 + number) * MINUTE, 9.0)
+        assert market.take(far, NOW, NOW + 1000 * MINUTE) is BarOutcome.WAITING
+    assert market.take(entry(NOW, 1.0), NOW) is BarOutcome.WAITING
+    assert market.refusals == {TOO_MANY_AHEAD: 1}
+    market.advance(NOW + MINUTE)
+    assert closes(market) == [1.0]
+
+
+def test_an_entry_of_a_recording_takes_the_place_of_stored_bars_that_wait():
+    market = make()
+    bar = Bar("SPY", "1m", NOW, 1.0, 1.0, 1.0, 1.0)
+    assert market.begin_with(ArchivedBar(bar, "one"), NOW + MINUTE, NOW) is BarOutcome.WAITING
+    market.take(entry(START, 2.0, played_ms=START + MINUTE), NOW)
+    market.advance(NOW + MINUTE)
+    assert closes(market) == [2.0]
 
 
 def test_the_range_of_the_last_bars_says_how_volatile_a_symbol_is():

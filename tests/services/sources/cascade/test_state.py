@@ -171,6 +171,19 @@ def test_what_was_planned_by_a_clock_that_was_ahead_says_nothing_once_that_was_s
     assert (again.serving, again.fresh_until, again.newest_ms) == ("massive", NOW + 900, round(1000 * NOW))
 
 
+def test_a_load_that_was_under_way_when_the_clock_was_set_back_is_not_planned_by_what_that_was():
+    asked = NOW + 3600
+    state = conclude_load(SERIES, WAITING, [found("massive", SourceVerdict.FRESH, at=asked)], NOW)
+    planned = plan_load(SERIES, state, asked, next_record_at=None)
+    assert (planned.asked_at, planned.due_at, planned.fresh_until) == (NOW, asked + 60, asked + 900)
+    again = forget_future(planned, NOW)
+    assert (again.due_at, again.fresh_until, again.newest_ms) == (0.0, 0.0, None)
+    assert forget_future(again, NOW) == again
+    for later in (NOW + 60, NOW + 7200):
+        again, _ = load(again, {}, later)
+        assert again.status is SeriesStatus.FAILED
+
+
 def test_the_newest_record_counts_after_a_clock_was_set_back_if_it_has_a_time_of_its_own():
     state, _ = load(WAITING, {"massive": SourceVerdict.LATE}, NOW + 3600, age_sec=1800)
     assert forget_future(state, NOW).newest_ms == state.newest_ms == 1000 * (NOW - 200)
