@@ -221,10 +221,17 @@ def test_a_chart_whose_question_hangs_says_so_and_asks_again(market, new_tab: Ta
     tab = new_tab()
     tab.page.clock.install()
     newest = re.compile("/api/v1/bars/")
-    tab.page.route(newest, lambda _route: None)  # no answer ever comes
+    hung: list[Route] = []
+
+    def hang_first(route: Route) -> None:
+        if hung:
+            route.continue_()
+        else:
+            hung.append(route)  # no answer to it ever comes
+
+    tab.page.route(newest, hang_first)
     with tab.page.expect_request(newest):
         page = tab.open(f"{market.url}/market/symbol/GLD", live=False)
-    page.unroute(newest)
     page.clock.fast_forward(15_100)
     lacking = "The chart has nothing to show: the board does not answer."
     expect(page.locator("#chart-state")).to_have_text(lacking)

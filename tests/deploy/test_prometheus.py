@@ -29,7 +29,7 @@ def run_promtool(*arguments):
         cwd=CASES.parent,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,  # it computes for half a minute, and a busy machine for longer
         check=False,
     )
     assert found.returncode == 0, found.stdout + found.stderr

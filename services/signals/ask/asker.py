@@ -63,6 +63,7 @@ class VoteAsker:
         self._tasks: dict[Key, asyncio.Task[Vote | Abstention]] = {}
         self._rests: dict[Key, tuple[float, Abstention]] = {}
         self._arrived: set[Key] = set()
+        self._unsent: set[Key] = set()
 
     async def __aenter__(self) -> Self:
         return self
@@ -101,16 +102,21 @@ class VoteAsker:
             await each.client.aclose()
 
     def take_arrived(self) -> frozenset[str]:
-        """Return the symbols whose votes came after they were late, and forget them: ask about them again."""
-        symbols = frozenset(symbol for symbol, _ in self._arrived)
+        """Return the symbols to ask about again, and forget them.
+
+        Their votes came after they were late; or they are late because no time was left to send the question,
+        as when the bus was slow: nothing of them is in flight.
+        """
+        symbols = frozenset(symbol for symbol, _ in self._arrived | self._unsent)
         self._arrived.clear()
+        self._unsent.clear()
         return symbols
 
     async def ask(self, questions: Sequence[VoteQuestion], deadline: float) -> dict[Key, Vote | Abstention]:
         """Return the vote, or why there is none, for each question, by `deadline` (`time.monotonic`).
 
         A question whose answer is not there by then is LATE, and stays in flight: its answer counts from the
-        next call on. Of each voter as many questions are sent as its settings allow, those about the most
+        next call on. So is one that could not be sent by then, which `take_arrived` names at once. Of each voter as many questions are sent as its settings allow, those about the most
         volatile symbols first. Spends calls of the voters' limits. Raises KeyError for a voter that is not
         among those of `configure`.
         """
@@ -130,6 +136,8 @@ class VoteAsker:
                 await self._begin_calls([each for each in missing if each.key not in found], found)
         except TimeoutError:
             log.debug("votes.late", questions=len(missing))
+            sent = found.keys() | self._tasks.keys()
+            self._unsent.update(each.key for each in missing if each.key not in sent)
         waiting = [each for each in missing if each.key not in found]
         await self._wait([each.key for each in waiting], deadline)
         found |= {each.key: self._collect(each) for each in waiting}

@@ -180,6 +180,17 @@ async def test_a_late_answer_is_late_now_and_counts_in_the_next_cycle(bus, progr
         assert asker.metrics.answers_total == {("mine", "late"): 3, ("mine", "vote"): 1}
 
 
+async def test_a_question_that_there_was_no_time_to_send_is_asked_in_the_next_cycle(bus, program):
+    program.always = reply()
+    async with asking(bus, mine(program)) as asker:
+        question = ask_of()
+        assert await asker.ask([question], deadline(0)) == {question.key: Abstention.LATE}
+        assert program.seen == []
+        assert asker.take_arrived() == {"AAPL"}
+        assert asker.take_arrived() == frozenset()
+        assert isinstance(await ask_one(asker), Vote)
+
+
 async def test_a_cycle_that_waits_gets_the_answer_to_a_question_of_an_earlier_one(bus, program):
     held = Held(program)
     async with asking(bus, mine(program)) as asker:
