@@ -99,6 +99,7 @@ def its_services_join_and_are_up(published: Published) -> None:
     with other.start(beat.replace("/run/nginx.pid", "nginx.pid")) as nginx:
         at_its_host = rf"^{re.escape(os.uname().nodename)} +all 1 up\nnginx +up "
         patiently(lambda: re.search(at_its_host, published.by_host(), re.MULTILINE), 90, published.by_host())
+        run = run.replace("/var/lib/beats", str(other.folder)).replace("/usr/local/bin/", "")
         assert "12 files" in published.said(run)
         assert '"ok":true' in fleet.ask("GET", "run:backup", user="operator")
         nginx.signal(signal.SIGINT)
