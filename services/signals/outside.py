@@ -53,7 +53,7 @@ class OutsideVoters:
         await self._asker.__aexit__(*about)
 
     async def prepare(self, now_ms: int) -> frozenset[str]:
-        """Follow the truth, and read new notes; return the symbols with votes that are not those of their last tick."""
+        """Follow the truth, and read new notes; return the symbols of which to ask voters again."""
         asked = self._settings_now().asked
         if asked or self._is_asking:
             self._is_asking = bool(asked)

@@ -116,9 +116,10 @@ class VoteAsker:
         """Return the vote, or why there is none, for each question, by `deadline` (`time.monotonic`).
 
         A question whose answer is not there by then is LATE, and stays in flight: its answer counts from the
-        next call on. So is one that could not be sent by then, which `take_arrived` names at once. Of each voter as many questions are sent as its settings allow, those about the most
-        volatile symbols first. Spends calls of the voters' limits. Raises KeyError for a voter that is not
-        among those of `configure`.
+        next call on. So is one that could not be sent by then, which `take_arrived` names at once. Of each
+        voter as many questions are sent as its settings allow, those about the most volatile symbols first.
+        Spends calls of the voters' limits. Raises KeyError for a voter that is not among those of
+        `configure`.
         """
         self._drop_done()
         found: dict[Key, Vote | Abstention] = {}
