@@ -247,8 +247,9 @@ def match_events(load: Load, turned: list[tuple[str, str, float]], events: list[
     """Set how long each event took to the page, and how many never came.
 
     What happens while the page is away is not owed to it. The next event of that service is seen only if the
-    page came back before its board knew of that one, too. What the page shows after the service's next event
-    of the same kind belongs to that one.
+    page came back before its board knew of that one, too. Neither is a state owed that was over before the
+    page had to show it. What the page shows after the service's next event of the same kind belongs to that
+    one.
     """
     left = list(turned)
     changed_unseen: set[str] = set()
@@ -259,14 +260,9 @@ def match_events(load: Load, turned: list[tuple[str, str, float]], events: list[
         if load.is_away(event["ts"]):
             changed_unseen.add(svc)
             continue
-        again = next(
-            (
-                later["ts"]
-                for later in events[index + 1 :]
-                if (later["svc"], later["type"]) == (svc, event["type"])
-            ),
-            float("inf"),
-        )
+        later = [each for each in events[index + 1 :] if each["svc"] == svc and each["type"] in WORDS]
+        over_at = next((each["ts"] for each in later if each["type"] != event["type"]), float("inf"))
+        again = next((each["ts"] for each in later if each["type"] == event["type"]), float("inf"))
         found = next(
             (each for each in left if (each[0], each[1]) == (svc, state) and event["ts"] <= each[2] < again),
             None,
@@ -275,6 +271,9 @@ def match_events(load: Load, turned: list[tuple[str, str, float]], events: list[
             load.events += 1
             left.remove(found)
             load.pixel_sec.append(found[2] - event["ts"])
+        elif over_at - event["ts"] < MAX_PIXEL_SEC:
+            changed_unseen.add(svc)
+            continue
         elif svc not in changed_unseen:
             load.events += 1
             away_sec = event["ts"] - (load.back_at or event["ts"])

@@ -67,6 +67,12 @@ def test_each_event_that_the_page_does_not_show_is_counted():
         load, [("a", "down", 7.2)], [event("a", "miss", 1.0), event("a", "ok", 4.0), event("a", "miss", 7.0)]
     )
     assert (load.events, len(load.unseen), load.pixel_sec) == (3, 2, [pytest.approx(0.2)])
+    # a state that is over at once need not be shown, and so its end can't be
+    for over_at, found in ((2.4, (1, 0)), (2.6, (3, 2))):
+        load = make_load(pixel_sec=None)
+        blip = [event("a", kind, ts) for kind, ts in (("miss", 2.0), ("ok", over_at), ("miss", 7.0))]
+        match_events(load, [("a", "down", 7.2)], blip)
+        assert (load.events, len(load.unseen)) == found
     # of a page that was away, the first change of a service may be there at once
     before = [
         event("a", "miss", 12.0),
