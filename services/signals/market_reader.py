@@ -10,6 +10,7 @@ from marketswarm.agent import Agent
 from marketswarm.bus import Bus, BusError
 from marketswarm.bus.follower import StreamFollower, read_streams
 from marketswarm.bus.stream import FIRST_ID, StreamTypes, entry_sort_key
+from marketswarm.net.retry import Backoff
 from marketswarm.postgres.errors import PostgresAwayError
 from services.market.records import DAY_MS
 from services.market.universe import LoadedSymbol
@@ -38,8 +39,7 @@ BATCH: Final = 2000
 BLOCK_SEC: Final = 0.25
 AWAY_SEC: Final = 0.5
 """The pause after an attempt to read the archive while it is away."""
-RETRY_SEC: Final = 60.0
-LONGEST_RETRY_SEC: Final = 3600.0
+RETRY: Final = Backoff(60.0, 3600.0)
 """The first and the longest pause, while it is there and does not let us read: each is twice as long."""
 READ_BARS: Final = 2 * WINDOW
 """The bars of a symbol that are read: those of another session, which it had before, are left out."""
@@ -79,7 +79,7 @@ class MarketReader:
         self._separate: Collection[tuple[str, str]] = ()
         self._is_filled = False
         self._away: str | None = None
-        self._pause_sec, self._retry_at = RETRY_SEC / 2, math.inf  # of attempts while we may not read
+        self._unread, self._retry_at = 0, math.inf  # failures in a row while we may not read
         self.lock = asyncio.Lock()
         self.symbols: Mapping[str, LoadedSymbol] = {}
         self.market = MarketBars("1m", ())
@@ -196,13 +196,13 @@ class MarketReader:
             self._away = f"bars of the archive not read: {error}"
             if not is_of_tables(error):
                 return False
-            self._pause_sec = min(LONGEST_RETRY_SEC, 2 * self._pause_sec)
-            self._retry_at = time.monotonic() + self._pause_sec
+            self._unread += 1
+            self._retry_at = time.monotonic() + RETRY.pause_sec(self._unread)
         else:
             if self._away is not None:
                 self._away = None
                 self._me.log.info("windows.read")
-            self._pause_sec, self._retry_at = RETRY_SEC / 2, math.inf
+            self._unread, self._retry_at = 0, math.inf
         self._is_filled = followers is self._followers
         return True
 
@@ -232,7 +232,7 @@ class MarketReader:
         """If windows began without the archive, have them begin anew once it lets us read what they want."""
         if time.monotonic() < self._retry_at:
             return
-        self._retry_at = time.monotonic() + self._pause_sec
+        self._retry_at = time.monotonic() + RETRY.pause_sec(self._unread)
         timeframe, some = self.market.timeframe, self.market.symbols[:1]
         try:
             async with self._me.waiting(READ_SEC):

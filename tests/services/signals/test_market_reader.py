@@ -247,13 +247,13 @@ async def test_an_archive_that_gives_no_right_yet_leaves_the_stream_until_it_doe
     assert scene.reader.problem == "bars of the archive not read: permission denied for table actions"
     assert scene.logged == [("windows.unread", {"why": "permission denied for table actions"})]
     asked = len(scene.windows.asked)
-    scene.passed_sec += module.RETRY_SEC
+    scene.passed_sec += module.RETRY.first_sec
     await scene.reader.read_next()  # still not
     assert len(scene.windows.asked) == asked
     scene.windows.error = None
     await scene.reader.read_next()
     assert scene.closes == [101.0], "it is asked once a minute"
-    scene.passed_sec += module.RETRY_SEC
+    scene.passed_sec += module.RETRY.first_sec
     for _ in range(2):
         await scene.reader.read_next()
     assert (scene.closes, scene.reader.is_complete, scene.reader.problem) == ([100.0, 101.0], True, None)
@@ -274,7 +274,7 @@ async def test_an_archive_that_fails_at_some_symbols_is_asked_less_and_less_ofte
             await scene.reader._fill(followers)  # noqa: SLF001
         scene.passed_sec += 10
     assert times[:5] == [0, 60, 180, 420, 900]
-    assert times[-1] - times[-2] == module.LONGEST_RETRY_SEC
+    assert times[-1] - times[-2] == module.RETRY.longest_sec
 
 
 async def test_bars_of_another_session_do_not_come_from_the_archive(scene, monkeypatch):
