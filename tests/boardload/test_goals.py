@@ -45,6 +45,11 @@ def test_a_load_that_misses_a_goal_ends_with_1_and_names_it():
         assert judge(make_load(**seen)) == (1, [named])
     for per_sec, kill, code in ((941.0, True, 0), (939.0, True, 1), (941.0, False, 1)):
         assert judge(make_load(per_sec=per_sec, kill=kill, unanswered=2400))[0] == code
+    # a machine without time left can't send more; a board that took it could have answered more
+    for machine_share, cpu_sec, code in ((0.98, 40.0, 0), (0.98, 58.0, 1), (0.8, 40.0, 1)):
+        load = make_load(per_sec=340.0)
+        load.machine_share, load.cpu_sec = machine_share, cpu_sec
+        assert judge(load)[0] == code
     load = make_load(kill=True)
     assert list(load.find_faults()) == []
     load.back_at = None
