@@ -189,7 +189,7 @@ class Load:
             f"processor      {100 * self.cpu_sec / self.plan.seconds:.0f} % of a core; "
             f"of the machine {100 * self.machine_share:.0f} % were taken"
         )
-        if self.is_held_back:
+        if self.plan.pings and self.is_held_back:
             yield "held back      by the machine: how many pings a second were acknowledged is not judged"
 
 
