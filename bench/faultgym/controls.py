@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import Any, Final
 
@@ -90,10 +91,10 @@ def _read_clocks(fault: Injection) -> dict[str, int]:
 def _load_machine(fault: Injection) -> None:
     """Keep all processors busy for a while."""
     fault.begin()
-    workers = [Worker("bench.faultgym.load") for _ in range(os.cpu_count() or 2)]
-    time.sleep(LOAD_SEC)
-    for each in workers:
-        each.__exit__()
+    with ExitStack() as ends:
+        for _ in range(os.cpu_count() or 2):
+            ends.enter_context(Worker("bench.faultgym.load"))
+        time.sleep(LOAD_SEC)
 
 
 def _restart_by_hand(fault: Injection, slow_sec: float = 0.0) -> None:

@@ -1,4 +1,14 @@
-"""Keep one processor busy until the process is ended."""
+"""Keep one processor busy until stdin is closed: when its parent ends, however it ends, it ends, too."""
 
-while True:
-    pass
+import sys
+import threading
+
+
+def _spin() -> None:
+    while True:
+        pass
+
+
+if __name__ == "__main__":
+    threading.Thread(target=_spin, daemon=True).start()
+    sys.stdin.read()
