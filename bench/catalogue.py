@@ -35,7 +35,7 @@ from bench.figures import Bench, Figure
 
 SUBSCRIBER: Final = "bare hiredis subscriber"
 LOOP: Final = "empty event loop"
-CRONSIM: Final = "cronsim for 20 jobs"
+CRONSIM: Final = "cronsim for as many jobs"
 AGENT: Final = "bare agent"
 AGENTS: Final = "as many bare agents"
 UVICORN: Final = "bare uvicorn"

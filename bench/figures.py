@@ -14,6 +14,11 @@ SLOWER: Final = 1.2
 """A ratio that grew by more than this factor is a slowdown."""
 SLOWER_ELSEWHERE: Final = 2.0
 """The same beside figures of another machine, whose ratios differ by what its processor is good at."""
+OF_A_CORE: Final = "of a core"
+"""How the units of what is taken from a processor end."""
+CLOCK: Final = ("s", "ms")
+"""The units of what the clock says. It depends on what work leaves of a machine: one that is three times as
+slow may be a hundred times as late, so such times say nothing beside those of another machine."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,21 +150,51 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
+def find_pace(
+    benches: Mapping[str, Bench], before: Mapping[str, Result], now: Mapping[str, Result | None]
+) -> float:
+    """Return how many times the processor time of before bare programs take now: the median of all, or 1.0.
+
+    Bare programs have nothing of the product in them, so this is the machine alone. Its name does not say it:
+    the processors of two virtual machines can have one name, and one of them a third of the other's pace.
+    """
+    ratios = [
+        min(pair.limit for pair in new) / min(pair.limit for pair in old)
+        for bench, result in now.items()
+        if result and bench in before
+        for name, figure in benches[bench].figures.items()
+        if figure.unit.endswith(OF_A_CORE)
+        if (old := before[bench].figures.get(name)) and (new := result.figures.get(name))
+    ]
+    return statistics.median(ratios) if ratios else 1.0
+
+
 def find_slowdowns(
-    bench: str, figures: Mapping[str, Figure], before: Result, now: Result, factor: float = SLOWER
+    bench: str, figures: Mapping[str, Figure], before: Result, now: Result, *, elsewhere: float | None = None
 ) -> Iterator[Slowdown]:
     """Yield the figures that got slower.
 
     Noise only makes a repeat slower, so the best repeats are compared: the best one of now is more than
-    `factor` times the best one before, and beyond all that were measured before.
+    SLOWER times the best one before, and beyond all that were measured before.
+
+    `elsewhere` is the pace of another machine than that of before, by `find_pace`. Then it has to be
+    SLOWER_ELSEWHERE, and processor time also that much beyond what the pace explains, since not every bare
+    program is slowed by the same; what the clock says is left out.
     """
+    factor = SLOWER if elsewhere is None else SLOWER_ELSEWHERE
     for name, figure in figures.items():
         if not (old := before.figures.get(name)) or not (new := now.figures.get(name)):
+            continue
+        best, best_before = min(pair.value for pair in new), min(pair.value for pair in old)
+        if elsewhere is not None and figure.unit in CLOCK:
+            continue
+        explained = elsewhere if elsewhere is not None and figure.unit.endswith(OF_A_CORE) else 0.0
+        if best <= factor * explained * best_before:
             continue
         was, found = figure.spread(old), figure.spread(new)
         if found.low <= max(was.high, factor * was.low):
             continue
-        if figure.slack and min(pair.value for pair in new) - min(pair.value for pair in old) < figure.slack:
+        if figure.slack and best - best_before < figure.slack:
             continue
         yield Slowdown(bench, f"{figure.text} ({figure.unit})", was, found)
 

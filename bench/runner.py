@@ -52,9 +52,9 @@ def run_all(
 
 
 def check_again(
-    benches: Benches, before: Results, found: Mapping[str, Result | None], scale: float, factor: float
+    benches: Benches, before: Results, found: Mapping[str, Result | None], *, elsewhere: float | None
 ) -> list[Slowdown]:
-    """Compare results with those before, and return what got slower by more than `factor`.
+    """Compare results with those before, and return what got slower; `elsewhere` as in `find_slowdowns`.
 
     A bench that looks slower runs as often again before that counts, so a moment in which the machine was
     busy with other work makes no slowdown.
@@ -64,9 +64,9 @@ def check_again(
         if name not in before or result is None:
             continue
         figures = benches[name].figures
-        suspects = list(find_slowdowns(name, figures, before[name], result, factor))
-        if suspects and run_bench(name, benches[name], benches[name].check_repeats, scale, result):
-            suspects = list(find_slowdowns(name, figures, before[name], result, factor))
+        suspects = list(find_slowdowns(name, figures, before[name], result, elsewhere=elsewhere))
+        if suspects and run_bench(name, benches[name], benches[name].check_repeats, 1.0, result):
+            suspects = list(find_slowdowns(name, figures, before[name], result, elsewhere=elsewhere))
         slower += suspects
     return slower
 

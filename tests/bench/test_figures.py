@@ -5,18 +5,19 @@ import json
 import pytest
 
 from bench.figures import (
-    SLOWER_ELSEWHERE,
+    Bench,
     Figure,
     Pair,
     Result,
     decode_results,
     encode_results,
+    find_pace,
     find_slowdowns,
     percentile,
     spread_of,
 )
 
-COST = Figure("a beat", "µs", "bare subscriber", goal=2.0, goal_ratio=1.5)
+COST = Figure("a beat", "µs of a core", "bare subscriber", goal=2.0, goal_ratio=1.5)
 RATE = Figure("beats", "beats/s", "bare subscriber", goal=100, is_rate=True)
 DELAY = Figure("late", "ms", "empty loop", slack=20)
 
@@ -25,9 +26,9 @@ def pairs(*ratios, limit=1.0):
     return [Pair(ratio * limit, limit) for ratio in ratios]
 
 
-def slower(figure, before, now):
+def slower(figure, before, now, **more):
     results = [Result("c", "d", {"x": each}) for each in (before, now)]
-    return list(find_slowdowns("heard", {"x": figure}, *results))
+    return list(find_slowdowns("heard", {"x": figure}, *results, **more))
 
 
 def test_a_ratio_says_how_many_times_the_limit_we_need_also_of_a_rate():
@@ -69,13 +70,38 @@ def test_a_figure_is_slower_if_its_best_repeat_is_a_fifth_over_the_best_and_beyo
     assert not slower(COST, pairs(1.0, 1.1), pairs(9.0, 1.05)), "one good repeat is enough"
 
 
-def test_beside_figures_of_another_machine_only_twice_as_slow_counts():
-    def find(*ratios):
-        results = [Result("c", "d", {"x": pairs(*each)}) for each in ((1.0, 1.1), ratios)]
-        return list(find_slowdowns("heard", {"x": COST}, *results, SLOWER_ELSEWHERE))
+def test_beside_figures_of_another_machine_only_costs_count_that_are_twice_as_high():
+    assert not slower(COST, pairs(1.0, 1.1), pairs(1.9), elsewhere=1.0)
+    assert slower(COST, pairs(1.0, 1.1), pairs(2.1), elsewhere=1.0)
+    assert not slower(COST, pairs(1.0), [Pair(5.9, 2.0)], elsewhere=3.0), "it is slowed as the most are"
+    assert slower(COST, pairs(1.0), [Pair(6.1, 2.0)], elsewhere=3.0)
+    assert not slower(COST, pairs(1.0), [Pair(6.1, 3.1)], elsewhere=3.0), "and as its own limit is"
+    assert slower(DELAY, [Pair(8.0, 0.1)], [Pair(800.0, 0.1)])
+    assert not slower(DELAY, [Pair(8.0, 0.1)], [Pair(800.0, 0.1)], elsewhere=1.0), "a time of the clock"
+    memory = Figure("memory", "MB PSS", "bare")
+    assert slower(memory, pairs(1.0), pairs(2.1), elsewhere=3.0), "which no pace explains"
 
-    assert not find(1.9)
-    assert find(2.1)
+
+def measure_pace(*limits, unit="µs of a core", missing=()):
+    """Compare limits that were 1.0 before; of the benches in `missing` there was no result then."""
+    names = [str(number) for number in range(len(limits))]
+    figures = {"x": Figure("a beat", unit, "bare")}
+    benches = {name: Bench("Group", lambda _scale: {}, 1, 1, figures) for name in names}
+    before = {name: Result("c", "d", {"x": [Pair(9.0, 1.0)]}) for name in names if name not in missing}
+    now = {
+        name: limit and Result("c", "d", {"x": [Pair(1.0, limit), Pair(1.0, 9.0 * limit)]})
+        for name, limit in zip(names, limits, strict=True)
+    }
+    return find_pace(benches, before, now)
+
+
+def test_the_pace_of_a_machine_is_that_of_the_bare_programs_whatever_ours_needed():
+    assert measure_pace(3.0) == 3.0, "the best repeat counts"
+    assert measure_pace(0.9, 3.0, 3.2) == 3.0, "one that is odd does not"
+    assert measure_pace(3.0, unit="ms") == measure_pace(3.0, unit="MB PSS") == 1.0, (
+        "only what a processor took"
+    )
+    assert measure_pace(3.0, 3.0, missing=("0", "1")) == measure_pace(None) == measure_pace() == 1.0
 
 
 def test_a_rate_that_fell_is_slower_and_one_that_grew_is_not():
@@ -92,7 +118,7 @@ def test_a_short_time_may_change_by_its_slack():
 
 def test_a_slowdown_names_the_bench_the_figure_and_both_ratios():
     (found,) = slower(COST, pairs(1.0, 1.1, 1.04), pairs(1.5, 1.6))
-    assert str(found) == "heard, a beat (µs): at best 1.50 times the limit, was 1.04 (1.00 to 1.10)"
+    assert str(found) == "heard, a beat (µs of a core): at best 1.50 times the limit, was 1.04 (1.00 to 1.10)"
 
 
 def test_a_figure_that_only_one_side_has_is_not_compared():

@@ -7,22 +7,22 @@ from bench.figures import Bench, Figure, Pair
 from bench.report import BEGIN, END
 from bench.runner import load_results, run_all
 
-FIGURES = {"cost": Figure("a beat", "µs", "bare")}
+FIGURES = {"cost": Figure("a beat", "µs of a core", "bare")}
 MACHINE = {"processor": "X"}
 
 
 class Measured:
     """A bench of which the test says what it measures; it counts its runs."""
 
-    def __init__(self, *ratios):
-        self.ratios, self.scales = list(ratios), []
+    def __init__(self, *ratios, limit=1.0):
+        self.ratios, self.limit, self.scales = list(ratios), limit, []
 
     def __call__(self, scale):
         self.scales.append(scale)
         ratio = self.ratios.pop(0) if len(self.ratios) > 1 else self.ratios[0]
         if ratio is None:
             raise RuntimeError("nothing came")
-        return {"cost": Pair(ratio, 1.0)}
+        return {"cost": Pair(ratio * self.limit, self.limit)}
 
     def bench(self, repeats=3, check_repeats=2):
         return Bench("Group", self, repeats, check_repeats, FIGURES)
@@ -53,7 +53,7 @@ def test_all_benches_run_as_often_as_the_table_says_and_are_written(bench):
     assert machine == MACHINE
     assert [pair.value for pair in results["heard"].figures["cost"]] == [1.0, 1.1, 1.2]
     page = (bench.docs / "performance.md").read_text("utf-8")
-    assert "| `heard`: a beat | µs | bare: 1.00 | 1.00, **1.10**, 1.20 |" in page
+    assert "| `heard`: a beat | µs of a core | bare: 1.00 | 1.00, **1.10**, 1.20 |" in page
     assert "processor X. Commit: abc123" in page
     assert (bench.docs / "performance-1.svg").read_text("utf-8").startswith("<svg")
 
@@ -112,7 +112,9 @@ def test_a_check_names_what_got_slower_and_is_red(bench, capsys):
     assert bench({"heard": heard, "other": Measured(1.0)}, "--check") == 1
     assert len(heard.scales) == 4, "what looks slower is measured again"
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("SLOWER")]
-    assert line == "SLOWER: heard, a beat (µs): at best 1.50 times the limit, was 1.00 (1.00 to 1.00)"
+    assert (
+        line == "SLOWER: heard, a beat (µs of a core): at best 1.50 times the limit, was 1.00 (1.00 to 1.00)"
+    )
 
 
 def test_a_busy_moment_is_no_slowdown(bench):
@@ -136,6 +138,18 @@ def test_a_check_says_what_it_could_not_compare(bench, capsys, monkeypatch):
     said = capsys.readouterr().err
     assert "not measured, since there is no result to compare with: new" in said
     assert "are of another machine: {'processor': 'X'}" in said
+
+
+def test_a_check_knows_another_machine_by_the_pace_of_bare_programs(bench, capsys):
+    assert bench({"heard": Measured(1.0)}) == 0
+    assert bench({"heard": Measured(1.5, limit=1.1)}, "--check") == 1, "about as fast"
+    assert "bare programs" not in capsys.readouterr().err
+    for limit in (3.0, 0.4):
+        assert bench({"heard": Measured(1.5, limit=limit)}, "--check") == 0
+        said = " ".join(capsys.readouterr().err.split())
+        assert f"bare programs take {limit:.2f} times the processor" in said
+        assert "only costs count that are over 2 times as high" in said
+    assert bench({"heard": Measured(2.5, limit=3.0)}, "--check") == 1
 
 
 @pytest.mark.parametrize("words", [(), ("--check",)])
