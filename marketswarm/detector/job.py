@@ -146,8 +146,11 @@ class Job:
     continued_at: float = -inf
     is_unsaved: bool = True  # the bus does not hold this state yet
     _waits: dict[int, float] = field(default_factory=dict)  # by the time from which it is counted
+    _longest_pause_sec: float = field(init=False)  # of its schedule: to look it up takes as long as all else
 
     def __post_init__(self, watched_since: HeardAt) -> None:
+        schedule = self.rule.schedule
+        self._longest_pause_sec = 0.0 if schedule is None else schedule.longest_pause_sec()
         self.expected = Expected(watched_since, Basis.WATCHED)
         self.unheard_until = self.asked_at = watched_since.mono
 
@@ -261,7 +264,7 @@ class Job:
         time, the schedule waits for its end. If that may have been in a gap, whichever comes first is when
         `beat:<svc>` is to be read.
         """
-        run_due = self.run_due_at()
+        run_due = self.run_due_at() if self.runs else inf
         if self.rule.schedule is None:
             return min(silence_due, run_due)
         if run_due < inf and not self.evaluation.is_end_unheard:
@@ -282,31 +285,33 @@ class Job:
 
     def evaluate(self, clock: ListeningClock, now: Moment) -> None:
         """Compute by when, by the listening clock, a run was to be reported."""
-        heard_since = max(clock.listening_since, self.unheard_until)
+        heard_since, due_at = max(clock.listening_since, self.unheard_until), inf
         repeat_sec = min(REPEAT_SEC, self.rule.grace_sec)
         after_gap = (clock.gap_end if clock.is_listening else clock.proven) + repeat_sec
-        has_begun_before = any(started.mono < heard_since for started in self.runs.values())
-        is_end_unheard = has_begun_before and self.continued_at < heard_since
-        self.evaluation = Evaluation(self.expected, now.mono, heard_since, after_gap, is_end_unheard)
+        is_end_unheard = self.continued_at < heard_since and any(
+            started.mono < heard_since for started in self.runs.values()
+        )
         if self.rule.schedule is not None:
             running = clock.read(now.mono)
-            due_at = self._compute_due(self.rule.schedule, running, now)
+            due_at = self._compute_due(running, now, heard_since, after_gap)
             more_sec = self.kept.grace_sec - self.rule.grace_sec
             if more_sec > 0 and now.mono < self.kept.until:
-                granted = self._compute_due(self.rule.schedule, running, now, more_sec)
+                granted = self._compute_due(running, now, heard_since, after_gap, more_sec)
                 due_at = max(due_at, min(granted, running + self.kept.until - now.mono))
-            self.evaluation = self.evaluation._replace(due_at=due_at)
+        self.evaluation = Evaluation(self.expected, now.mono, heard_since, after_gap, is_end_unheard, due_at)
 
     def find_heard_since(self, clock: ListeningClock, now: float) -> float:
         """Return since when the job was heard without a gap, in monotonic seconds; `now` in a gap."""
         return max(clock.listening_since, self.unheard_until) if clock.is_listening else now
 
-    def _compute_due(self, schedule: Schedule, running: float, now: Moment, more_sec: float = 0.0) -> float:
+    def _compute_due(
+        self, running: float, now: Moment, heard_since: float, after_gap: float, more_sec: float = 0.0
+    ) -> float:
         """Return by when, by the listening clock, the next run of the schedule is to be reported.
 
-        `more_sec` is added to its grace.
+        `heard_since` and `after_gap` are those of the evaluation; `more_sec` is added to its grace.
         """
-        since, heard_since = self.expected.since, self.evaluation.heard_since
+        since = self.expected.since
         longest_run_sec = self.rule.max_run_sec or 0.0
         wait_sec = self._wait_from(since.wall) + more_sec
         set_by_sec = (now.wall - since.wall) - (now.mono - since.mono)
@@ -321,8 +326,8 @@ class Job:
             elif heard_since > starts_at:
                 due_mono = max(due_mono, heard_since + longest_run_sec)
         # the run after the one that a gap may have hidden can itself begin unheard, and end this late
-        latest = since.at + wait_sec + schedule.longest_pause_sec() + longest_run_sec
-        return min(max(running + due_mono - now.mono, self.evaluation.after_gap), latest)
+        latest = since.at + wait_sec + self._longest_pause_sec + longest_run_sec
+        return min(max(running + due_mono - now.mono, after_gap), latest)
 
     def _wait_from(self, wall: float) -> float:
         """Return the seconds from a time to the deadline of the first run after it; infinity for none."""

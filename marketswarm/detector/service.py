@@ -242,10 +242,11 @@ class WatchedService(LastPayload):
         Every gap grants a warm-up, but one silence never gets more than one warm-up in all. A service that
         reported a failure is due at once, if the truth asks for an alert on that. Of a job the runs count.
         """
-        if self.job is None:
+        job = self.job
+        if job is None:
             due = self._silence_due()
         else:  # with a schedule, its silence does not count
-            due = self.job.find_due(inf if self.has_schedule else self._silence_due())
+            due = job.find_due(self._silence_due() if job.rule.schedule is None else inf)
         if self.trouble is NO_TROUBLE:  # almost always
             return due
         failure = self.trouble.due_failure
