@@ -239,12 +239,13 @@ def _verdict(
     return ServiceState.UP if silence_sec <= timeout_sec else ServiceState.SILENT
 
 
-def write_headline(words: Iterable[str]) -> str:
+def write_headline(words: Iterable[str] | Mapping[str, int]) -> str:
     """Return how many services are down: `2 of 7 down, 1 unknown`, or `all 7 up`.
 
-    `words` are those of `find_word`. Services that are paused are named apart: `all 6 up, 1 paused`.
+    `words` are those of `find_word`, one for each service, or how often each occurs. Services that are paused
+    are named apart: `all 6 up, 1 paused`.
     """
-    counts = Counter(map(str, words))
+    counts = Counter(words)
     total, up = counts.total(), counts[ServiceState.UP]
     if not total:
         return "no services"

@@ -122,7 +122,7 @@ class FleetPage:
 
 
 def select_services(snapshot: FleetSnapshot, query: FleetQuery, frame: Frame) -> FleetPage:
-    found = sort_services([one for one in snapshot.services if _matches(one, query)], query)
+    found = sort_services(find_services(snapshot.services, query), query)
     is_full = query.wall and len(found) > WALL_ROWS
     shown = [one for one in found if one.state is not ServiceState.UP] if is_full else found
     rows = group_services(shown, query.group)
@@ -154,14 +154,21 @@ def find_part(query: FleetQuery, total: int) -> tuple[int, int]:
     return start, start + query.rows
 
 
-def _matches(service: ServiceSnapshot, query: FleetQuery) -> bool:
-    words = (service.svc, service.description, *service.tags)
-    return (
-        (not query.text or any(query.text.casefold() in word.casefold() for word in words))
-        and (not query.states or service.state in query.states)
-        and (not query.tag or query.tag in service.tags)
-        and (not query.bus or query.bus == service.bus)
-    )
+def find_services(services: Sequence[ServiceSnapshot], query: FleetQuery) -> Sequence[ServiceSnapshot]:
+    """Return those that match each part that is given; without any, which is usual, none is looked at."""
+    if query.states:
+        services = [one for one in services if one.state in query.states]
+    if query.tag:
+        services = [one for one in services if query.tag in one.tags]
+    if query.bus:
+        services = [one for one in services if query.bus == one.bus]
+    if text := query.text.casefold():
+        services = [
+            one
+            for one in services
+            if any(text in word.casefold() for word in (one.svc, one.description, *one.tags))
+        ]
+    return services
 
 
 def sort_services(services: Sequence[ServiceSnapshot], query: FleetQuery) -> list[ServiceSnapshot]:

@@ -7,6 +7,7 @@ a browser reckons ages with its own clock and the snapshot's `at`.
 All texts were written by others and are safe to show as text: one line each, control characters escaped.
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from operator import attrgetter
@@ -203,9 +204,20 @@ class FleetSnapshot:
     def counts(self) -> dict[ServiceState, int]:
         """Return how many services are in each state, every state named, the worst first."""
         found = dict.fromkeys(sorted(ServiceState, key=URGENCY.__getitem__), 0)
-        for service in self.services:
-            found[service.state] += 1
+        for (state, _), count in self._tally().items():
+            found[state] += count
         return found
+
+    def count_words(self) -> dict[str, int]:
+        """Return how many services have each word of `ServiceSnapshot.word`."""
+        found = Counter[str]()
+        for (state, is_paused), count in self._tally().items():
+            found[find_word(state, is_paused=is_paused)] += count
+        return found
+
+    def _tally(self) -> Counter[tuple[ServiceState, bool]]:
+        """Count services by state and pause, without a line of Python for each: a large fleet has 10,000."""
+        return Counter(map(_read_state, self.services))
 
     def find(self, svc: str) -> ServiceSnapshot | None:
         return next((one for one in self.services if one.svc == svc), None)
@@ -231,6 +243,7 @@ class SnapshotDelta:
 
 
 SERVICE_FIELDS: Final = tuple(each.name for each in fields(ServiceSnapshot))
+_read_state: Final = attrgetter("state", "paused")
 _read_fields: Final = attrgetter(*SERVICE_FIELDS)
 
 

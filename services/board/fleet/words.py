@@ -375,7 +375,7 @@ FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "day_bars": draw_days,
     "day_share": format_day_share,
     "duration": format_duration,
-    "headline": lambda snapshot: write_headline(one.word for one in snapshot.services),
+    "headline": lambda snapshot: write_headline(snapshot.count_words()),
     "hold": describe_hold,
     "instances": format_instances,
     "known_part": find_known_part,

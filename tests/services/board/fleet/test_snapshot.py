@@ -1,3 +1,4 @@
+from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
 
@@ -28,6 +29,16 @@ def test_a_snapshot_counts_every_state_the_worst_first():
     assert counts[ServiceState.DOWN] == 2
     assert counts[ServiceState.UP] == 5
     assert make_well().counts()[ServiceState.DOWN] == 0
+
+
+def test_a_snapshot_counts_the_words_that_its_services_have():
+    paused = [
+        make_service(f"p{number}", state, paused=True)
+        for number, state in enumerate((ServiceState.SILENT, ServiceState.UNKNOWN, ServiceState.UP))
+    ]
+    snapshot = make_snapshot(*make_small().services, *paused)
+    assert snapshot.count_words() == Counter(one.word for one in snapshot.services)
+    assert snapshot.count_words()["paused"] == 2
 
 
 def test_a_service_is_found_by_its_name():
