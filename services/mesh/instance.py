@@ -38,7 +38,7 @@ class RestartHistory:
 
     def in_last_hour(self, now: float) -> int:
         """Return at most MAX_RESTART_TIMES."""
-        return sum(1 for at in self.times if now - at < HOUR_SEC) if self.times else 0
+        return sum(1 for at in self.times if now - at < HOUR_SEC)
 
     def detect_crash_loop(self, now: float) -> bool:
         """Update `is_looping`, and return True if a crash loop begins now."""
@@ -121,8 +121,8 @@ class Instance:
 
     def to_json(self, now: float, wall: float) -> dict[str, Any]:
         """Return the instance as an object of `mesh:topology`; `uptime_sec` is as of `last_ts`."""
-        last, sender, skew_sec = self.last, self.sender, round(self.skew_sec, 3)
-        return {
+        last, sender, history, skew_sec = self.last, self.sender, self.history, self.skew_sec
+        found = {
             "boot": self.boot or None,
             "i": self.i,
             "rev": last.rev,
@@ -131,11 +131,12 @@ class Instance:
             "every": last.every,
             "last_ts": round(self.last_ts, 3),
             "first_ts": round(self.first_ts, 3),
-            "skew_sec": skew_sec if abs(skew_sec) > SKEW_SEC else None,
+            "skew_sec": round(skew_sec, 3) if abs(skew_sec) > SKEW_SEC else None,
             "host": sender.host,
             "version": sender.version,
             "started": sender.started,
             "uptime_sec": round(self.uptime_sec, 3),
-            "restarts_hour": self.history.in_last_hour(now),
-            **self.history.to_json(now, wall),
+            "restarts_hour": history.in_last_hour(now) if history.times else 0,
         }
+        found.update(history.to_json(now, wall))
+        return found

@@ -57,7 +57,10 @@ def encode_topology(topology: Topology, unknown: Iterable[str], now: float, wall
     yield orjson.dumps(head)[1:-1] + b',"services":{'
     separator = b""
     for svc in sorted(topology.services):
-        if found := sorted(topology.instances_of(svc).values(), key=lambda one: one.first_ts):
+        found = list(topology.instances_of(svc).values())
+        if len(found) > 1:  # nearly all have one, and there may be 100,000
+            found.sort(key=lambda one: one.first_ts)
+        if found:
             instances = [one.to_json(now, wall) for one in found]
             entry = {svc: {"instances": instances, "conflict": svc in topology.in_conflict}}
             yield separator + orjson.dumps(entry)[1:-1]
