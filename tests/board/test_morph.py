@@ -56,6 +56,14 @@ def test_it_becomes_what_the_server_made_and_an_element_with_a_key_stays(page: P
         assert (made, replaced) == (wanted, 0), pair
 
 
+def test_elements_that_change_places_stay_the_same_ones(page: Page):
+    first, second = '<div data-key="k">1</div>', '<div data-key="l">2</div>'
+    pairs = [(first + second, second + first), (first, second)]
+    swapped, replaced = page.evaluate(MORPH, pairs)
+    assert swapped == [second + first, second + first, 0]
+    assert replaced == [second, second, 0]
+
+
 def test_what_its_reader_opened_typed_chose_and_has_in_focus_stays(page: Page):
     before = (
         '<details data-key="d"><summary>more</summary>old</details>'
@@ -83,6 +91,9 @@ def test_what_is_not_the_servers_any_more_stays(page: Page):
     made = '<section id="made" data-own="">a secret that is shown once</section>'
     ((html, _, _),) = page.evaluate(MORPH, [(f"<p>1</p>{made}<p>2</p>", "<p>3</p><p>4</p>")])
     assert html == f"<p>3</p>{made}<p>4</p>"
+    nameless = made.replace(' id="made"', "")
+    ((html, _, _),) = page.evaluate(MORPH, [(nameless, "<section>new</section>")])
+    assert html == f"<section>new</section>{nameless}", "also in the place of one that the server has"
 
 
 def test_what_became_of_a_form_stays_while_its_page_is_fetched_again(page: Page):

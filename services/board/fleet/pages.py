@@ -30,7 +30,7 @@ NO_NAMES: Final = {"tag": "without a tag", "host": "no known host"}
 ROWS: Final = 100  # the rows of a page of the fleet unless the request asks for another number
 MAX_ROWS: Final = 1000
 ALL_ROWS: Final = 300  # a script shows up to so many rows at once, and asks for parts of more of them
-NEAR_ROWS: Final = 30  # how many rows above the one that a script names are in its part
+NEAR_ROWS: Final = 15  # how many rows above the one that a script names are in its part
 WALL_ROWS: Final = 60  # a wall with more services shows only those that are not up
 
 

@@ -5,7 +5,7 @@ import { keys } from "./keys.js";
 import { page, refresh, shown } from "./page.js";
 
 const ALL_ROWS = 300; // up to so many rows are all in the page
-const AROUND = 30; // rows are asked for in steps of so many, and as many above and below the sight
+const AROUND = 15; // rows are asked for in steps of so many, and as many above and below the sight
 const NOT_UP = "down,failed,unwatchable,silent,unknown";
 
 const body = document.getElementById("rows");

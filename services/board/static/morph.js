@@ -16,6 +16,7 @@ function findKey(node) {
   return node.id || svc || row || symbol || key || (node.localName === "option" ? node.value : "");
 }
 
+const isPlaced = (mine, fresh) => mine.nodeName === fresh.nodeName && findKey(mine) === findKey(fresh) && !isOwn(mine);
 const isOwn = (node) => node.nodeType === Node.ELEMENT_NODE && "own" in node.dataset;
 
 function change(mine, fresh) {
@@ -40,6 +41,11 @@ function copyAttributes(mine, fresh) {
 
 // Moves as few as possible: what moves loses its focus, and is drawn anew.
 function changeChildren(mine, wanted) {
+  const there = [...mine.childNodes];
+  if (there.length === wanted.length && there.every((each, at) => isPlaced(each, wanted[at]))) {
+    there.forEach((each, at) => change(each, wanted[at])); // the most often
+    return;
+  }
   const keys = new Set(wanted.map(findKey));
   for (const each of [...mine.children]) if (findKey(each) && !keys.has(findKey(each)) && !isOwn(each)) each.remove();
   const known = new Map([...mine.children].map((each) => [findKey(each), each]));

@@ -1,3 +1,5 @@
+from importlib.resources import files
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -124,6 +126,11 @@ def test_a_script_gets_all_rows_of_a_small_fleet_and_those_in_sight_of_a_large_o
     assert page.rows[repeated:] == whole.rows[page.first + repeated :][: len(page.rows) - repeated]
     last = min(near, page.total - 1)
     assert page.first <= last < page.first + len(page.rows)
+
+
+def test_a_part_begins_as_far_above_the_sight_as_a_page_scrolls_until_its_script_asks_again():
+    script = files("services.board").joinpath("static/fleet.js").read_text("utf-8")
+    assert f"const AROUND = {NEAR_ROWS};" in script
 
 
 def test_a_part_is_in_no_link():
