@@ -2,8 +2,8 @@
 
 Each event has an id, `<boot>-<number>`. A browser that lost its connection names the last id that it has
 (`Last-Event-ID`) and gets what it missed and then `resumed`, if the ring still has that. If not, or after a
-restart of this program, it gets one `reset` event, and reads the whole snapshot again. A `tick` event tells
-that the connection lives. `tick` and `resumed` have no id.
+restart of this program, it gets one `reset` event, and reads the whole snapshot again. What is only told has
+no id, and is not sent again: the `tick` that shows that the connection lives, and `resumed`.
 
 No browser delays another one: a queue has a bound, and the stream of a browser that does not keep up ends.
 It then connects again.
@@ -95,9 +95,9 @@ class StreamHub:
         self._pass_on(wire)
         return self.position
 
-    def tick(self, data: bytes) -> None:
-        """Send a sign of life to all followers. It is not kept, and has no id."""
-        self._pass_on(format_sse_event(event="tick", data_str=data.decode()))
+    def tell(self, kind: str, data: bytes) -> None:
+        """Send an event with this JSON to all who follow now. It is not kept, and has no id."""
+        self._pass_on(format_sse_event(event=kind, data_str=data.decode()))
 
     def _pass_on(self, wire: bytes) -> None:
         for one in [one for one in self._followers if not one.put(wire)]:

@@ -17,6 +17,7 @@ from services.board.app import create_app
 from services.board.backtests.backtests import Backtests
 from services.board.board import Board
 from services.board.fleet.history import HistoryBuilder
+from services.board.fleet.pages import write_turned
 from services.board.fleet.reader import FleetReader
 from services.board.fleet.recorder import create_recorder
 from services.board.market.market import Market
@@ -27,6 +28,7 @@ from services.board.pings.management import create_pings
 from services.board.settings import BoardEnvironment, BoardSettings
 from services.board.signals.signals import SignalBoard
 from services.board.site_rules import make_rules
+from services.board.templates import TEMPLATES
 
 GC_OBJECTS: Final = 50_000
 """The new objects after which the garbage collector looks for cycles: a look at a large fleet makes more, and
@@ -40,7 +42,11 @@ async def main() -> int:
         hub = StreamHub(me.boot, lambda: settings_now().settings.max_streams)
         recorder, past = create_recorder(me), HistoryBuilder()
         reader = FleetReader(
-            me, settings_now, hub, history_now=lambda: past.build(recorder.history, time.time())
+            me,
+            settings_now,
+            hub,
+            history_now=lambda: past.build(recorder.history, time.time()),
+            write_rows=partial(write_turned, TEMPLATES),
         )
         port = me.settings.board_port
         listening = open_socket(me.settings.board_host, port, "BOARD")

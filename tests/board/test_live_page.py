@@ -12,6 +12,7 @@ from support.board_examples import make_service, make_well
 from support.fixtures import opened
 from support.rig.board_site import BoardSite
 from support.rig.browser import Tabs, needs_chromium
+from support.waiting import until
 
 pytestmark = needs_chromium
 
@@ -34,6 +35,15 @@ NOTE_LINKS = """() => {
     document.body, { attributeFilter: ["data-link"] });
 }"""
 """Notes in `window.links` whether the page was current, each time that it changed."""
+
+
+NOTE_CLASSES = """() => {
+  window.classes = [];
+  const look = () => window.classes.push(document.querySelector('#rows tr[data-svc="notifier"]').className);
+  new MutationObserver(look).observe(
+    document.getElementById("rows"), { subtree: true, childList: true, attributeFilter: ["class"] });
+}"""
+"""Notes in `window.classes` the classes of a row, each time that any row changed."""
 
 
 SHORTEN_WAITS = """const wait = window.setTimeout;
@@ -74,6 +84,42 @@ def test_a_row_turns_and_goes_to_the_top_and_back(site: BoardSite, new_tab: Tabs
     expect(page.locator("h1")).to_have_text("all 7 up")
     expect(page.locator("h1.down")).to_have_count(0)
     expect(page.locator("#rows tr").last).to_have_attribute("data-svc", "notifier")
+
+
+def test_a_row_turns_before_the_page_is_fetched(site: BoardSite, new_tab: Tabs):
+    page = new_tab().open(site.url)
+    held: list[Route] = []
+    page.route(re.compile(r"/\?"), lambda route: held.append(route))
+    place = row(page, "notifier").get_attribute("aria-rowindex")
+    site.change("notifier", state=ServiceState.DOWN, since=site.now() - 31, outage="missed since")
+    expect(row(page, "notifier")).to_have_class("down")
+    expect(row(page, "notifier").locator(".says")).to_contain_text("missed since")
+    expect(row(page, "notifier")).to_have_attribute("aria-rowindex", place)
+    expect(page.locator("h1")).to_have_text("all 7 up")
+    until(lambda: held or page.wait_for_timeout(20))
+    held[0].continue_()
+    expect(page.locator("h1")).to_have_text("1 of 7 down")
+    expect(page.locator("#rows tr").first).to_have_attribute("data-svc", "notifier")
+
+
+def test_a_page_from_before_a_row_turned_does_not_turn_it_back(site: BoardSite, new_tab: Tabs):
+    page = new_tab().open(site.url)
+    held: list[Route] = []
+    page.route(re.compile(r"/\?"), lambda route: held.append(route))
+    site.change("mesh", state=ServiceState.UNKNOWN)
+    until(lambda: held or page.wait_for_timeout(20))
+    old = held[0].fetch()
+    words = {"outage": "missed since", "outage_at": site.now() - 31}
+    site.change("notifier", state=ServiceState.DOWN, since=site.now() - 31, **words)
+    expect(row(page, "notifier")).to_have_class("down")
+    page.evaluate(NOTE_CLASSES)
+    held[0].fulfill(response=old)
+    expect(page.locator("h1")).to_have_text("none of 7 down, 1 unknown")
+    assert re.search(r"missed since \d\d:\d\d", row(page, "notifier").inner_text())
+    until(lambda: len(held) > 1 or page.wait_for_timeout(20))
+    held[1].continue_()
+    expect(page.locator("h1")).to_have_text("1 of 7 down, 1 unknown")
+    assert set(page.evaluate("window.classes")) <= {"down"}
 
 
 def test_services_come_and_go_in_the_order_of_the_truth(site: BoardSite, new_tab: Tabs):
@@ -318,9 +364,9 @@ def test_a_hidden_page_waits_and_is_fetched_once_it_is_seen(site: BoardSite, new
     site.change("notifier", state=ServiceState.DOWN, since=site.now() - 31)
     page.wait_for_timeout(1500)
     assert asked == []
-    expect(row(page, "notifier")).to_contain_text("up")
+    expect(page.locator("h1")).to_have_text("all 7 up")
     page.evaluate("hide('visible')")
-    expect(row(page, "notifier")).to_contain_text("down")
+    expect(page.locator("h1")).to_have_text("1 of 7 down")
 
 
 def test_a_page_that_is_offline_says_so_at_once(site: BoardSite, new_tab: Tabs):

@@ -83,9 +83,9 @@ def make_api(board: FleetBoard) -> APIRouter:
     ) -> Response:
         """Follow the fleet by server-sent events.
 
-        Events are `delta` (what changed), `alert`, `tick` (a sign of life) and `reset`: read `/api/v1/fleet`
-        again. `Last-Event-ID`, or `after` in the first request, is the last event that is known; `resumed`
-        follows what came after that one.
+        Events are `delta` (what changed), `alert`, `rows` (HTML for the board's own page), `tick` (a sign of
+        life) and `reset`: read `/api/v1/fleet` again. `Last-Event-ID`, or `after` in the first request, is
+        the last event that is known; `resumed` follows what came after that one.
         """
         try:
             events = board.hub.follow(last_event_id or after)

@@ -11,13 +11,14 @@ from starlette.responses import HTMLResponse, Response
 from marketswarm.event import Kind
 from marketswarm.status.service_rows import URGENCY, ServiceState
 from marketswarm.text import escape_text, parse_digits
+from marketswarm.web.responses import Templates
 from services.board.fleet.alerts import AlertPage, AlertQuery, AlertsPage, find_alert, format_raw, read_alerts
 from services.board.fleet.fleet_board import FleetBoard
 from services.board.fleet.frame import Frame
 from services.board.fleet.notifications import NotificationsPage, read_dead_letters
 from services.board.fleet.page_store import PageStore
 from services.board.fleet.service_page import make_service_page
-from services.board.fleet.snapshot import WINDOWS, FleetSnapshot, ServiceSnapshot, Window
+from services.board.fleet.snapshot import WINDOWS, FleetSnapshot, ServiceSnapshot, SnapshotDelta, Window
 from services.board.fleet.topology import TopologyPage
 
 TYPES: Final = tuple(Kind)
@@ -31,6 +32,9 @@ ROWS: Final = 100  # the rows of a page of the fleet unless the request asks for
 MAX_ROWS: Final = 1000
 ALL_ROWS: Final = 300  # a script shows up to so many rows at once, and asks for parts of more of them
 NEAR_ROWS: Final = 15  # how many rows above the one that a script names are in its part
+TURNING: Final = frozenset({"state", "paused"})
+"""The fields by which a service has another mark."""
+AT_ONCE: Final = 20  # the most rows that a page gets without being fetched
 WALL_ROWS: Final = 60  # a wall with more services shows only those that are not up
 
 
@@ -121,6 +125,15 @@ class FleetPage:
         return self.query.near is not None and not self.query.wall and self.total > ALL_ROWS
 
 
+@dataclass(frozen=True, slots=True)
+class TurnedRows:
+    """The rows of some services at `at`, in epoch seconds."""
+
+    template: ClassVar = "turned.html"
+    at: float
+    services: Sequence[ServiceSnapshot]
+
+
 def select_services(snapshot: FleetSnapshot, query: FleetQuery, frame: Frame) -> FleetPage:
     found = sort_services(find_services(snapshot.services, query), query)
     is_full = query.wall and len(found) > WALL_ROWS
@@ -144,6 +157,22 @@ def select_services(snapshot: FleetSnapshot, query: FleetQuery, frame: Frame) ->
     )
 
 
+def write_turned(templates: Templates, snapshot: FleetSnapshot, delta: SnapshotDelta) -> str:
+    """Return the rows of the services that have another state now, as HTML, for pages that show them already.
+
+    They come with the stream, so a page shows a state before it is fetched anew. New services, and more than
+    AT_ONCE that turned, come with the page alone.
+    """
+    turned = {
+        svc
+        for svc, changed in delta.services.items()
+        if "svc" not in changed and not TURNING.isdisjoint(changed)
+    }
+    if not turned or len(turned) > AT_ONCE:
+        return ""
+    return templates.render(TurnedRows(snapshot.at, [one for one in snapshot.services if one.svc in turned]))
+
+
 def find_part(query: FleetQuery, total: int) -> tuple[int, int]:
     """Return the number of the first row to show, from 0, and that of the row after the last one."""
     if query.near is None:
@@ -164,9 +193,7 @@ def find_services(services: Sequence[ServiceSnapshot], query: FleetQuery) -> Seq
         services = [one for one in services if query.bus == one.bus]
     if text := query.text.casefold():
         services = [
-            one
-            for one in services
-            if any(text in word.casefold() for word in (one.svc, one.description, *one.tags))
+            one for one in services if text in "\n".join((one.svc, one.description, *one.tags)).casefold()
         ]
     return services
 

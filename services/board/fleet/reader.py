@@ -26,7 +26,7 @@ from marketswarm.truth import Truth
 from marketswarm.web.event_stream import StreamHub
 from services.board.fleet.alerts import make_alert_view
 from services.board.fleet.beats import BeatLog
-from services.board.fleet.snapshot import FleetSnapshot, diff
+from services.board.fleet.snapshot import FleetSnapshot, SnapshotDelta, diff
 from services.board.fleet.snapshot_builder import HistoryExtract, SnapshotInput, apply_event, build_snapshot
 from services.board.settings import BoardEnvironment, BoardSettings
 
@@ -55,12 +55,14 @@ class FleetReader:
         settings_now: Callable[[], BoardSettings],
         hub: StreamHub,
         history_now: Callable[[], Awaitable[HistoryExtract]],
+        write_rows: Callable[[FleetSnapshot, SnapshotDelta], str],
     ) -> None:
         self.snapshot: FleetSnapshot | None = None
         self.problem: str | None = None
         self.notified: Mapping[str, OpenIncident] = {}
         self.beats = BeatLog()
         self.me, self.settings_now, self.hub, self._history_now = me, settings_now, hub, history_now
+        self._write_rows = write_rows
         self._read_at = float("-inf")
         self._begun_at = float("-inf")
         self.took_sec = 0.0
@@ -129,7 +131,7 @@ class FleetReader:
             self._ticked_at = self._read_at
             # when the next one is due, so that a browser knows when it is late
             every_sec = max(TICK_SEC, self.interval_sec())
-            self.hub.tick(orjson.dumps({"at": found.at, "every_sec": every_sec}))
+            self.hub.tell("tick", orjson.dumps({"at": found.at, "every_sec": every_sec}))
 
     async def read_soon(self, within_sec: float) -> None:
         """Have the fleet read at once; return after a whole reading, or after `within_sec` without one."""
@@ -193,5 +195,9 @@ class FleetReader:
     def _take(self, found: FleetSnapshot) -> None:
         before, self.snapshot, self._encoded = self.snapshot, found, None
         changed = None if before is None or before is found else diff(before, found)
-        if changed:
-            self.hub.publish("delta", orjson.dumps(changed))
+        if not changed:
+            return
+        self.hub.publish("delta", orjson.dumps(changed))
+        with contextlib.suppress(Exception):  # the page has the same rows, and logs what is wrong with one
+            if rows := self._write_rows(found, changed):
+                self.hub.tell("rows", orjson.dumps(rows))

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
+from math import ceil
 from statistics import fmean
 from typing import Any, Final, TypeVar
 
@@ -32,6 +33,7 @@ NONE: Final = "\N{EN DASH}"  # what stands for a value that is not known
 AGES: Final = ((120, 1, "s"), (7200, 60, "min"), (172_800, 3600, "h"), (None, 86_400, "d"))
 """The units of ages: below so many seconds, an age counts so many of them as one. Scripts get this table."""
 _BAR_WIDTH: Final = 3600
+_BAR_STEPS: Final = 360  # in so many steps a bar moves on: one of an hour each ten seconds
 _LEAST_OUTAGE: Final = 30  # the width of the shortest outage in a bar; a narrower one can't be seen
 _LEAST_UNKNOWN: Final = 0.01  # the share of unknown time in a window from which on it is shown
 _LEAST_KNOWN: Final = 10  # the hundredths of a window that must be known before its uptime is shown
@@ -220,8 +222,13 @@ def describe_bar(spans: Iterable[BarSpan], now: float, length_sec: float = HOUR_
 
 
 def draw_bar(spans: Iterable[BarSpan], now: float, length_sec: float = HOUR_SEC) -> Markup:
-    spans = tuple(spans)
-    found = draw_paths(spans, now, length_sec)
+    """Return a bar whose right end is `now`, or up to one of its steps later.
+
+    So the row of a service to which nothing happened stays the same for a while, and an open page has nothing
+    to draw anew.
+    """
+    spans, step_sec = tuple(spans), length_sec / _BAR_STEPS
+    found = draw_paths(spans, step_sec * ceil(now / step_sec), length_sec)
     paths = {"n": found["unknown"], "u": found["up"], "d": found["down"]}
     return draw_svg("bar", (_BAR_WIDTH, 20), describe_bar(spans, now, length_sec), paths)
 
@@ -375,7 +382,7 @@ FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "day_bars": draw_days,
     "day_share": format_day_share,
     "duration": format_duration,
-    "headline": lambda snapshot: write_headline(snapshot.count_words()),
+    "headline": write_headline,
     "hold": describe_hold,
     "instances": format_instances,
     "known_part": find_known_part,

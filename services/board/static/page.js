@@ -1,4 +1,5 @@
-// Keeps a page current: fetches it again when something happened, and changes what differs. The server writes all of it.
+// Keeps a page current: fetches it again when something happened, and changes what differs. Rows that turned come with the
+// stream before that. The server writes all of it.
 
 import "./forms.js";
 import { keys } from "./keys.js";
@@ -29,6 +30,7 @@ let heldAt = null; // since when news wait for a reader who is in a form
 let flight = null; // the request that is under way
 let current = null; // and its result
 let isBehind = false; // something happened since it was sent
+const brought = new Map(); // by service, the rows that came with the stream since then
 
 export function plan(pauseMs = Number(pause)) {
   const leastMs = document.visibilityState === "visible" ? LEAST_MS : HIDDEN_MS;
@@ -53,6 +55,7 @@ const isTyping = () => document.activeElement?.matches("main form:not([role=sear
 export function refresh() {
   clearTimeout(waiting);
   [dueAt, fetchedAt, heldAt, isBehind] = [Infinity, performance.now(), null, false];
+  brought.clear();
   flight?.abort();
   flight = new AbortController();
   main.ariaBusy = "true";
@@ -83,6 +86,7 @@ async function fetchPage(mine) {
 function show(fresh) {
   const made = fresh.getElementById("main");
   showTimes(made);
+  for (const row of brought.values()) putRow(row, made);
   morph(main, made);
   document.title = fresh.title;
   for (const id of ["icon", "revision"]) morph(document.getElementById(id), fresh.getElementById(id));
@@ -110,6 +114,23 @@ function take(delta) {
   if (pauseMs < Infinity) plan(pauseMs + SPREAD_MS * Math.random());
 }
 
+// Show at once what the stream brought; the page that is fetched next has its order, and all else that depends on it.
+function bring(rows) {
+  const made = new DOMParser().parseFromString(`<table>${rows}</table>`, "text/html");
+  showTimes(made);
+  for (const row of made.querySelectorAll("tr")) {
+    brought.set(row.dataset.svc, row);
+    putRow(row, main);
+  }
+}
+
+function putRow(row, within) {
+  const old = within.querySelector(`#rows > tr[data-svc="${CSS.escape(row.dataset.svc)}"]`);
+  if (!old) return;
+  row.ariaRowIndex = old.ariaRowIndex;
+  morph(old, row.cloneNode(true));
+}
+
 function tick() {
   const everySec = main.querySelector("[data-every]")?.dataset.every; // what changes without a change of the fleet
   if (everySec && performance.now() - fetchedAt > 1000 * everySec) plan();
@@ -124,4 +145,4 @@ function reload() {
 addEventListener("visibilitychange", () => dueAt < Infinity && plan(0));
 fetchedAt = performance.now();
 showTimes(document);
-follow({ happened: take, ticked: tick, reload });
+follow({ happened: take, bring, ticked: tick, reload });

@@ -33,10 +33,10 @@ export function now() {
   return at + ((isStale() ? heardAt : performance.now()) - shownAt) / 1000;
 }
 
-// Call `happened(delta)` after each event, with what changed, or with null for an event of the alert log, and `ticked()`
-// every second while the page is current. `reload()` makes the page show everything anew: it resolves to whether it does.
-export function follow({ happened = () => {}, ticked = () => {}, reload = () => true }) {
-  handlers = { happened, ticked, reload };
+// Call `happened(delta)` after each event, with what changed, or with null for an event of the alert log, `bring(rows)` with
+// the HTML of rows that turned, and `ticked()` every second while the page is current. `reload()` makes the page show everything anew: it resolves to whether it does.
+export function follow({ happened = () => {}, bring = () => {}, ticked = () => {}, reload = () => true }) {
+  handlers = { happened, bring, ticked, reload };
   document.getElementById("zone").textContent = `Times are in ${Intl.DateTimeFormat().resolvedOptions().timeZone}.`;
   connect();
   let last = Date.now();
@@ -97,6 +97,7 @@ function connect() {
   on("resumed", () => begin(mine, isBehind || isStale()));
   on("delta", (event) => take(JSON.parse(event.data)));
   on("alert", () => take(null));
+  on("rows", (event) => isPast || handlers.bring(JSON.parse(event.data)));
   on("tick", (event) => {
     if (isPast) return;
     setClock(JSON.parse(event.data));

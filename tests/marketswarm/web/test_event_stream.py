@@ -106,12 +106,12 @@ async def test_a_backlog_too_large_for_a_queue_resets(monkeypatch):
     assert await take(hub.follow(start)) == [("reset", "boot-20", "{}")]
 
 
-async def test_a_tick_reaches_all_and_is_not_kept():
+async def test_what_is_told_reaches_all_and_is_not_kept():
     hub = StreamHub("boot")
     start = hub.position
     follower = hub.follow(start)
     await anext(follower)
-    hub.tick(b'{"at":1}')
+    hub.tell("tick", b'{"at":1}')
     assert await take(follower) == [("tick", None, '{"at":1}')]
     assert hub.position == start
 

@@ -16,6 +16,7 @@ import orjson
 from marketswarm.status.service_rows import ServiceState
 from services import board
 from services.board.fleet.frame import Frame
+from services.board.fleet.pages import write_turned
 from services.board.fleet.snapshot import FleetSnapshot, diff, fold_incidents
 from services.board.public.badges import Badge, draw_badge
 from services.board.templates import TEMPLATES
@@ -81,11 +82,14 @@ class BoardSite:
         return replace(self.snapshot, at=self.now())
 
     def move(self, snapshot: FleetSnapshot) -> None:
-        """Makes this what the fleet is like, and sends the difference."""
-        delta = orjson.dumps(diff(self.current(), replace(snapshot, at=self.now())))
+        """Makes this what the fleet is like, and sends what differs and the rows that turned."""
+        after = replace(snapshot, at=self.now())
+        delta = diff(self.current(), after)
         self.snapshot = snapshot
         self.moves += 1
-        self._send(f"event: delta\nid: {self.position}\ndata: {delta.decode()}\n\n".encode())
+        self._send(b"event: delta\nid: %s\ndata: %s\n\n" % (self.position.encode(), orjson.dumps(delta)))
+        if rows := write_turned(TEMPLATES, after, delta):
+            self._send(b"event: rows\ndata: %s\n\n" % orjson.dumps(rows))
 
     def change(self, svc: str, **values: Any) -> None:
         """Changes one service."""

@@ -1,3 +1,5 @@
+import re
+from dataclasses import replace
 from importlib.resources import files
 
 from hypothesis import given, settings
@@ -7,14 +9,17 @@ from marketswarm.status.service_rows import ServiceState
 from services.board.fleet.frame import Frame
 from services.board.fleet.pages import (
     ALL_ROWS,
+    AT_ONCE,
     MAX_ROWS,
     NEAR_ROWS,
     FleetQuery,
     group_services,
     select_services,
     sort_services,
+    write_turned,
 )
-from services.board.fleet.snapshot import Uptime
+from services.board.fleet.snapshot import Uptime, diff
+from services.board.templates import TEMPLATES
 from support.board_examples import make_large, make_service, make_small, make_snapshot
 
 
@@ -24,6 +29,33 @@ def select(snapshot, **query):
 
 def names(page):
     return [one.svc for one in page.rows if not isinstance(one, str)]
+
+
+def find_turned(before, after):
+    """Return the services whose rows are written when one fleet becomes the other."""
+    text = write_turned(TEMPLATES, after, diff(before, after))
+    return re.findall(r'<tr [^>]*data-svc="([^"]*)"', text)
+
+
+def test_rows_are_written_of_services_that_have_another_mark_and_of_no_others():
+    up = make_snapshot(*(make_service(svc) for svc in "abcd"))
+    services = {"a": {"state": ServiceState.DOWN}, "b": {"detail": "8 feeds"}, "c": {"paused": True}}
+    turned = make_snapshot(*(replace(one, **services.get(one.svc, {})) for one in up.services))
+    assert find_turned(up, turned) == ["a", "c"]
+    assert find_turned(turned, up) == ["a", "c"]
+    assert find_turned(up, up) == []
+    assert find_turned(make_snapshot(*up.services[1:]), up) == []  # a new one is brought by the page
+
+
+def test_rows_of_more_services_than_fit_are_left_to_the_page():
+    def make(state, count):
+        return make_snapshot(
+            *(make_service(f"s{n}", state if n < count else ServiceState.UP) for n in range(50))
+        )
+
+    up = make(ServiceState.UP, 0)
+    assert len(find_turned(up, make(ServiceState.DOWN, AT_ONCE))) == AT_ONCE
+    assert find_turned(up, make(ServiceState.DOWN, AT_ONCE + 1)) == []
 
 
 def titled(rows):

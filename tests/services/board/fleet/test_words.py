@@ -197,6 +197,17 @@ def test_a_time_of_another_day_has_its_date():
     )
 
 
+def test_a_bar_moves_on_in_steps_and_shows_what_began_since_the_last_one():
+    at = 1_790_000_000.0  # a multiple of ten seconds
+    spans = [BarSpan("up", at - 1800, at - 600), BarSpan("down", at - 600, at - 300), BarSpan("up", at - 300)]
+    drawn = {words.draw_bar(spans, at + sec) for sec in (1, 4, 7, 9.9, 10)}
+    assert len(drawn) == 1
+    assert 'class="d" d="M2990 10h300"' in drawn.pop()
+    assert words.draw_bar(spans, at) != words.draw_bar(spans, at + 11)
+    new = [BarSpan("up", at - 3600, at + 2), BarSpan("down", at + 2)]
+    assert 'class="d" d="M3570 10h30"' in words.draw_bar(new, at + 3)
+
+
 def test_a_bar_is_made_of_numbers_only():
     for one in make_hostile().services:
         drawn = words.draw_bar(one.recent, AT)
