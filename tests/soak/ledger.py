@@ -19,6 +19,8 @@ All are made, but for "mute": a server that left the witness without an answer, 
 """
 ANSWERED = {"oom", "readonly"}
 """Those of them in which the server itself still says no: it is reached."""
+LOADING = "loading"
+"""What the witness saw of a server that was started: it reads its data, and says so. It is reached."""
 GONE = {"stop", "kill", "freeze"}
 """Faults of a healer in which it cannot be the one who speaks."""
 PAUSE_SEC = 1.0

@@ -4,9 +4,9 @@ Conservative on purpose: after each fault there is a while that counts as distur
 only a stretch in which it is certain who speaks, and that he hears, counts as listened to.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
-from soak.ledger import ANSWERED, AWAY, GONE, HOME, Ledger, Spell
+from soak.ledger import ANSWERED, AWAY, GONE, HOME, LOADING, Ledger, Spell
 from soak.stretches import Stretch, common, merged, without
 
 SETTLE_SEC = 3.0
@@ -69,13 +69,9 @@ class Hearing:
         """None of these buses, which are all there are, gave that healer any answer."""
         found = self._whole()
         for bus in buses:
-            targets = (f"bus:{bus}", f"wire:{healer}:{bus}")
-            mute = [
-                (spell.start, spell.end)
-                for spell in self.ledger.spells
-                if spell.target in targets and spell.kind in AWAY - ANSWERED
-            ]
-            found = common(found, merged(self._clipped(mute)))
+            server, wire = (self._made(at, AWAY - ANSWERED) for at in (f"bus:{bus}", f"wire:{healer}:{bus}"))
+            server = without(server, self._made(f"bus:{bus}", {LOADING}))
+            found = common(found, merged([*server, *wire]))
         return found
 
     def stood_still(self) -> list[Stretch]:
@@ -131,6 +127,10 @@ class Hearing:
             for spell in self.ledger.spells
             if spell.target in targets
         )
+
+    def _made(self, target: str, kinds: Collection[str]) -> list[Stretch]:
+        spells = (spell for spell in self.ledger.spells if spell.target == target and spell.kind in kinds)
+        return merged(self._clipped((spell.start, spell.end) for spell in spells))
 
     def _clipped(self, found: Iterable[Stretch]) -> list[Stretch]:
         return [(start, min(end, self.until)) for start, end in found if start < self.until]

@@ -145,6 +145,11 @@ MISTAKES: dict[str, tuple[list[tuple[float, float]], list[Tell], list[str]]] = {
         ["false"],
     ),
     "no bus was reached": ([], no_bus(50, 60), ["missed"]),
+    "no bus was reached for long enough before one read its data": (
+        [],
+        [*no_bus(50, 60), broke("loading", f"bus:{HOME}", 53, 60)],
+        ["missed"],
+    ),
     "no bus was reached, told twice": (
         [],
         [
@@ -199,6 +204,10 @@ EXCUSES: dict[str, tuple[list[tuple[float, float]], list[Tell]]] = {
     ),
     "a machine without processors": ([], [broke("stolen", "machine", 80, 83), *lost_on_both(83, 84)]),
     "no bus was reached": ([], [*no_bus(50, 60), told("reach_gap", 60.6, "healer", gap_sec=10.7)]),
+    "a bus that read its data was reached, and the other one away": (
+        [],
+        [*no_bus(50, 60), broke("loading", f"bus:{HOME}", 50.4, 60), *lost_on_both(52.5, 61)],
+    ),
     "no bus was reached by a dead healer": ([], [*no_bus(50, 60), broke("kill", "healer:1", 52, 53)]),
     "a gap while nobody listened": (
         [(50, 53)],

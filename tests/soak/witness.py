@@ -18,7 +18,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from soak.ledger import HOME, Ledger
+from soak.ledger import HOME, LOADING, Ledger, Spell
 from soak.oracle import Told
 from support.rig import AlertTail
 from support.rig.closes import Closes
@@ -123,11 +123,18 @@ class Witness(Closes):
                 self._down[told.event["svc"]] = told.what == "miss"
 
     def _ask(self, bus: str) -> None:
-        """Write down each time that a server left a question without an answer."""
+        """Write down each time that a server left a question without an answer, or only read its data."""
+        loading: Spell | None = None
         while not self._closing.wait(LOOK_SEC):
             begun = time.time()
-            with contextlib.suppress(redis.RedisError):
+            try:
                 self._asking[bus].ping()
+                loading = None
+            except redis.BusyLoadingError:
+                loading = loading or self.ledger.broke(LOADING, f"bus:{bus}", begun)
+                loading.end = time.time()
+            except redis.RedisError:
+                loading = None
             if (ended := time.time()) - begun > STALL_SEC:
                 self.ledger.broke("mute", f"bus:{bus}", begun).end = ended
 
