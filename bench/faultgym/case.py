@@ -143,7 +143,8 @@ def judge(trial: Trial) -> Judgement:
     if case.expect in _HEALED and is_escalated:
         reasons.append("escalated")
     if case.expect is Expectation.HEAL and trial.has_medic and verified_at is None and not needless:
-        reasons.extend([] if is_restarted_by_owner(trial) else ["healed, but not verified"])
+        seen = ", ".join(each.what for each in trial.entries) or "nothing"
+        reasons.extend([] if is_restarted_by_owner(trial) else [f"healed, but not verified: {seen}"])
     if case.expect is Expectation.ESCALATE and not is_escalated:
         reasons.append("not escalated")
     if case.expect is Expectation.REPORT and not is_reported:

@@ -140,13 +140,13 @@ def test_a_service_that_is_still_down_is_not_healed_whatever_the_timeline_says()
 
 def test_a_remedy_that_was_never_verified_is_not_right():
     entries = tuple(each for each in HEALED.entries if each.what is not EntryKind.VERIFIED)
-    assert judge(replace(HEALED, entries=entries)).why == "healed, but not verified"
+    assert judge(replace(HEALED, entries=entries)).why == "healed, but not verified: opened, acted, resolved"
 
 
 def test_a_remedy_for_several_services_is_verified_on_any_of_them_and_a_restart_on_its_own():
     entries = tuple(replace(each, svc="beta") for each in HEALED.entries)
     both = replace(HEALED, entries=entries, case=replace(CASE, also=("beta",)))
-    assert judge(both).why == "healed, but not verified"
+    assert judge(both).why.startswith("healed, but not verified: ")
     of_the_truth = replace(both.case, most={"restart": 1, "roll_back_truth": 1})
     assert judge(replace(both, case=of_the_truth)).is_right
 
@@ -156,7 +156,7 @@ def test_a_service_that_was_up_again_before_its_remedy_is_right_without_one():
     assert judge(replace(HEALED, entries=entries, actions=())).is_right
     assert judge(replace(HEALED, entries=(), actions=())).is_right, "the healer did not even see it"
     of_a_cache = replace(HEALED, entries=(), actions=(), case=replace(CASE, most={"quotes_cache": 1}))
-    assert judge(of_a_cache).why == "healed, but not verified"
+    assert judge(of_a_cache).why == "healed, but not verified: nothing"
 
 
 @pytest.mark.parametrize("expect", [Expectation.NOTHING, Expectation.REPORT])
