@@ -34,7 +34,7 @@ ALL_ROWS: Final = 300  # a script shows up to so many rows at once, and asks for
 NEAR_ROWS: Final = 15  # how many rows above the one that a script names are in its part
 TURNING: Final = frozenset({"state", "paused"})
 """The fields by which a service has another mark."""
-AT_ONCE: Final = 20  # the most rows that a page gets without being fetched
+MAX_TURNED: Final = 20  # the most rows that a page gets without being fetched
 WALL_ROWS: Final = 60  # a wall with more services shows only those that are not up
 
 
@@ -135,6 +135,7 @@ class TurnedRows:
 
 
 def select_services(snapshot: FleetSnapshot, query: FleetQuery, frame: Frame) -> FleetPage:
+    """Return the page of what a query found: sorted, in groups, and of that the rows that are shown."""
     found = sort_services(find_services(snapshot.services, query), query)
     is_full = query.wall and len(found) > WALL_ROWS
     shown = [one for one in found if one.state is not ServiceState.UP] if is_full else found
@@ -161,14 +162,14 @@ def write_turned(templates: Templates, snapshot: FleetSnapshot, delta: SnapshotD
     """Return the rows of the services that have another state now, as HTML, for pages that show them already.
 
     They come with the stream, so a page shows a state before it is fetched anew. New services, and more than
-    AT_ONCE that turned, come with the page alone.
+    MAX_TURNED that turned, come with the page alone.
     """
     turned = {
         svc
         for svc, changed in delta.services.items()
         if "svc" not in changed and not TURNING.isdisjoint(changed)
     }
-    if not turned or len(turned) > AT_ONCE:
+    if not turned or len(turned) > MAX_TURNED:
         return ""
     return templates.render(TurnedRows(snapshot.at, [one for one in snapshot.services if one.svc in turned]))
 

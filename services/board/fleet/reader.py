@@ -46,7 +46,8 @@ class FleetReader:
     `snapshot` is the latest one, None before the first; `encoded` is its JSON, made once; `problem` says
     which buses are away; `notified` are the outages that the notifier has, by its key for each; `beats` has
     the times of the last beats; `took_sec` is how long the last look took.
-    Call `follow` with the truth, and again with each that replaces it.
+    Call `follow` with the truth, and again with each that replaces it. `write_rows` returns the HTML of
+    the rows that turned, which followers get.
     """
 
     def __init__(
@@ -62,7 +63,7 @@ class FleetReader:
         self.notified: Mapping[str, OpenIncident] = {}
         self.beats = BeatLog()
         self.me, self.settings_now, self.hub, self._history_now = me, settings_now, hub, history_now
-        self._write_rows = write_rows
+        self._write_rows, self._can_write_rows = write_rows, True
         self._read_at = float("-inf")
         self._begun_at = float("-inf")
         self.took_sec = 0.0
@@ -198,6 +199,13 @@ class FleetReader:
         if not changed:
             return
         self.hub.publish("delta", orjson.dumps(changed))
-        with contextlib.suppress(Exception):  # the page has the same rows, and logs what is wrong with one
-            if rows := self._write_rows(found, changed):
-                self.hub.tell("rows", orjson.dumps(rows))
+        try:
+            rows = self._write_rows(found, changed)
+        except Exception:  # an error of ours must not keep the fleet from being read
+            if self._can_write_rows:
+                self.me.log.exception("board.rows_failed")
+            self._can_write_rows = False
+            return
+        self._can_write_rows = True
+        if rows:
+            self.hub.tell("rows", orjson.dumps(rows))

@@ -250,6 +250,7 @@ FLEET_FIELDS: Final = tuple(
 
 
 def diff(before: FleetSnapshot, after: FleetSnapshot) -> SnapshotDelta:
+    """Return what changed between two snapshots; a delta of nothing is false."""
     old = {one.svc: one for one in before.services}
     changed = {
         one.svc: found

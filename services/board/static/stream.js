@@ -34,7 +34,8 @@ export function now() {
 }
 
 // Call `happened(delta)` after each event, with what changed, or with null for an event of the alert log, `bring(rows)` with
-// the HTML of rows that turned, and `ticked()` every second while the page is current. `reload()` makes the page show everything anew: it resolves to whether it does.
+// the HTML of rows that turned, and `ticked()` every second while the page is current. `reload()` makes the page show
+// everything anew: it resolves to whether it does.
 export function follow({ happened = () => {}, bring = () => {}, ticked = () => {}, reload = () => true }) {
   handlers = { happened, bring, ticked, reload };
   document.getElementById("zone").textContent = `Times are in ${Intl.DateTimeFormat().resolvedOptions().timeZone}.`;

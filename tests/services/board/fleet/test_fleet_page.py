@@ -9,8 +9,8 @@ from marketswarm.status.service_rows import ServiceState
 from services.board.fleet.frame import Frame
 from services.board.fleet.pages import (
     ALL_ROWS,
-    AT_ONCE,
     MAX_ROWS,
+    MAX_TURNED,
     NEAR_ROWS,
     FleetQuery,
     group_services,
@@ -54,8 +54,8 @@ def test_rows_of_more_services_than_fit_are_left_to_the_page():
         )
 
     up = make(ServiceState.UP, 0)
-    assert len(find_turned(up, make(ServiceState.DOWN, AT_ONCE))) == AT_ONCE
-    assert find_turned(up, make(ServiceState.DOWN, AT_ONCE + 1)) == []
+    assert len(find_turned(up, make(ServiceState.DOWN, MAX_TURNED))) == MAX_TURNED
+    assert find_turned(up, make(ServiceState.DOWN, MAX_TURNED + 1)) == []
 
 
 def titled(rows):

@@ -100,7 +100,10 @@ async def test_a_row_that_can_not_be_written_delays_nothing(buses, monkeypatch):
         raise ValueError("no such time")
 
     reader = make_reader(buses, fail)
-    assert await turn(reader, monkeypatch) == (["delta"], ["delta", "resumed"])
+    with structlog.testing.capture_logs() as logs:
+        assert await turn(reader, monkeypatch) == (["delta"], ["delta", "resumed"])
+        await turn(reader, monkeypatch)
+    assert [line["event"] for line in logs] == ["board.rows_failed"]
     assert reader.age_sec(time.monotonic()) < 5
 
 
