@@ -21,6 +21,7 @@ import socket
 import ssl
 import struct
 import time
+import weakref
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from functools import cache, partial
@@ -181,13 +182,21 @@ class GuardedProtocol(HttpToolsProtocol):
             self._abort()
             raise RequestTooLargeError
         super().on_headers_complete()
-        cycle = self.cycle  # of an earlier request, or none, if this one asks for a WebSocket
-        if cycle is not None and cycle.scope is self.scope and cycle.scope["method"] not in _BODILESS:
+        cycle = self.cycle
+        if cycle is None or cycle.scope is not self.scope:
+            return  # this one asks for a WebSocket
+        if cycle.scope["method"] not in _BODILESS:
             cycle.transport = _AnswerTransport(self.transport, self._close_after_body)  # type: ignore[assignment]  # it has what a cycle uses
-        # the task that answers begins in the next turn of the loop, and finds this in its scope
-        self.scope["extensions"] = {WHOLE_ANSWER: partial(self._send_whole_answer, self.cycle)}  # type: ignore[dict-item]  # uvicorn's type knows extensions without functions
+        # The task that answers begins in the next turn of the loop, and finds this in its scope. The cycle
+        # has the scope: if that had the cycle, each request would stay until the garbage collector looks.
+        self.scope["extensions"] = {WHOLE_ANSWER: partial(self._send_whole_answer, weakref.ref(cycle))}  # type: ignore[dict-item]  # uvicorn's type knows extensions without functions
 
-    async def _send_whole_answer(self, cycle: RequestResponseCycle, head: bytes, body: bytes) -> None:
+    async def _send_whole_answer(
+        self, find_cycle: Callable[[], RequestResponseCycle | None], head: bytes, body: bytes
+    ) -> None:
+        cycle = find_cycle()
+        if cycle is None:
+            return  # it has ended
         if self.flow.write_paused and not cycle.disconnected:
             await self.flow.drain()
         if cycle.disconnected:
@@ -270,6 +279,8 @@ class GuardedProtocol(HttpToolsProtocol):
             self._idle_check.cancel()
             self._idle_check = None
         super().connection_lost(exc)
+        # The last request refers back to this, and short connections would leave megabytes to the collector.
+        self.cycle, self.scope = None, None  # type: ignore[assignment]  # as uvicorn begins
 
     def pause_writing(self) -> None:
         super().pause_writing()

@@ -1,6 +1,8 @@
 """Connections of the board, with their bytes in memory and a clock that is moved: answers in one write."""
 
 import asyncio
+import gc
+import weakref
 
 import pytest
 import uvicorn
@@ -244,3 +246,29 @@ async def test_a_last_answer_has_its_own_time_whatever_the_body_took(connection)
     assert not connection.wire.is_closed
     connection.loop.move(1)
     assert connection.wire.is_closed
+
+
+@pytest.fixture
+def no_collector():
+    """The garbage collector does not look for circles."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collector")
+@pytest.mark.parametrize("request_bytes", [GET, POST])
+async def test_a_request_and_its_connection_are_freed_without_the_collector(request_bytes):
+    connection = Connection()
+    await connection.take(request_bytes)
+    first = weakref.ref(connection.protocol.cycle)
+    await connection.take(request_bytes)
+    assert first() is None
+    assert len(connection.wire.writes) == 2
+    last, protocol = weakref.ref(connection.protocol.cycle), weakref.ref(connection.protocol)
+    connection.wire.close()
+    connection.protocol.connection_lost(None)
+    connection.loop.timers.clear()
+    del connection.protocol
+    await settle()
+    assert (last(), protocol()) == (None, None)
