@@ -83,6 +83,7 @@ class Case:
     changed_at: float = -inf
     outages: int = 0
     held_from: float = -inf  # from when a rate limit or the medic may hold back its outage
+    behind_sec: float = 0.0  # by which the clock that dated its outage was behind the notifier's
     changes: list[float] = field(default_factory=list)
     misses_untold: int = 0  # since the latest message about it
     told: bool = True  # some message since its miss says that it is down, or that it flaps
@@ -152,6 +153,7 @@ class NotificationOracle:
             case.told, case.excused_at, case.told_at, case.acked_at = False, mono, None, None
             case.depended_at = -inf
             case.held_from = read_at
+            case.behind_sec = max(0.0, -skew_sec)
         self._see_causes(mono)
 
     def go_away(self, mono: float) -> None:
@@ -291,7 +293,9 @@ class NotificationOracle:
             return
         if self.is_away:
             return
-        held_until = min(ends_at, case.held_from + MAX_HOLD_SEC) if case.down else ends_at
+        # an outage that is dated before the notifier began may be held for no longer, if it waited for that
+        held_until = case.held_from - case.behind_sec + MAX_HOLD_SEC
+        held_until = min(ends_at, held_until) if case.down else ends_at
         if mono > held_until and case.muted_since is not None:
             case.is_limited = False  # what is true when that ends is told then, and no more
         elif mono - max(ends_at, case.muted_at) > self.slack_sec:
