@@ -194,6 +194,7 @@ class GuardedProtocol(HttpToolsProtocol):
     async def _send_whole_answer(
         self, find_cycle: Callable[[], RequestResponseCycle | None], head: bytes, body: bytes
     ) -> None:
+        """Write the answer to a request in one piece, and end the request; nothing if its client is gone."""
         cycle = find_cycle()
         if cycle is None:
             return  # it has ended
@@ -273,6 +274,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self._idle_check = self.loop.call_at(self._idle_until, self._check_idle)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        """End what waits for this connection, and let go of its last request."""
         self._slow_request.end()
         self._slow_reader.end()
         if self._idle_check is not None:

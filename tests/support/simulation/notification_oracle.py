@@ -293,7 +293,7 @@ class NotificationOracle:
             return
         if self.is_away:
             return
-        # an outage that is dated before the notifier began may be held for no longer, if it waited for that
+        # one that is dated before the notifier began counts as held since that date
         held_until = case.held_from - case.behind_sec + MAX_HOLD_SEC
         held_until = min(ends_at, held_until) if case.down else ends_at
         if mono > held_until and case.muted_since is not None:
